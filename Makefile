@@ -1,0 +1,39 @@
+# Two commands do everything on a fresh machine with Python, pip and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The kernels compile once and are kept beside the code; two threads are what the tests are timed for.
+export NUMBA_NUM_THREADS ?= 2
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: help install demo test check bench clean
+
+help:
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(READY)
+
+install: $(READY) ## create .venv and install the package with what tests and demo need
+
+demo: $(READY) ## train an MLP on digits with both monitors; say how to open TensorBoard
+	$(BIN)/python -m experiments.train fit --config experiments/configs/digits_mlp.yaml
+
+test: $(READY) ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(READY) ## lint, types, doctests, the layer test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest --doctest-modules fnet_callbacks tests/test_layers.py
+
+bench: $(READY) ## cost against peers, as ratios in one run
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,benchmark]"
+	$(BIN)/python benchmarks/peers.py
+
+clean: ## remove what the other commands made
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Experiments that show what the monitors say about real training runs; read top to bottom."""

@@ -1,0 +1,47 @@
+"""See what the neurons of a network do together while it trains.
+
+``FunctionalNetworkMonitor`` and ``RobustnessMonitor`` are Lightning callbacks; ``fnet_callbacks.functional`` has every
+measure as a function of NumPy arrays; ``read_record`` opens what a run has written.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fnet_callbacks.callbacks import FunctionalNetworkMonitor, RobustnessMonitor
+    from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
+    from fnet_callbacks.record import Record, read_record
+
+__version__ = "0.1.0"
+__all__ = [
+    "CaptureError",
+    "FnetError",
+    "FnetWarning",
+    "FunctionalNetworkMonitor",
+    "Record",
+    "RecordError",
+    "RobustnessMonitor",
+    "read_record",
+]
+
+# Resolved when asked for, so that `import fnet_callbacks.functional` pulls in neither torch nor Lightning.
+_HOME = {
+    "CaptureError": "errors",
+    "FnetError": "errors",
+    "FnetWarning": "errors",
+    "FunctionalNetworkMonitor": "callbacks",
+    "Record": "record",
+    "RecordError": "errors",
+    "RobustnessMonitor": "callbacks",
+    "read_record": "record",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

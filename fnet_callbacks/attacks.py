@@ -1,0 +1,399 @@
+"""FGSM and PGD: adversarial inputs, from gradients with respect to the input only.
+
+The functions leave the model as they found it: nothing is written to a parameter's ``.grad`` and no global
+random stream is advanced by them. They do not switch modes: put the model into ``eval()`` first (a callback
+does so within its isolated pass), or dropout and BatchNorm take part in the attack.
+
+Every attack is one loop of projected gradient ascent; FGSM is that loop with one full step from the clean
+input. ``epsilon`` and ``bounds`` are meant in the space of the raw input, before any normalisation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fnet_callbacks.errors import FnetError
+
+Model = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+Norm = Literal["linf", "l2"]
+Normalize = tuple[float | Sequence[float], float | Sequence[float]]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each sample in nats, ``[S]``: the loss that is attacked by default.
+
+    ``logits`` are ``[S, C]``, or ``[S]`` or ``[S, 1]`` where a single logit tells class 1 from class 0.
+
+    Raises:
+        FnetError: ``logits`` or ``labels`` has another shape.
+    """
+    logits, labels = _as_classes(logits, labels)
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def fgsm(
+    model: Model,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    bounds: tuple[float, float],
+    normalize: Normalize | None = None,
+    norm: Norm = "linf",
+    loss: Loss = cross_entropy,
+) -> Tensor:
+    """Fast gradient sign method: one step of length ``epsilon`` from the clean input.
+
+    Arguments, result and errors are those of :func:`pgd`. A sample without a gradient is returned unchanged.
+
+    Example:
+        >>> weight = torch.tensor([[0.0, 0.0], [1.0, -2.0]])
+        >>> fgsm(lambda x: x @ weight.T, torch.full((1, 2), 0.5), torch.tensor([1]),
+        ...      epsilon=0.25, bounds=(0.0, 1.0))
+        tensor([[0.2500, 0.7500]])
+
+    Reference: Goodfellow, Shlens & Szegedy (2015), arXiv:1412.6572, section 4.
+    Cost: one forward and one backward pass.
+    """
+    plan = _Plan(epsilon, bounds, normalize, norm, loss, step_size=epsilon)
+    return _attack(model, inputs, labels, plan)[0]
+
+
+def pgd(
+    model: Model,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    bounds: tuple[float, float],
+    steps: int = 10,
+    step_size: float | None = None,
+    random_start: bool = True,
+    restarts: int = 1,
+    norm: Norm = "linf",
+    normalize: Normalize | None = None,
+    loss: Loss = cross_entropy,
+    seed: int = 0,
+) -> Tensor:
+    """Projected gradient descent: many small steps uphill in the loss, each projected back into the ball.
+
+    Args:
+        model: Inputs ``[S, ...]`` to logits, used in the mode it is in. On CUDA pass the module itself, not a
+            lambda: cuDNN is off for recurrent modules, and for callables that cannot be looked into.
+        inputs: What the model takes, floating point, ``[S, ...]``; normalised where ``normalize`` is given.
+        labels: True labels, ``[S]``.
+        epsilon: Radius of the ball around each input, in the units of ``bounds``; above 0.
+        bounds: Smallest and largest legal value of a raw input, such as ``(0.0, 1.0)``.
+        steps: Gradient steps of each run.
+        step_size: Length of a step, in the units of ``bounds``. Default ``2.5 * epsilon / steps``, the rule
+            of Madry et al., with which the far side of the ball is in reach of any start; for
+            ``epsilon=8/255`` and 10 steps it is the customary 2/255.
+        random_start: Start from a point drawn uniformly in the ball, else from the clean input.
+        restarts: Independent runs; of each sample the run that ends with the largest loss is returned. More
+            than one needs ``random_start``.
+        norm: ``"linf"`` bounds each value, ``"l2"`` the Euclidean length over all values of a sample.
+        normalize: ``(mean, std)`` that were applied to the raw input, numbers or one per channel (axis 1).
+        loss: ``loss(logits, labels)`` to be increased, one value per sample (``reduction="none"``). One that
+            averages or sums over the batch works too; it is asked sample by sample to compare restarts.
+        seed: Of the random starts. They are drawn on the CPU, so every device starts from the same points.
+
+    Returns:
+        Adversarial inputs in the space, shape, dtype and device of ``inputs``; within the ball and the bounds
+        up to the rounding of that dtype.
+
+    Raises:
+        FnetError: An argument is out of range, or ``inputs`` leaves ``bounds``.
+
+    Reference: Madry et al. (2018), arXiv:1706.06083, section 2.1.
+    Cost: ``restarts * steps`` forward and backward passes.
+    """
+    plan = _Plan(
+        epsilon, bounds, normalize, norm, loss, steps, step_size, random_start, restarts=restarts, seed=seed
+    )
+    return _attack(model, inputs, labels, plan)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RobustAccuracy:
+    """Counts behind a robust accuracy; add them up over ranks.
+
+    ``zero_gradients`` counts the samples on which every gradient the attack took was zero (or not finite): a
+    high share is a sign of masked gradients, not of robustness.
+    """
+
+    attack: str
+    epsilon: float
+    correct: int
+    total: int
+    zero_gradients: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of attacked samples that are still classified correctly; NaN for none."""
+        return self.correct / self.total if self.total else math.nan
+
+    @property
+    def zero_gradient_share(self) -> float:
+        """Share of samples without any gradient; NaN for none."""
+        return self.zero_gradients / self.total if self.total else math.nan
+
+
+def robust_accuracy(
+    model: Model,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    attack: Literal["fgsm", "pgd"],
+    epsilon: float,
+    bounds: tuple[float, float],
+    normalize: Normalize | None = None,
+    norm: Norm = "linf",
+    loss: Loss = cross_entropy,
+    steps: int = 10,
+    step_size: float | None = None,
+    random_start: bool = True,
+    restarts: int = 1,
+    seed: int = 0,
+) -> RobustAccuracy:
+    """Accuracy of a model on the inputs an attack makes of ``batches``.
+
+    ``batches`` are pairs of inputs and labels, ``[(inputs, labels)]`` for a single one. The other arguments
+    are those of :func:`pgd`; from ``steps`` on they concern PGD alone. Each batch takes the next ``seed``.
+
+    Raises:
+        FnetError: An argument is out of range, inputs leave ``bounds``, or the logits are not a classifier's.
+
+    Cost: the attack and one more forward pass per batch.
+    """
+    if attack not in ("fgsm", "pgd"):
+        raise FnetError(f"attack must be 'fgsm' or 'pgd', got {attack!r}")
+    if attack == "fgsm":
+        plan = _Plan(epsilon, bounds, normalize, norm, loss, step_size=epsilon)
+    else:
+        plan = _Plan(epsilon, bounds, normalize, norm, loss, steps, step_size, random_start, restarts)
+    correct = total = zero_gradients = 0
+    for index, (inputs, labels) in enumerate(batches):
+        adversarial, blind = _attack(model, inputs, labels, replace(plan, seed=seed + index))
+        with torch.no_grad():
+            hits = correct_predictions(model(adversarial), labels)
+        correct, total = correct + int(hits.sum()), total + len(hits)
+        zero_gradients += int(blind.sum())
+    return RobustAccuracy(attack, epsilon, correct, total, zero_gradients)
+
+
+def correct_predictions(logits: Tensor, labels: Tensor) -> Tensor:
+    """Which samples are classified correctly, as booleans ``[S]``.
+
+    The largest of C logits wins; a single logit (``[S]`` or ``[S, 1]``) above 0 means class 1.
+
+    Raises:
+        FnetError: ``logits`` or ``labels`` has another shape.
+    """
+    logits, labels = _as_classes(logits, labels)
+    return logits.argmax(dim=1) == labels
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to do to a batch."""
+
+    epsilon: float
+    bounds: tuple[float, float]
+    normalize: Normalize | None
+    norm: Norm
+    loss: Loss
+    steps: int = 1
+    step_size: float | None = None
+    random_start: bool = False
+    restarts: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon < math.inf:
+            raise FnetError(f"epsilon must be a positive number in the units of bounds, got {self.epsilon}")
+        if len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
+            raise FnetError(f"bounds must be (lowest, highest) of the raw inputs, got {self.bounds}")
+        if self.norm not in ("linf", "l2"):
+            raise FnetError(f"norm must be 'linf' or 'l2', got {self.norm!r}")
+        if self.steps < 1 or self.restarts < 1:
+            raise FnetError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
+        if self.restarts > 1 and not self.random_start:
+            raise FnetError("restarts above 1 repeat the same run without random_start=True")
+        if not 0 < self.step_length < math.inf:
+            raise FnetError(f"step_size must be a positive number, got {self.step_size}")
+
+    @property
+    def step_length(self) -> float:
+        return 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """The legal neighbourhood of a batch, held in the model's space.
+
+    Working there, and not in the raw space and back, keeps an unchanged value unchanged to the bit.
+    """
+
+    centre: Tensor
+    scale: Tensor  # raw units per unit of the model's space
+    lower: Tensor
+    upper: Tensor
+    epsilon: float
+    norm: Norm
+
+    @classmethod
+    def around(cls, inputs: Tensor, plan: _Plan) -> _Region:
+        mean, scale = _normalization(inputs, plan.normalize)
+        lowest, highest = ((inputs.new_tensor(bound) - mean) / scale for bound in plan.bounds)
+        _check_within(inputs, mean, scale, plan.bounds)
+        if plan.norm == "linf":
+            # One box holds both. Where rounding put an input just outside its bounds, the bounds win.
+            radius = plan.epsilon / scale
+            lower, upper = (inputs - radius).clamp(lowest, highest), (inputs + radius).clamp(lowest, highest)
+        else:
+            lower, upper = lowest, highest
+        return cls(inputs, scale, lower, upper, plan.epsilon, plan.norm)
+
+    def step(self, point: Tensor, gradient: Tensor, length: float) -> Tensor:
+        """One step of ``length`` raw units in the direction of steepest ascent."""
+        direction = _unit(gradient / self.scale, self.norm)
+        return self.project(point + length * direction / self.scale)
+
+    def project(self, point: Tensor) -> Tensor:
+        """The nearest point of the ball, then of the bounds, which lead back into the ball."""
+        if self.norm == "l2":
+            offset = point - self.centre
+            length = _length(offset * self.scale)
+            point = torch.where(length > self.epsilon, self.centre + offset * (self.epsilon / length), point)
+        return point.clamp(self.lower, self.upper)
+
+    def random_point(self, generator: torch.Generator) -> Tensor:
+        """Uniform in the ball, then within the bounds."""
+        shape = self.centre.shape
+        if self.norm == "linf":
+            offset = 2 * torch.rand(shape, generator=generator, device="cpu") - 1
+        else:
+            volume = torch.rand(
+                (len(self.centre), *[1] * (len(shape) - 1)), generator=generator, device="cpu"
+            )
+            direction = _unit(torch.randn(shape, generator=generator, device="cpu"), "l2")
+            offset = direction * volume ** (1 / shape[1:].numel())
+        return self.project(self.centre + self.epsilon * offset.to(self.centre) / self.scale)
+
+
+def _attack(model: Model, inputs: Tensor, labels: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
+    """Adversarial inputs and, ``[S]``, where no step saw a gradient; whatever grad mode the caller is in."""
+    if not inputs.is_floating_point():
+        raise FnetError(f"inputs must be floating point, got {inputs.dtype}: token ids have no gradient")
+    if inputs.ndim < 2 or len(labels) != len(inputs):
+        raise FnetError(f"inputs [S, ...] and labels [S] must match, got {inputs.shape} and {labels.shape}")
+    with torch.inference_mode(False), torch.enable_grad(), _differentiable_rnn(model, inputs):
+        # Tensors made in inference mode cannot be saved for backward; their clones can.
+        inputs, labels = inputs.detach().clone(), labels.clone()
+        region = _Region.around(inputs, plan)
+        generator = torch.Generator().manual_seed(plan.seed)
+        runs = [_ascend(model, labels, region, plan, generator) for _ in range(plan.restarts)]
+        if len(runs) == 1:
+            return runs[0]
+        points, blind = (torch.stack(parts) for parts in zip(*runs, strict=True))
+        losses = torch.stack([_loss_per_sample(model, point, labels, plan.loss) for point in points])
+        strongest = losses.nan_to_num(nan=-math.inf).argmax(dim=0)
+        return points[strongest, torch.arange(len(inputs), device=inputs.device)], blind.all(dim=0)
+
+
+def _ascend(
+    model: Model, labels: Tensor, region: _Region, plan: _Plan, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """One run: from a start, ``steps`` steps uphill."""
+    point = region.random_point(generator) if plan.random_start else region.centre
+    blind = torch.ones(len(point), dtype=torch.bool, device=point.device)
+    for _ in range(plan.steps):
+        gradient = _input_gradient(model, point, labels, plan.loss)
+        blind &= (gradient == 0).flatten(1).all(dim=1)
+        point = region.step(point, gradient, plan.step_length)
+    return point, blind
+
+
+def _input_gradient(model: Model, point: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """Gradient of the loss with respect to the input, zero where there is none or it is not finite."""
+    leaf = point.detach().requires_grad_()
+    # A clone, as the model may begin with an in-place operation.
+    total = loss(model(leaf.clone()), labels).sum()
+    if not total.requires_grad:
+        return torch.zeros_like(point)
+    (gradient,) = torch.autograd.grad(total, leaf, materialize_grads=True)
+    return gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _loss_per_sample(model: Model, inputs: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """``[S]``; extra axes of the loss are averaged, a loss over the batch is asked sample by sample."""
+    with torch.no_grad():
+        losses = loss(logits := model(inputs.clone()), labels)
+        if losses.ndim == 0:
+            return torch.stack([loss(logits[i : i + 1], labels[i : i + 1]) for i in range(len(labels))])
+        return losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses
+
+
+def _differentiable_rnn(model: Model, inputs: Tensor) -> AbstractContextManager[None]:
+    """On CUDA, cuDNN's recurrent layers have no backward in eval mode; PyTorch's own have."""
+    recurrent = not isinstance(model, nn.Module) or any(isinstance(m, nn.RNNBase) for m in model.modules())
+    if not (inputs.is_cuda and recurrent):
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=False)
+
+
+def _normalization(inputs: Tensor, normalize: Normalize | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation as ``[1, C or 1, 1, ...]``."""
+    mean, std = (inputs.new_tensor(part) for part in normalize or (0.0, 1.0))
+    if any(part.ndim > 1 or part.numel() not in (1, inputs.shape[1]) for part in (mean, std)):
+        raise FnetError(
+            f"normalize must be (mean, std), numbers or one per channel ({inputs.shape[1]}), got {normalize}"
+        )
+    if not bool((std > 0).all()):
+        raise FnetError(f"normalize needs a positive std, got {std.tolist()}")
+    shape = (1, -1, *[1] * (inputs.ndim - 2))
+    return mean.reshape(shape), std.reshape(shape)
+
+
+def _check_within(inputs: Tensor, mean: Tensor, scale: Tensor, bounds: tuple[float, float]) -> None:
+    raw = inputs * scale + mean
+    magnitude = max(abs(value) for value in (*bounds, float(mean.abs().max())) if math.isfinite(value))
+    slack = 8 * torch.finfo(inputs.dtype).eps * magnitude  # what normalising and back may lose
+    if not bool(((raw >= bounds[0] - slack) & (raw <= bounds[1] + slack)).all()):  # NaN fails too
+        span = f"[{raw.min():.6g}, {raw.max():.6g}]"
+        raise FnetError(f"bounds are {bounds} but the raw inputs span {span}; if normalised, pass normalize")
+
+
+def _unit(gradient: Tensor, norm: Norm) -> Tensor:
+    """Direction of steepest ascent, of length 1 in ``norm``; zero for a zero gradient."""
+    if norm == "linf":
+        return gradient.sign()
+    smallest = torch.finfo(gradient.dtype).tiny
+    # A confident network's gradients may be 1e-30, where squares vanish: scale first.
+    axes = tuple(range(1, gradient.ndim))
+    gradient = gradient / gradient.abs().amax(dim=axes, keepdim=True).clamp_min(smallest)
+    return gradient / _length(gradient).clamp_min(smallest)
+
+
+def _length(offset: Tensor) -> Tensor:
+    """Euclidean length of each sample, ``[S, 1, ...]``."""
+    return torch.linalg.vector_norm(offset, dim=tuple(range(1, offset.ndim)), keepdim=True)
+
+
+def _as_classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits ``[S, C]`` and labels ``[S]``; a single logit z is the pair (0, z)."""
+    if logits.ndim not in (1, 2):
+        raise FnetError(f"logits must be [S, C], [S, 1] or [S], got {list(logits.shape)}")
+    if labels.numel() != len(logits):
+        raise FnetError(f"labels must hold one class per sample ({len(logits)}), got {list(labels.shape)}")
+    if logits.ndim == 1 or logits.shape[1] == 1:
+        logits = logits.reshape(-1)
+        logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
+    return logits, labels.reshape(-1).long()

@@ -1,0 +1,113 @@
+"""A forward pass as the trainer would make it: its device, its precision, the model's own transfer hooks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from fnet_callbacks.capture.batches import batch_size, call_model, detached_copy, submodule, to_device, token_mask
+from fnet_callbacks.capture.probe import BatchReader
+from fnet_callbacks.errors import FnetError
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch on the model's device: what the model takes, labels ``[S]`` or None, S, and the padding mask."""
+
+    inputs: Any
+    labels: Tensor | None
+    n_samples: int
+    mask: Tensor | None
+
+
+class Forward:
+    """Calls a part of the LightningModule on a batch.
+
+    Args:
+        trainer: Gives device, precision and transfer hooks.
+        model: Name of the submodule to call; None for the LightningModule itself.
+        reader: Finds inputs and labels in a batch.
+    """
+
+    def __init__(self, trainer: pl.Trainer, *, model: str | None, reader: BatchReader) -> None:
+        self._trainer = trainer
+        self._reader = reader
+        self.module = trainer.lightning_module
+        self._called = submodule(self.module, model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._trainer.strategy.root_device
+
+    @property
+    def moments_device(self) -> torch.device:
+        """Where float64 sums are kept: with the model, or on the CPU where its device has no float64."""
+        return torch.device("cpu") if self.device.type == "mps" else self.device
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self._trainer.world_size
+
+    def sum_over_ranks(self, counts: Tensor) -> Tensor:
+        """The sum of an integer tensor over all ranks; every rank calls it."""
+        return self._trainer.strategy.reduce(counts.to(self.device), reduce_op="sum").cpu()
+
+    def prepare(self, batch: Any, *, has_passed: bool) -> Batch:
+        """Brings a copy of a kept batch to the device.
+
+        Args:
+            batch: As the loader gave it, or, with ``has_passed``, as ``training_step`` got it.
+            has_passed: The transfer hooks of the model have seen it already.
+        """
+        copy = detached_copy(batch)
+        if has_passed:
+            return self.read(to_device(copy, self.device))
+        return self.read(self._trainer.strategy.batch_to_device(copy))
+
+    def read(self, batch: Any) -> Batch:
+        """Finds inputs, labels and mask in a batch that is on the device."""
+        inputs, labels = self._reader.inputs(batch), self._reader.labels(batch)
+        n_samples = batch_size(inputs, labels)
+        if labels is not None and len(labels) != n_samples:
+            labels = None
+        return Batch(self._trainer.precision_plugin.convert_input(inputs), labels, n_samples, token_mask(inputs))
+
+    def __call__(self, inputs: Any) -> Any:
+        """The model's output."""
+        with self._trainer.precision_plugin.forward_context():
+            return call_model(self._called, inputs)
+
+    def logits_model(self, to_logits: Callable[[Any], Any] | None) -> nn.Module:
+        """The model as a function from an input tensor to logits, which an attack takes."""
+        return _LogitsModel(self, self._called, to_logits)
+
+
+class _LogitsModel(nn.Module):
+    def __init__(self, forward: Forward, called: nn.Module, to_logits: Callable[[Any], Any] | None) -> None:
+        super().__init__()
+        self.called = called  # an attack looks here for recurrent modules
+        self._forward = forward
+        self._to_logits = to_logits
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return logits_of(self._forward(inputs), self._to_logits)
+
+
+def logits_of(output: Any, to_logits: Callable[[Any], Any] | None) -> Tensor:
+    """The logits in a model's output, float32 at least.
+
+    Raises:
+        FnetError: The output is no tensor and ``output_to_logits`` was not given, or gave none.
+    """
+    logits = to_logits(output) if to_logits else output
+    if not isinstance(logits, Tensor):
+        raise FnetError(
+            f"the model returns a {type(output).__name__}; pass `output_to_logits`, a function from what it returns to "
+            "the logits [S, C]"
+        )
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,0 +1,242 @@
+"""The base of all monitors: Lightning's hooks, the settings of the probe, and what a checkpoint holds."""
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import lightning.pytorch as pl
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+
+from fnet_callbacks.callbacks.forward import Batch, Forward
+from fnet_callbacks.callbacks.session import Session
+from fnet_callbacks.capture.batches import resolve
+from fnet_callbacks.capture.probe import BatchReader, Probe
+from fnet_callbacks.capture.watcher import Watcher
+from fnet_callbacks.errors import FnetError
+from fnet_callbacks.figures import Painter, Portrait
+from fnet_callbacks.measures import Stopwatch
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(slots=True)
+class Measured:
+    """What a monitor found at one step.
+
+    Attributes:
+        scalars: Full key to value.
+        notes: Full key to the reason for a NaN or a bound.
+        arrays: Name to array, for the record.
+        portrait: What can be drawn of it.
+    """
+
+    scalars: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    portrait: Portrait | None = None
+
+
+class ProbeMonitor(Callback):
+    """Measures the model on a fixed probe every N steps, without touching training.
+
+    Monitors of one trainer share a session: its schedule, its passes over the probe, its record and its sinks. The
+    first of them in the trainer's list drives it; which one that is makes no difference.
+
+    Args:
+        every_n_steps: Steps between snapshots; a step is a batch that stepped an optimiser. One snapshot is taken
+            before the first step and one after the last.
+        name: Prefix of the keys, folder of the record, key of the state in a checkpoint; unique in the trainer.
+        probe: A map-style data set, or a loader of one, that the inputs are drawn from; a dotted path to a function
+            that returns one. Default: the validation data, else the training data.
+        probe_size: Inputs in the probe, S.
+        probe_seed: Of the draw; independent of the run's seed, so that runs see the same inputs.
+        batch_to_inputs: From a batch to the model's inputs; a callable or its dotted path.
+        batch_to_labels: From a batch to labels ``[S]``; a callable or its dotted path.
+        model: Name of the submodule to call where the LightningModule has no ``forward``.
+        on_error: ``"warn"`` lets training go on where a measure fails, ``"raise"`` does not.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int,
+        *,
+        name: str,
+        probe: Any = None,
+        probe_size: int = 1024,
+        probe_seed: int = 0,
+        batch_to_inputs: Callable[[Any], Any] | str | None = None,
+        batch_to_labels: Callable[[Any], Any] | str | None = None,
+        model: str | None = None,
+        on_error: Literal["warn", "raise"] = "warn",
+    ) -> None:
+        if not isinstance(every_n_steps, int) or every_n_steps < 1:
+            raise FnetError(f"`every_n_steps={every_n_steps!r}` should be an integer of at least 1")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise FnetError(f"`name={name!r}` should be letters, digits, '_', '.', '-': it names a folder and keys")
+        if probe_size < 2:
+            raise FnetError(f"`probe_size={probe_size}` should be at least 2: one sample has no correlation")
+        if on_error not in ("warn", "raise"):
+            raise FnetError(f"`on_error={on_error!r}` should be 'warn' or 'raise'")
+        self.every_n_steps = every_n_steps
+        self.name = name
+        self.probe = probe
+        self.probe_size = probe_size
+        self.probe_seed = probe_seed
+        self.model = model
+        self.on_error = on_error
+        self.reader = BatchReader(
+            resolve(batch_to_inputs, "batch_to_inputs"), resolve(batch_to_labels, "batch_to_labels")
+        )
+        self.stopwatch = Stopwatch()
+        self.painter: Painter | None = None
+        self.portrait: Portrait | None = None
+        self._session: Session | None = None
+        self._state: dict[str, Any] | None = None
+
+    # What a monitor says of itself. -------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """The configuration, for the manifest."""
+
+    @property
+    @abstractmethod
+    def keys(self) -> list[str]:
+        """The keys of what will be measured; known after ``prepare``."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it watches training batches in place of the probe."""
+        return False
+
+    @property
+    def watcher(self) -> Watcher | None:
+        """The hooks that a pass needs; None where the output is enough."""
+        return None
+
+    @abstractmethod
+    def prepare(self, forward: Forward, probe: Probe, batch: Batch) -> None:
+        """Looks at model and data once, before the first snapshot; called in isolation with a batch of the probe.
+
+        Raises:
+            FnetError: The configuration does not fit them.
+        """
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Starts a snapshot with nothing seen."""
+
+    @abstractmethod
+    def see(self, batch: Batch, output: Any, index: int) -> None:
+        """Takes in one batch of the probe, in isolation; ``index`` is its place in the whole probe."""
+
+    @abstractmethod
+    def reduce(self) -> None:
+        """Brings together what the ranks saw; every rank calls it, also one that saw nothing."""
+
+    @abstractmethod
+    def measure(self, step: int) -> Measured:
+        """Measures what was seen; on rank 0 only."""
+
+    def see_live(self) -> None:
+        """Takes in the live batches that were kept; for a monitor that ``is_live``."""
+
+    def watch_live(self, forward: Forward, batch: Any, step: int) -> AbstractContextManager[None]:
+        """Watches a training batch for the length of its step; for a monitor that ``is_live``."""
+        return nullcontext()
+
+    def draws_at(self, snapshot: int) -> bool:
+        """Whether the snapshot of this number has figures."""
+        return False
+
+    def settle(self) -> None:
+        """Makes the last snapshot the one that the next is compared with."""
+
+    def carry(self) -> dict[str, Any]:
+        """What the next snapshot starts from, in plain Python and torch, for the checkpoint."""
+        return {}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a checkpoint's ``carry``."""
+
+    # Lightning's side. --------------------------------------------------------------------------------------------
+
+    @property
+    def state_key(self) -> str:
+        """The name alone: settings may change between a run and its resumption."""
+        return self.name
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            if not self._drives(trainer):
+                return
+            for monitor in (session := Session(trainer, _monitors(trainer))).monitors:
+                goes_on = trainer.global_step > 0 and monitor._state is not None
+                monitor._session = session
+                if goes_on:
+                    monitor.load_state_dict(cast(dict, monitor._state))
+                else:
+                    monitor.forget()
+
+    def forget(self) -> None:
+        """Back to before the first snapshot, for a callback that is used in another fit."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if (session := self._driven(trainer)) is not None:
+            session.before_batch(batch)
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        if (session := self._driven(trainer)) is not None:
+            session.note_optimizer_step()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (session := self._driven(trainer)) is not None:
+            session.after_batch(batch)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if (session := self._driven(trainer)) is not None:
+            session.finish()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        if (session := self._driven(trainer)) is not None:
+            session.close()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        if self._session is not None:
+            self._state = self.state_dict()
+            if self._drives(trainer):
+                self._session.close()
+            self._session = None
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._session is None:
+            return self._state or {}
+        return {**self._session.state(), "carry": self.carry()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self._session is None or not state_dict:
+            self._state = state_dict or None
+            return
+        self._session.go_on_from(state_dict)
+        self.take_up(state_dict["carry"])
+
+    def _drives(self, trainer: pl.Trainer) -> bool:
+        return _monitors(trainer)[0] is self
+
+    def _driven(self, trainer: pl.Trainer) -> Session | None:
+        return self._session if self._session is not None and self._drives(trainer) else None
+
+
+def _monitors(trainer: pl.Trainer) -> list[ProbeMonitor]:
+    monitors = [c for c in cast(Any, trainer).callbacks if isinstance(c, ProbeMonitor)]
+    names = [m.name for m in monitors]
+    if len(set(names)) < len(names):
+        raise FnetError(f"two monitors have one `name` ({', '.join(names)}); give each its own")
+    return monitors

@@ -1,0 +1,109 @@
+"""Where a monitor's probe comes from: the user's, the validation data, the training data, or batches that pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils.data import DataLoader
+
+from fnet_callbacks.capture.batches import detached_copy, resolve
+from fnet_callbacks.capture.probe import Probe, can_be_drawn, draw_probe, keep_batches
+
+if TYPE_CHECKING:
+    from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
+
+
+class ProbeSource:
+    """The probe of the monitors that read the same inputs.
+
+    Drawn where there is a data set with items by index; else the first training batches that pass are kept, up to
+    ``probe_size`` inputs, so that the first snapshots see fewer.
+
+    Args:
+        trainer: Gives the loaders and the ranks.
+        monitor: Gives the settings of the probe.
+        batch: The first training batch, on the device.
+        kept: The batches that an interrupted run had kept.
+    """
+
+    def __init__(self, trainer: pl.Trainer, monitor: ProbeMonitor, batch: Any, kept: Any = None) -> None:
+        self._reader = monitor.reader
+        self._size = monitor.probe_size
+        self._seed = monitor.probe_seed
+        self._rank, self._world_size = trainer.global_rank, trainer.world_size
+        self._drawn_from = None if monitor.is_live else _data_of(trainer, monitor.probe)
+        self._probe: Probe | None = None
+        self._kept: list[Any] = []
+        if self._drawn_from is None:
+            self._kept = list(kept) if kept else [detached_copy(batch)]
+            self._fresh = not kept
+            self._is_single = monitor.is_live
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether the batches come from the training loop, behind the transfer hooks."""
+        return self._drawn_from is None
+
+    def probe(self) -> Probe:
+        """The probe as it is now; a drawn one is drawn at the first call, which belongs into isolation."""
+        if self._probe is None:
+            share = {"rank": self._rank, "world_size": self._world_size}
+            if self._drawn_from is not None:
+                self._probe = draw_probe(
+                    self._drawn_from, size=self._size, seed=self._seed, reader=self._reader, **share
+                )
+            else:
+                self._probe = keep_batches(self._kept, reader=self._reader, **share)
+        return self._probe
+
+    def keep(self, batch: Any) -> None:
+        """Keeps a batch that has passed, as long as the probe is not full."""
+        if self._drawn_from is not None or self._is_single:
+            return
+        if self._fresh:  # the first batch is the one that the source was made with
+            self._fresh = False
+            return
+        if self.probe().n_samples < self._size:
+            self._kept.append(detached_copy(batch))
+            self._probe = None
+
+    def state(self) -> list[Any] | None:
+        """The kept batches, for a checkpoint: they cannot be drawn again."""
+        return None if self._drawn_from is not None or self._is_single else list(self._kept)
+
+    def summary(self) -> dict[str, Any]:
+        """What the manifest says of the probe."""
+        probe = self.probe()
+        return {
+            "n_samples": probe.n_samples,
+            "num_classes": probe.num_classes,
+            "seed": self._seed,
+            "source": "passing batches" if self.has_passed else "drawn",
+            "indices": probe.indices,
+        }
+
+
+def _data_of(trainer: pl.Trainer, probe: Any) -> Any:
+    """What the probe is drawn from; None where there is nothing but iterable data."""
+    if probe is not None:
+        found = resolve(probe, "probe")() if isinstance(probe, str) else probe  # type: ignore[misc]
+        return next(iter(_loaders(found)), found)
+    for loaders in (trainer.val_dataloaders, trainer.train_dataloader):
+        for loader in _loaders(loaders):
+            if isinstance(loader, DataLoader) and can_be_drawn(loader.dataset) and len(loader.dataset):  # type: ignore[arg-type]
+                return loader
+    return None
+
+
+def _loaders(loaders: Any) -> Iterator[DataLoader]:
+    if isinstance(loaders, DataLoader):
+        yield loaders
+    elif isinstance(loaders, CombinedLoader):
+        yield from _loaders(loaders.iterables)
+    elif isinstance(loaders, Mapping):
+        yield from (found for loader in loaders.values() for found in _loaders(loader))
+    elif isinstance(loaders, (list, tuple)):
+        yield from (found for loader in loaders for found in _loaders(loader))

@@ -1,0 +1,272 @@
+"""The monitor of adversarial robustness: clean and attacked accuracy, at the steps of the functional network."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from fnet_callbacks.attacks import Loss, Norm, Normalize, RobustAccuracy, correct_predictions, cross_entropy, robust_accuracy
+from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
+from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
+from fnet_callbacks.capture.batches import resolve
+from fnet_callbacks.capture.probe import Probe
+from fnet_callbacks.errors import FnetError, FnetWarning
+
+Attack = Literal["fgsm", "pgd"]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts over the batches of a snapshot; sums over ranks are counts again."""
+
+    correct: int = 0
+    total: int = 0
+    zero_gradients: int = 0
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.total if self.total else math.nan
+
+    @property
+    def blind_share(self) -> float:
+        return self.zero_gradients / self.total if self.total else math.nan
+
+    def add(self, other: RobustAccuracy) -> None:
+        self.correct += other.correct
+        self.total += other.total
+        self.zero_gradients += other.zero_gradients
+
+
+@dataclass(slots=True)
+class _Tallies:
+    clean: _Tally = field(default_factory=_Tally)
+    attacked: dict[tuple[Attack, float], _Tally] = field(default_factory=dict)
+
+
+class RobustnessMonitor(ProbeMonitor):
+    """Measures accuracy on the probe, clean and under attack, every N steps.
+
+    Keys: ``<name>/clean_accuracy``, ``<name>/<attack>_<epsilon>_accuracy``, and
+    ``<name>/<attack>_<epsilon>_zero_gradients``, the share of inputs on which the attack found no gradient. Works in the
+    inference mode of validation too, leaves no gradient on parameters and advances no global random stream. PGD is
+    reported as it is, never as the better of the two: where it is weaker than FGSM, or most gradients are zero,
+    gradients are masked and the accuracy overstates robustness; a warning says so once.
+
+    Args:
+        every_n_steps: Steps between snapshots; see ``ProbeMonitor``.
+        bounds: Smallest and largest legal value of a raw input, such as ``(0.0, 1.0)``; required.
+        name: Prefix of the keys, key of the state in a checkpoint; unique in the trainer.
+        attacks: ``"fgsm"``, ``"pgd"``, or both.
+        epsilons: Radii of the ball around an input, in the units of ``bounds``; each above 0.
+        normalize: ``(mean, std)`` that the model's inputs were normalised with, numbers or one a channel.
+        norm: ``"linf"`` or ``"l2"``.
+        steps: Gradient steps of PGD.
+        step_size: Length of a PGD step; default ``2.5 epsilon / steps``.
+        random_start: Whether PGD starts from a random point of the ball.
+        restarts: Independent runs of PGD, the strongest of which counts.
+        loss: ``loss(logits, labels)`` of each sample, which the attack increases; a callable or its dotted path. Default
+            cross-entropy.
+        output_to_logits: From what the model returns to logits ``[S, C]``; a callable or its dotted path.
+        probe: See ``ProbeMonitor``; so are ``probe_size``, ``probe_seed``, ``batch_to_inputs``, ``batch_to_labels``,
+            ``model`` and ``on_error``.
+        probe_size: Inputs in the probe, S.
+        probe_seed: Of the draw of inputs and of PGD's random starts.
+        batch_to_inputs: From a batch to the model's input tensor.
+        batch_to_labels: From a batch to labels ``[S]``.
+        model: Name of the submodule to call where the LightningModule has no ``forward``.
+        on_error: ``"warn"`` lets training go on where an attack fails, ``"raise"`` does not.
+
+    Raises:
+        FnetError: An argument is out of range; labels are missing or inputs leave ``bounds`` (before the first step).
+
+    Reference: Goodfellow et al. (2015), arXiv 1412.6572; Madry et al. (2018), arXiv 1706.06083; on masked gradients Athalye
+        et al. (2018), arXiv 1802.00420.
+    Cost: for each epsilon one forward and backward pass on the probe for FGSM, ``steps * restarts`` for PGD.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 100,
+        *,
+        bounds: tuple[float, float],
+        name: str = "robust",
+        attacks: list[Attack] | tuple[Attack, ...] = ("fgsm", "pgd"),
+        epsilons: list[float] | tuple[float, ...] = (8 / 255,),
+        normalize: Normalize | None = None,
+        norm: Norm = "linf",
+        steps: int = 10,
+        step_size: float | None = None,
+        random_start: bool = True,
+        restarts: int = 1,
+        loss: Loss | str | None = None,
+        output_to_logits: Callable[[Any], Any] | str | None = None,
+        probe: Any = None,
+        probe_size: int = 1024,
+        probe_seed: int = 0,
+        batch_to_inputs: Callable[[Any], Any] | str | None = None,
+        batch_to_labels: Callable[[Any], Any] | str | None = None,
+        model: str | None = None,
+        on_error: Literal["warn", "raise"] = "warn",
+    ) -> None:
+        super().__init__(
+            every_n_steps,
+            name=name,
+            probe=probe,
+            probe_size=probe_size,
+            probe_seed=probe_seed,
+            batch_to_inputs=batch_to_inputs,
+            batch_to_labels=batch_to_labels,
+            model=model,
+            on_error=on_error,
+        )
+        self.attacks, self.epsilons = tuple(attacks), tuple(float(e) for e in epsilons)
+        if not self.attacks or (unknown := set(self.attacks) - {"fgsm", "pgd"}):
+            raise FnetError(f"`attacks={attacks!r}` should be a list of 'fgsm', 'pgd'")
+        if not self.epsilons or min(self.epsilons) <= 0:
+            raise FnetError(f"`epsilons={epsilons!r}` should be a list of numbers above 0, in the units of `bounds`")
+        if len({f"{e:.4g}" for e in self.epsilons}) < len(self.epsilons):
+            raise FnetError(f"`epsilons={epsilons!r}` should differ in their first four digits: they name the keys")
+        self.bounds, self.normalize, self.norm = (float(bounds[0]), float(bounds[1])), normalize, norm
+        self.steps, self.step_size = steps, step_size
+        self.random_start, self.restarts = random_start, restarts
+        self.loss = cast(Loss, resolve(cast(Any, loss), "loss") or cross_entropy)
+        self.output_to_logits = resolve(output_to_logits, "output_to_logits")
+        self._check_attacks()
+        self.forget()
+
+    def forget(self) -> None:
+        self._has_warned = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "kind": type(self).__name__,
+            "every_n_steps": self.every_n_steps,
+            "attacks": self.attacks,
+            "epsilons": self.epsilons,
+            "bounds": self.bounds,
+            "normalize": self.normalize,
+            "norm": self.norm,
+            "steps": self.steps,
+            "step_size": self.step_size,
+            "random_start": self.random_start,
+            "restarts": self.restarts,
+        }
+
+    @property
+    def keys(self) -> list[str]:
+        attacked = [
+            f"{self._key(attack, epsilon)}_{what}"
+            for attack in self.attacks
+            for epsilon in self.epsilons
+            for what in ("accuracy", "zero_gradients")
+        ]
+        return [f"{self.name}/clean_accuracy", *attacked]
+
+    def prepare(self, forward: Forward, probe: Probe, batch: Batch) -> None:
+        if batch.labels is None or probe.num_classes is None:
+            raise FnetError(
+                "RobustnessMonitor found no labels in the probe (one integer of at least 0 a sample); pass "
+                "`batch_to_labels`, a function from your batch to labels [S]"
+            )
+        if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
+            raise FnetError(
+                f"RobustnessMonitor attacks one floating-point tensor, the batch has a {type(batch.inputs).__name__}; "
+                "pass `batch_to_inputs`, a function from your batch to it"
+            )
+        self._forward = forward
+        self._model = forward.logits_model(self.output_to_logits)
+        correct_predictions(self._model(batch.inputs), batch.labels)  # refuses what is not a classifier's output
+
+    def begin(self) -> None:
+        cases = [(attack, epsilon) for attack in self.attacks for epsilon in self.epsilons]
+        self._tallies = _Tallies(attacked={case: _Tally() for case in cases})
+
+    def see(self, batch: Batch, output: Any, index: int) -> None:
+        if batch.labels is None:
+            raise FnetError("a batch of the probe has no labels")
+        with self.stopwatch.part("clean"):
+            hits = correct_predictions(logits_of(output, self.output_to_logits), batch.labels)
+            self._tallies.clean.correct += int(hits.sum())
+            self._tallies.clean.total += len(hits)
+        for (attack, epsilon), tally in self._tallies.attacked.items():
+            with self.stopwatch.part(attack):
+                tally.add(self._attacked(attack, epsilon, batch, index))
+
+    def reduce(self) -> None:
+        tallies = [self._tallies.clean, *self._tallies.attacked.values()]
+        counts = torch.tensor([[t.correct, t.total, t.zero_gradients] for t in tallies])
+        for tally, row in zip(tallies, self._forward.sum_over_ranks(counts).tolist(), strict=True):
+            tally.correct, tally.total, tally.zero_gradients = row
+
+    def measure(self, step: int) -> Measured:
+        found = Measured(scalars={f"{self.name}/clean_accuracy": self._tallies.clean.accuracy})
+        for (attack, epsilon), tally in self._tallies.attacked.items():
+            key = self._key(attack, epsilon)
+            found.scalars[f"{key}_accuracy"] = tally.accuracy
+            found.scalars[f"{key}_zero_gradients"] = tally.blind_share
+            if tally.blind_share > 0.5:
+                found.notes[f"{key}_accuracy"] = f"gradients are zero on {tally.blind_share:.0%} of the inputs"
+        for epsilon in self.epsilons:
+            self._compare(epsilon, found)
+        if found.notes and not self._has_warned:
+            self._has_warned = True
+            key, note = next(iter(found.notes.items()))
+            warnings.warn(
+                f"{key} overstates robustness (masked gradients): {note}, at step {step}", FnetWarning, stacklevel=2
+            )
+        return found
+
+    def _compare(self, epsilon: float, found: Measured) -> None:
+        fgsm = self._tallies.attacked.get(("fgsm", epsilon))
+        pgd = self._tallies.attacked.get(("pgd", epsilon))
+        if fgsm is None or pgd is None or not pgd.total:
+            return
+        # A single sample more can be chance of the random start.
+        if pgd.correct - fgsm.correct > max(1, 0.01 * pgd.total):
+            note = f"PGD ({pgd.accuracy:.3f}) is weaker than FGSM ({fgsm.accuracy:.3f})"
+            found.notes[f"{self._key('pgd', epsilon)}_accuracy"] = note
+
+    def _attacked(self, attack: Attack, epsilon: float, batch: Batch, index: int) -> RobustAccuracy:
+        assert batch.labels is not None
+        return robust_accuracy(
+            self._model,
+            [(batch.inputs, batch.labels)],
+            attack=attack,
+            epsilon=epsilon,
+            bounds=self.bounds,
+            normalize=self.normalize,
+            norm=self.norm,
+            loss=self.loss,
+            steps=self.steps,
+            step_size=self.step_size,
+            random_start=self.random_start,
+            restarts=self.restarts,
+            seed=self.probe_seed + index,
+        )
+
+    def _check_attacks(self) -> None:
+        """Attacks a sample in the middle of the bounds, so that wrong arguments are named at once."""
+        middle = torch.full((1, 1, 1), sum(self.bounds) / 2)
+        for attack in self.attacks:
+            robust_accuracy(
+                lambda x: torch.cat([x.flatten(1), -x.flatten(1)], dim=1),
+                [(middle, torch.zeros(1, dtype=torch.int64))],
+                attack=attack,
+                epsilon=self.epsilons[0],
+                bounds=self.bounds,
+                norm=self.norm,
+                steps=self.steps,
+                step_size=self.step_size,
+                random_start=self.random_start,
+                restarts=self.restarts,
+            )
+
+    def _key(self, attack: str, epsilon: float) -> str:
+        return f"{self.name}/{attack}_{epsilon:.4g}"

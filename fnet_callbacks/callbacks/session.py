@@ -1,0 +1,374 @@
+"""What the monitors of one trainer share: the count of steps, the passes over the probe, the record, the sinks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from tqdm.auto import tqdm
+
+from fnet_callbacks.callbacks.forward import Forward
+from fnet_callbacks.callbacks.probes import ProbeSource
+from fnet_callbacks.capture.isolation import isolated
+from fnet_callbacks.errors import FnetError, FnetWarning, RecordError
+from fnet_callbacks.measures import Stopwatch
+from fnet_callbacks.record import Snapshot, SnapshotStore
+from fnet_callbacks.sinks import Sinks
+
+if TYPE_CHECKING:
+    from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
+
+_LIBRARIES = ("torch", "lightning", "numpy", "scipy", "numba", "gudhi", "networkx", "scikit-learn")
+
+
+class Session:
+    """One fit of one trainer, as its monitors see it.
+
+    Args:
+        trainer: The trainer.
+        monitors: Its monitors, at least one, in the order of its callbacks.
+    """
+
+    def __init__(self, trainer: pl.Trainer, monitors: Sequence[ProbeMonitor]) -> None:
+        self.monitors = list(monitors)
+        self.step = 0
+        self._trainer = trainer
+        self._snapshots = 0
+        self._last_step = -1
+        self._values: dict[str, float] = {}
+        self._resumed_from: str | None = None
+        self._is_open = False
+        self._has_stepped = False
+        self._is_proven = False
+        self._probes: dict[str, ProbeSource] = {}
+        self._forwards: dict[str, Forward] = {}
+        self._store: SnapshotStore | None = None
+        self._sinks: Sinks | None = None
+        self._artist: ThreadPoolExecutor | None = None
+        self._pictures: list[tuple[int, str, Future[dict[str, np.ndarray]]]] = []
+        self._live_hooks = ExitStack()
+        self._kept_probes: Mapping[str, Any] = {}
+        self._complained: set[str] = set()
+
+    # The course of a fit. -----------------------------------------------------------------------------------------
+
+    def before_batch(self, batch: Any) -> None:
+        """Opens the session at the first batch, takes the snapshot before the first step, watches live batches."""
+        if not self._is_open:
+            self._open(batch)
+            if self.step == 0 and self._last_step < 0:
+                self._snapshot(self.monitors)
+        for monitor in self.monitors:
+            if monitor.is_live:
+                self._live_hooks.enter_context(monitor.watch_live(self._forward_of(monitor), batch, self.step))
+
+    def note_optimizer_step(self) -> None:
+        """Remembers that this batch stepped an optimiser; several steps in one batch count once."""
+        self._has_stepped = True
+
+    def after_batch(self, batch: Any) -> None:
+        """Counts the step and takes the snapshots that are due."""
+        self._live_hooks.close()
+        for source in self._probes.values():
+            source.keep(batch)
+        if not self._has_stepped:
+            return
+        self._has_stepped = False
+        self.step += 1
+        if due := [m for m in self.monitors if self.step % m.every_n_steps == 0]:
+            self._snapshot(due)
+
+    def finish(self) -> None:
+        """Takes the snapshot after the last step, draws the last figures and waits for them."""
+        if not self._is_open:
+            return
+        if self._last_step != self.step:
+            self._snapshot(self.monitors, is_end=True)
+        for monitor in self.monitors:
+            self._draw(monitor, self._last_step, is_last=True)
+        self._show(wait=True)
+
+    def close(self) -> None:
+        """Shows the figures that are ready and lets go of everything; safe to call twice."""
+        self._live_hooks.close()
+        self._show(wait=False)
+        if self._artist is not None:
+            self._artist.shutdown(wait=True, cancel_futures=True)
+            self._artist = None
+
+    # Resuming. ----------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of the session, in plain Python and torch."""
+        record = self._store.folder if self._store is not None else None
+        return {
+            "step": self.step,
+            "last_step": self._last_step,
+            "snapshots": self._snapshots,
+            "record": str(record.resolve()) if record is not None else self._resumed_from,
+            "values": dict(self._values),
+            "probes": {key: kept for key, source in self._probes.items() if (kept := source.state())},
+        }
+
+    def go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a checkpoint's ``state``; of several monitors' states the one that came furthest counts."""
+        if self._resumed_from is None or state["step"] > self.step:
+            self.step, self._last_step = state["step"], state["last_step"]
+            self._snapshots, self._values = state["snapshots"], dict(state["values"])
+            self._resumed_from = state["record"]
+            self._kept_probes = state["probes"]
+
+    # Opening. -----------------------------------------------------------------------------------------------------
+
+    def _open(self, batch: Any) -> None:
+        for monitor in self.monitors:
+            key = _probe_key(monitor)
+            forward = self._forward_of(monitor)
+            if key not in self._probes:
+                self._probes[key] = ProbeSource(self._trainer, monitor, batch, self._kept_probes.get(key))
+            source = self._probes[key]
+            with isolated(forward.module, seed=monitor.probe_seed, device=forward.device):
+                probe = source.probe()
+                first = forward.prepare(probe.first, has_passed=source.has_passed)
+                monitor.prepare(forward, probe, first)
+        self._open_record()
+        self._is_open = True
+        self._publish(self._values)
+
+    def _open_record(self) -> None:
+        folder = self._folder()
+        if not self._trainer.is_global_zero:
+            return
+        keys = [key for monitor in self.monitors for key in monitor.keys]
+        self._sinks = Sinks(self._trainer.loggers, keys=keys, figure_folder=folder / "figures" if folder else None)
+        if folder is None:
+            return
+        store = SnapshotStore(folder)
+        try:
+            if self._resumed_from is not None and self._adopted(store):
+                store.write_manifest(self._manifest())
+            else:
+                store.start(self._manifest())
+            self._store = store
+        except OSError as error:
+            warnings.warn(f"no record is written: {folder} cannot be ({error})", FnetWarning, stacklevel=2)
+
+    def _adopted(self, store: SnapshotStore) -> bool:
+        try:
+            store.adopt(self._resumed_from or "", step=self.step)
+        except RecordError as error:
+            warnings.warn(f"the record of the interrupted run is not taken over: {error}", FnetWarning, stacklevel=2)
+            return False
+        return True
+
+    def _folder(self) -> Path | None:
+        """Where the record goes; every rank asks, as the log directory is a collective."""
+        trainer = self._trainer
+        log_dir = trainer.log_dir
+        if trainer.fast_dev_run:
+            return None
+        name = min(m.name for m in self.monitors)
+        if trainer.loggers and isinstance(trainer.loggers[0], (TensorBoardLogger, CSVLogger)) and log_dir:
+            return Path(log_dir) / name
+        version = str(trainer.loggers[0].version) if trainer.loggers else ""
+        run = version or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        return Path(log_dir or trainer.default_root_dir) / name / run
+
+    def _manifest(self) -> dict[str, Any]:
+        return {
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "model": type(self._trainer.lightning_module).__name__,
+            "monitors": {m.name: m.settings for m in self.monitors},
+            "probes": {m.name: self._probes[_probe_key(m)].summary() for m in self.monitors},
+            "versions": {
+                "python": platform.python_version(),
+                **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+            },
+        }
+
+    # Snapshots. ---------------------------------------------------------------------------------------------------
+
+    def _snapshot(self, due: Sequence[ProbeMonitor], *, is_end: bool = False) -> None:
+        for monitor in due:
+            monitor.stopwatch = Stopwatch()
+        measured, error = self._measure(due)
+        values, error = self._trainer.strategy.broadcast((_scalars(measured, self.step), error), src=0)
+        if error is not None:
+            raise error
+        self._publish(values)
+        if self._trainer.is_global_zero and measured:
+            self._write(measured, values, is_end=is_end)
+        self._last_step = self.step
+        if is_end:
+            return
+        for monitor in due:
+            monitor.settle()
+        self._snapshots += 1
+
+    def _measure(self, due: Sequence[ProbeMonitor]) -> tuple[dict[str, Measured], BaseException | None]:
+        """Rank 0's measurements by monitor; what goes wrong there is returned, so that every rank can raise it."""
+        measured: dict[str, Measured] = {}
+        seen = self._see(due)
+        if not self._trainer.is_global_zero:
+            return measured, None
+        with self._progress(len(seen), "measures") as bar:
+            for monitor in seen:
+                try:
+                    measured[monitor.name] = monitor.measure(self.step)
+                except Exception as error:
+                    if self._must_raise(monitor, error):
+                        return {}, error
+                    self._warn(monitor, error)
+                bar.update()
+        self._is_proven = True
+        return measured, None
+
+    def _see(self, due: Sequence[ProbeMonitor]) -> list[ProbeMonitor]:
+        """Shows the probe to the monitors; those that share a probe share a pass. Returns those that saw it all."""
+        seen = []
+        for group in self._groups(due):
+            try:
+                for monitor in group:
+                    monitor.begin()
+                if group[0].is_live and self.step > 0:
+                    group[0].see_live()
+                else:
+                    self._pass(group)
+                for monitor in group:
+                    monitor.reduce()
+                seen += group
+            except Exception as error:
+                if self._must_raise(group[0], error):
+                    raise
+                self._warn(group[0], error)
+        return seen
+
+    def _groups(self, due: Sequence[ProbeMonitor]) -> Iterator[list[ProbeMonitor]]:
+        groups: dict[str, list[ProbeMonitor]] = {}
+        for monitor in due:
+            key = f"live {monitor.name}" if monitor.is_live else _probe_key(monitor) + repr(monitor.model)
+            groups.setdefault(key, []).append(monitor)
+        yield from groups.values()
+
+    def _pass(self, group: Sequence[ProbeMonitor]) -> None:
+        forward, source = self._forward_of(group[0]), self._probes[_probe_key(group[0])]
+        probe, clock = source.probe(), group[0].stopwatch
+        with (
+            isolated(forward.module, seed=group[0].probe_seed, device=forward.device),
+            self._progress(len(probe.batches), "probe") as bar,
+        ):
+            for kept, index in zip(probe.batches, probe.positions, strict=True):
+                with clock.part("probe"), ExitStack() as hooks:
+                    batch = forward.prepare(kept, has_passed=source.has_passed)
+                    for monitor in group:
+                        if monitor.watcher is not None:
+                            monitor.watcher.expect(batch.n_samples, mask=batch.mask, batch_index=index)
+                            hooks.enter_context(monitor.watcher.attached())
+                    output = forward(batch.inputs)
+                for monitor in group:
+                    monitor.see(batch, output, index)
+                bar.update()
+
+    def _write(self, measured: Mapping[str, Measured], values: Mapping[str, float], *, is_end: bool) -> None:
+        by_name = {m.name: m for m in self.monitors}
+        costs = {
+            f"{name}/cost_ms/{part}": ms for name in measured for part, ms in by_name[name].stopwatch.ms.items()
+        } | {f"{name}/cost_ms/total": sum(by_name[name].stopwatch.ms.values()) for name in measured}
+        snapshot = Snapshot(
+            step=self.step,
+            scalars=values,
+            cost_ms=costs,
+            notes={k: note for m in measured.values() for k, note in m.notes.items()},
+            arrays={f"{name}.{k}": a for name, m in measured.items() for k, a in m.arrays.items()},
+            is_end=is_end,
+        )
+        if self._store is not None:
+            try:
+                self._store.append(snapshot)
+            except OSError as error:
+                warnings.warn(f"step {self.step} is not in the record: {error}", FnetWarning, stacklevel=2)
+        assert self._sinks is not None
+        self._sinks.scalars(self.step, {**values, **costs})
+        self._complain_of_failures(snapshot.notes)
+        self._show(wait=False)
+        for name, found in measured.items():
+            by_name[name].portrait = found.portrait
+            self._draw(by_name[name], self.step)
+
+    def _publish(self, values: Mapping[str, float]) -> None:
+        """Puts values where EarlyStopping, ModelCheckpoint, Ray Tune and Optuna look for them, on every rank."""
+        self._values.update(values)
+        self._trainer.callback_metrics.update({k: torch.tensor(v) for k, v in values.items()})
+
+    # Figures. -----------------------------------------------------------------------------------------------------
+
+    def _draw(self, monitor: ProbeMonitor, step: int, *, is_last: bool = False) -> None:
+        if monitor.painter is None or monitor.portrait is None:
+            return
+        if not is_last and not monitor.draws_at(self._snapshots):
+            return
+        if self._artist is None:
+            self._artist = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fnet-figures")
+        self._pictures.append((step, monitor.name, self._artist.submit(monitor.painter.paint, monitor.portrait)))
+        monitor.portrait = None
+
+    def _show(self, *, wait: bool) -> None:
+        while self._pictures and (wait or self._pictures[0][2].done()) and self._sinks is not None:
+            step, name, future = self._pictures.pop(0)
+            try:
+                images = future.result()
+            except Exception as error:
+                warnings.warn(f"no figures of {name} at step {step}: {error!r}", FnetWarning, stacklevel=2)
+                continue
+            self._sinks.figures(step, {f"{name}/figures/{k}": image for k, image in images.items()})
+
+    # Small things. ------------------------------------------------------------------------------------------------
+
+    def _forward_of(self, monitor: ProbeMonitor) -> Forward:
+        if monitor.name not in self._forwards:
+            self._forwards[monitor.name] = Forward(self._trainer, model=monitor.model, reader=monitor.reader)
+        return self._forwards[monitor.name]
+
+    def _progress(self, total: int, what: str) -> tqdm:
+        bar = self._trainer.progress_bar_callback
+        shown = bar is not None and bar.is_enabled and self._trainer.is_global_zero
+        return tqdm(total=total, desc=f"snapshot {self.step}: {what}", delay=1.0, leave=False, disable=not shown)
+
+    def _must_raise(self, monitor: ProbeMonitor, error: Exception) -> bool:
+        """Wrong configuration stops the run before its first step; later only where the user asked for it."""
+        return monitor.on_error == "raise" or (isinstance(error, FnetError) and not self._is_proven)
+
+    def _warn(self, monitor: ProbeMonitor, error: Exception) -> None:
+        warnings.warn(f"{monitor.name}: no snapshot at step {self.step}: {error!r}", FnetWarning, stacklevel=2)
+
+    def _complain_of_failures(self, notes: Mapping[str, str]) -> None:
+        for key, note in notes.items():
+            if note.startswith("failed: ") and key not in self._complained:
+                self._complained.add(key)
+                warnings.warn(f"{key} {note}; it is NaN, training goes on", FnetWarning, stacklevel=2)
+
+
+def _probe_key(monitor: ProbeMonitor) -> str:
+    """Monitors that read the same inputs share them."""
+    read = (monitor.reader.to_inputs, monitor.reader.to_labels)
+    given = id(monitor.probe) if monitor.probe is not None else None
+    return repr((given, monitor.is_live, monitor.probe_size, monitor.probe_seed, read))
+
+
+def _scalars(measured: Mapping[str, Measured], step: int) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for name, found in measured.items():
+        values |= {f"{name}/step": float(step), **found.scalars}
+    return values

@@ -1,0 +1,154 @@
+"""What a batch holds and how a model is called with it."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+
+from fnet_callbacks.errors import CaptureError, FnetError
+
+LABEL_KEYS = ("labels", "label", "targets", "target", "y")
+INPUT_KEYS = ("inputs", "input", "x", "image", "images", "pixel_values", "input_ids", "features", "data")
+MASK_KEY = "attention_mask"
+
+
+def resolve(function: Callable[[Any], Any] | str | None, argument: str) -> Callable[[Any], Any] | None:
+    """A callable from itself or from its dotted path, as YAML carries it."""
+    if function is None or callable(function):
+        return function
+    path, _, attribute = function.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(path), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise FnetError(f"`{argument}={function!r}` is no importable 'package.module.function'") from error
+    if not callable(found):
+        raise FnetError(f"`{argument}={function!r}` names a {type(found).__name__}; it should be a function")
+    return found
+
+
+def batch_inputs(batch: Any) -> Any:
+    """The model's inputs in a batch: the tensor itself, the first of a tuple, or a mapping without its labels.
+
+    Raises:
+        CaptureError: The batch is none of these, or holds no tensor.
+    """
+    if isinstance(batch, Mapping):
+        inputs: Any = {k: v for k, v in batch.items() if k not in LABEL_KEYS}
+    elif isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch):
+        inputs = batch[0]
+    else:
+        inputs = batch
+    if not _tensors(inputs):
+        raise CaptureError(
+            f"no input tensor found in a batch of type {type(batch).__name__}; pass `batch_to_inputs`, "
+            "a function from your batch to what the model is called with"
+        )
+    return inputs
+
+
+def batch_labels(batch: Any) -> Tensor | None:
+    """The labels in a batch: the second of a tuple, or a mapping's ``labels``, ``label``, ``targets``, ``target``, ``y``.
+
+    Only one integer a sample counts as a label; anything else (regression targets, masks) gives None.
+    """
+    if isinstance(batch, Mapping):
+        found = next((batch[k] for k in LABEL_KEYS if k in batch), None)
+    elif isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) > 1:
+        found = batch[1]
+    else:
+        found = None
+    return as_labels(found)
+
+
+def as_labels(value: Any) -> Tensor | None:
+    """``value`` as an int64 vector where it is one integer a sample, else None."""
+    if not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex():
+        return None
+    if value.dim() == 2 and value.shape[1] == 1:
+        value = value[:, 0]
+    return value.long() if value.dim() == 1 else None
+
+
+def batch_size(inputs: Any, labels: Tensor | None = None) -> int:
+    """Number of samples S: that of the labels, else the first axis of the first tensor."""
+    return len(labels) if labels is not None else len(_tensors(inputs)[0])
+
+
+def token_mask(inputs: Any) -> Tensor | None:
+    """The padding mask ``[S, T]`` of a mapping of inputs, True where there is a token; None without one."""
+    mask = inputs.get(MASK_KEY) if isinstance(inputs, Mapping) else None
+    return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def to_device(data: Any, device: torch.device) -> Any:
+    """A copy of ``data`` with its tensors on ``device``."""
+    return apply_to_collection(data, Tensor, lambda t: t.to(device))
+
+
+def detached_copy(data: Any) -> Any:
+    """A copy of ``data`` on the CPU that shares no memory with the batch it came from."""
+    return apply_to_collection(data, Tensor, lambda t: t.detach().to("cpu", copy=True))
+
+
+def submodule(module: nn.Module, path: str | None) -> nn.Module:
+    """The part of ``module`` that is called for a forward pass.
+
+    Raises:
+        CaptureError: ``path`` names no submodule.
+    """
+    if path is None:
+        return module
+    try:
+        return module.get_submodule(path)
+    except AttributeError as error:
+        children = ", ".join(name for name, _ in module.named_children()) or "none"
+        raise CaptureError(f"`model={path!r}` is no submodule; the direct ones are: {children}") from error
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Calls the model: a tensor as the argument, a tuple as arguments, a mapping by what ``forward`` takes.
+
+    A mapping is unpacked as keywords where ``forward`` takes its keys; else the entry that looks like the input is
+    passed (``x``, ``inputs``, ``image``, ...); else, where ``forward`` has one parameter, the mapping itself.
+
+    Raises:
+        CaptureError: The model has no ``forward``, or ``forward`` does not take the inputs.
+    """
+    try:
+        if isinstance(inputs, Mapping):
+            arguments, keywords = _arguments_of_mapping(model, inputs)
+            return model(*arguments, **keywords)
+        if isinstance(inputs, (tuple, list)):
+            return model(*inputs)
+        return model(inputs)
+    except NotImplementedError as error:
+        raise CaptureError(
+            f"{type(model).__name__} has no `forward`; pass `model='net'` with the name of the submodule to call"
+        ) from error
+
+
+def _arguments_of_mapping(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    required = {p.name for p in named if p.default is p.empty}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if required <= set(inputs) and (takes_any or any(p.name in inputs for p in named)):
+        names = set(inputs) if takes_any else {p.name for p in named} & set(inputs)
+        return (), {k: v for k, v in inputs.items() if k in names}
+    if len(required) <= 1:
+        key = next((k for k in INPUT_KEYS if k in inputs), None)
+        return ((inputs[key] if key is not None else inputs),), {}
+    raise CaptureError(
+        f"{type(model).__name__}.forward needs {sorted(required)}, the batch has {sorted(inputs)}; "
+        "pass `batch_to_inputs`, a function from your batch to what the model is called with"
+    )
+
+
+def _tensors(data: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    apply_to_collection(data, Tensor, lambda t: found.append(t) if t.dim() else None)
+    return found

@@ -1,0 +1,218 @@
+"""Which layers are watched, and how the axes of each one's activation are laid out."""
+
+import fnmatch
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from fnet_callbacks.errors import CaptureError
+
+Signal = Literal["post", "pre"]
+
+_NOT_NONLINEAR = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
+NONLINEARITIES = tuple(
+    c
+    for c in vars(nn.modules.activation).values()
+    if isinstance(c, type) and issubclass(c, nn.Module) and c not in (nn.Module, *_NOT_NONLINEAR)
+)
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,  # BatchNorm and InstanceNorm
+    nn.GroupNorm,
+)
+_CHANNELS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag)
+_BATCH_FIRST_BY_FLAG = (nn.RNNBase, nn.MultiheadAttention)
+_CELLS = (nn.RNNCellBase,)
+PARAMETRIC = _CHANNELS_FIRST + _CHANNELS_LAST + _BATCH_FIRST_BY_FLAG + _CELLS
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One watched activation: the output (or input) of one call of one module.
+
+    Attributes:
+        name: The module's name, with ``#k`` for its k-th call in a forward pass where there are several.
+        module: The module's name as in ``named_modules``, for attaching a hook.
+        call: Which call of the module in one forward pass, from 0.
+        takes_input: Whether the module's input is watched (the pre-activation) and not its output.
+        batch_axis: The axis of the samples.
+        unit_axis: The axis of the units.
+        n_units: Length of the unit axis.
+    """
+
+    name: str
+    module: str
+    call: int
+    takes_input: bool
+    batch_axis: int
+    unit_axis: int
+    n_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What the trial pass saw of one call of one module."""
+
+    module: str
+    call: int
+    is_nonlinearity: bool
+    is_parametric: bool
+    output_shape: tuple[int, ...] | None
+    input_shape: tuple[int, ...] | None
+    batch_axis: int
+    unit_axis: int
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The tensor itself, or the first of a tuple or list (what a recurrent or attention module returns)."""
+    if isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    if isinstance(value, nn.utils.rnn.PackedSequence):
+        return None
+    return value if isinstance(value, Tensor) else None
+
+
+def plain_name(name: str) -> str:
+    """A module's name without what ``torch.compile`` puts into it."""
+    return name.replace("_orig_mod.", "").removesuffix("._orig_mod")
+
+
+def choose_layers(
+    module: nn.Module,
+    run: Callable[[], object],
+    *,
+    n_samples: int,
+    layers: str | Sequence[str] = "auto",
+    signal: Signal = "post",
+) -> list[Layer]:
+    """Runs the model once and says which activations are watched.
+
+    Args:
+        module: The model whose submodules are hooked.
+        run: One forward pass on a batch; called once, inside the caller's isolation.
+        n_samples: Samples in that batch; tells the batch axis.
+        layers: ``"auto"`` takes the outputs of nonlinearity modules, where there are none those of parametric
+            modules; what comes at or after the last parametric module (the output head) is left out. Or glob patterns
+            over module names; of nested matches the innermost counts, a name without wildcards is taken as it is.
+        signal: ``"post"`` watches outputs; ``"pre"`` the input of each nonlinearity, before an in-place one changes it.
+
+    Returns:
+        The watched activations in the order in which they were computed.
+
+    Raises:
+        CaptureError: A pattern matches nothing, a matched module never ran or returns no tensor, or an activation
+            has no axis of samples.
+
+    Reference: post-activation as in Zhang et al. (arXiv 2205.11702), pre-activation as in Hod et al. (2110.08058).
+    Cost: one forward pass.
+    """
+    if signal not in ("post", "pre"):
+        raise CaptureError(f"`signal={signal!r}` should be 'post' or 'pre'")
+    calls = _trace(module, run, n_samples)
+    chosen = _automatic(calls) if layers == "auto" else _matching(module, calls, layers)
+    if not chosen:
+        seen = ", ".join(sorted({plain_name(c.module) for c in calls})) or "none"
+        raise CaptureError(
+            f"`layers={layers!r}` leaves nothing to watch; modules that ran: {seen}. A hook does not fire on a module "
+            "whose `forward` is bypassed (functional calls, torch.compile, torch.jit)"
+        )
+    counts = Counter(c.module for c in calls)
+    return [_layer(c, several=counts[c.module] > 1, signal=signal, n_samples=n_samples) for c in chosen]
+
+
+def _trace(module: nn.Module, run: Callable[[], object], n_samples: int) -> list[_Call]:
+    """The calls of all submodules in one forward pass, in the order in which they ended."""
+    calls: list[_Call] = []
+    seen: Counter[str] = Counter()
+    layout = (0, 1)
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def record(m: nn.Module, arguments: Any, output: Any) -> None:
+            nonlocal layout
+            tensor, given = first_tensor(output), first_tensor(arguments)
+            layout = _layout(m, tensor, layout)
+            calls.append(
+                _Call(
+                    module=name,
+                    call=seen[name],
+                    is_nonlinearity=isinstance(m, NONLINEARITIES),
+                    is_parametric=isinstance(m, PARAMETRIC),
+                    output_shape=None if tensor is None else tuple(tensor.shape),
+                    input_shape=None if given is None else tuple(given.shape),
+                    batch_axis=layout[0],
+                    unit_axis=layout[1],
+                )
+            )
+            seen[name] += 1
+
+        return record
+
+    handles = [m.register_forward_hook(hook(name)) for name, m in module.named_modules() if name]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _layout(module: nn.Module, output: Tensor | None, previous: tuple[int, int]) -> tuple[int, int]:
+    """Batch and unit axis from here on: those of the last parametric module that ran."""
+    if isinstance(module, _CHANNELS_FIRST):
+        return 0, 1
+    if isinstance(module, _BATCH_FIRST_BY_FLAG):
+        return (0 if module.batch_first or output is None or output.dim() < 3 else 1), -1
+    if isinstance(module, PARAMETRIC):
+        return previous[0], -1
+    return previous
+
+
+def _automatic(calls: list[_Call]) -> list[_Call]:
+    with_tensor = [c for c in calls if c.output_shape is not None]
+    parametric = [i for i, c in enumerate(with_tensor) if c.is_parametric]
+    head = parametric[-1] if parametric else len(with_tensor)
+    hidden = with_tensor[:head] if head else with_tensor
+    nonlinear = [c for c in hidden if c.is_nonlinearity]
+    return nonlinear or [c for c in hidden if c.is_parametric]
+
+
+def _matching(module: nn.Module, calls: list[_Call], layers: str | Sequence[str]) -> list[_Call]:
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    names = {plain_name(name): name for name, _ in module.named_modules() if name}
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matches = {n for n in names if fnmatch.fnmatchcase(n, pattern)}
+        if not matches:
+            raise CaptureError(f"`layers`: {pattern!r} matches no module; there are: {', '.join(names) or 'none'}")
+        if pattern not in names:
+            matches = {n for n in matches if not any(other.startswith(n + ".") for other in matches)}
+        chosen |= matches
+    ran = {plain_name(c.module) for c in calls}
+    if idle := sorted(chosen - ran):
+        raise CaptureError(
+            f"`layers`: the hook on {', '.join(idle)} never fires; the module's `forward` is not called in a forward "
+            f"pass of the model. Modules that ran: {', '.join(sorted(ran)) or 'none'}"
+        )
+    return [c for c in calls if plain_name(c.module) in chosen]
+
+
+def _layer(call: _Call, *, several: bool, signal: Signal, n_samples: int) -> Layer:
+    takes_input = signal == "pre" and call.is_nonlinearity
+    shape = call.input_shape if takes_input else call.output_shape
+    name = plain_name(call.module) + (f"#{call.call}" if several else "")
+    if shape is None:
+        raise CaptureError(f"layer {name} gives no tensor; choose with `layers` a module that returns one")
+    batch_axis = next((a for a in (call.batch_axis, 0, 1) if a < len(shape) and shape[a] == n_samples), None)
+    if batch_axis is None and shape and n_samples and shape[0] % n_samples == 0:
+        batch_axis = 0  # tokens were folded into the batch
+    if batch_axis is None or len(shape) < 2:
+        raise CaptureError(f"layer {name} has shape {list(shape)}: no axis has the batch's {n_samples} samples")
+    unit_axis = call.unit_axis % len(shape)
+    if unit_axis == batch_axis:
+        unit_axis = len(shape) - 1 if batch_axis != len(shape) - 1 else 0
+    return Layer(name, call.module, call.call, takes_input, batch_axis, unit_axis, shape[unit_axis])
+
+

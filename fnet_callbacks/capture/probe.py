@@ -1,0 +1,201 @@
+"""The fixed, seeded set of inputs on which snapshots are taken."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+from fnet_callbacks.capture.batches import as_labels, batch_inputs, batch_labels, batch_size, detached_copy
+from fnet_callbacks.errors import CaptureError
+
+_LABEL_ATTRIBUTES = ("targets", "labels", "y")
+# Drawing by label reads the labels; where only the items have them, a data set of up to so many probes is read.
+_MAX_READ = 4
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReader:
+    """How inputs and labels are found in a batch; the user's functions where there are any."""
+
+    to_inputs: Callable[[Any], Any] | None = None
+    to_labels: Callable[[Any], Any] | None = None
+
+    def inputs(self, batch: Any) -> Any:
+        """What the model is called with."""
+        return batch_inputs(self.to_inputs(batch)) if self.to_inputs else batch_inputs(batch)
+
+    def labels(self, batch: Any) -> Tensor | None:
+        """One integer a sample, ``[S]``, or None."""
+        return as_labels(self.to_labels(batch)) if self.to_labels else batch_labels(batch)
+
+    def size(self, batch: Any) -> int:
+        """Samples in the batch."""
+        return batch_size(self.inputs(batch), self.labels(batch))
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The kept batches of one rank.
+
+    Attributes:
+        batches: Collated batches on the CPU, as the data loader gives them.
+        first: The first batch of all ranks, for the trial pass.
+        positions: Of each its place among all ranks' batches.
+        n_samples: S over all ranks.
+        num_classes: One more than the largest label, over all ranks; None without labels.
+        indices: Which items of the data set were drawn; None where batches were kept as they passed.
+    """
+
+    batches: tuple[Any, ...]
+    first: Any
+    positions: tuple[int, ...]
+    n_samples: int
+    num_classes: int | None
+    indices: tuple[int, ...] | None = None
+
+
+def can_be_drawn(dataset: Any) -> bool:
+    """Whether items can be drawn by index; an iterable data set is never iterated by us."""
+    return not isinstance(dataset, IterableDataset) and hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+
+
+def draw_probe(
+    source: Dataset | DataLoader | Any,
+    *,
+    size: int,
+    seed: int,
+    reader: BatchReader,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Probe:
+    """Draws ``size`` items of a data set, stratified by label where there are labels, and keeps their batches.
+
+    The draw depends on the data set and ``seed`` alone. A loader gives its data set, its ``collate_fn`` and its batch
+    size; its sampler and its generator are not used. Every rank reads all the batches and keeps its share.
+
+    Args:
+        source: A map-style data set or a loader of one.
+        size: Inputs wanted, S; all of them where there are fewer.
+        seed: Of the draw.
+        reader: Finds inputs and labels.
+        rank: This process's rank.
+        world_size: Number of ranks.
+
+    Raises:
+        CaptureError: The data set is empty, iterable, or its batches hold no inputs.
+    """
+    loader = source if isinstance(source, DataLoader) else None
+    dataset = source.dataset if loader is not None else source
+    if not can_be_drawn(dataset) or len(dataset) == 0:
+        raise CaptureError(f"`probe`: {type(dataset).__name__} should be a data set with a length and items by index")
+    indices = draw_indices(dataset, size=size, seed=seed)
+    batches = list(
+        DataLoader(
+            Subset(dataset, indices),
+            batch_size=_batch_size(loader),
+            collate_fn=loader.collate_fn if loader is not None else None,
+            generator=torch.Generator().manual_seed(seed),
+        )
+    )
+    return _keep(batches, reader, rank=rank, world_size=world_size, indices=tuple(indices))
+
+
+def keep_batches(batches: Sequence[Any], *, reader: BatchReader, rank: int = 0, world_size: int = 1) -> Probe:
+    """A probe of batches that passed by on this rank: what an iterable data set allows."""
+    own = _keep(batches, reader, rank=0, world_size=1, indices=None)
+    return Probe(
+        own.batches,
+        own.first,
+        tuple(rank + world_size * p for p in own.positions),
+        own.n_samples * world_size,
+        own.num_classes,
+    )
+
+
+def draw_indices(dataset: Any, *, size: int, seed: int) -> list[int]:
+    """Which items form the probe: a seeded draw in which each class has its share, in random order.
+
+    Labels are taken from the data set's ``targets``, ``labels`` or ``y`` (or a TensorDataset's second tensor, or those
+    of the parts of a Subset or ConcatDataset); a small data set is read; else the draw is not stratified.
+
+    Args:
+        dataset: With a length and items by index.
+        size: Number of items wanted; all of them where there are fewer.
+        seed: Of the draw.
+    """
+    generator = np.random.default_rng(seed)
+    n = len(dataset)
+    order = generator.permutation(n)
+    if size >= n:
+        return order.tolist()
+    labels = dataset_labels(dataset)
+    if labels is None and n <= _MAX_READ * size:
+        labels = _read_labels(dataset)
+    if labels is None:
+        return order[:size].tolist()
+    shuffled = labels[order]
+    _, group, counts = np.unique(shuffled, return_inverse=True, return_counts=True)
+    rank_in_class = np.empty(n)
+    by_class = np.argsort(group, kind="stable")
+    rank_in_class[by_class] = np.concatenate([np.arange(c) for c in counts])
+    # Every class is spread evenly over [0, 1); the first `size` of that order hold each class's share.
+    spread = (rank_in_class + 0.5) / counts[group]
+    chosen = np.argsort(spread, kind="stable")[:size]
+    return order[generator.permutation(chosen)].tolist()
+
+
+def dataset_labels(dataset: Any) -> np.ndarray | None:
+    """The labels of all items where the data set carries them, ``[len(dataset)]``, else None."""
+    if isinstance(dataset, Subset):
+        labels = dataset_labels(dataset.dataset)
+        return None if labels is None else labels[np.asarray(dataset.indices)]
+    if isinstance(dataset, ConcatDataset):
+        parts = [dataset_labels(d) for d in dataset.datasets]
+        return None if any(p is None for p in parts) else np.concatenate(parts)  # type: ignore[arg-type]
+    if isinstance(dataset, TensorDataset):
+        values: Any = dataset.tensors[1] if len(dataset.tensors) > 1 else None
+    else:
+        values = next((getattr(dataset, a) for a in _LABEL_ATTRIBUTES if hasattr(dataset, a)), None)
+    if values is None or callable(values):
+        return None
+    labels = np.asarray(values)
+    return labels if labels.shape == (len(dataset),) and labels.dtype.kind in "iub" else None
+
+
+def _read_labels(dataset: Any) -> np.ndarray | None:
+    labels = []
+    for i in range(len(dataset)):
+        item = dataset[i]
+        label = item[1] if isinstance(item, (tuple, list)) and len(item) > 1 else None
+        if not isinstance(label, (int, np.integer)) and not (
+            isinstance(label, Tensor) and label.dim() == 0 and not label.is_floating_point()
+        ):
+            return None
+        labels.append(int(label))
+    return np.array(labels)
+
+
+def _batch_size(loader: DataLoader | None) -> int:
+    if loader is None:
+        return 64
+    return loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 64
+
+
+def _keep(
+    batches: Sequence[Any], reader: BatchReader, *, rank: int, world_size: int, indices: tuple[int, ...] | None
+) -> Probe:
+    labels = [reader.labels(b) for b in batches]
+    known = [label for label in labels if label is not None and len(label)]
+    labelled = len(known) == len(batches) and min(int(label.min()) for label in known) >= 0 if known else False
+    return Probe(
+        batches=tuple(detached_copy(b) for b in batches[rank::world_size]),
+        first=detached_copy(batches[0]),
+        positions=tuple(range(rank, len(batches), world_size)),
+        n_samples=sum(reader.size(b) for b in batches),
+        num_classes=1 + max(int(label.max()) for label in known) if labelled else None,
+        indices=indices,
+    )

@@ -1,0 +1,218 @@
+"""Pictures of a snapshot, as images that every sink can take; positions and colours carry over to the next."""
+
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from scipy.optimize import linear_sum_assignment
+
+from fnet_callbacks import functional as F
+
+_DPI = 110
+_OTHER = (0.75, 0.75, 0.75)
+# Okabe and Ito's colours, which the colour-blind can tell apart, then a darker shade of each.
+_PALETTE = tuple(
+    tuple(shade * int(code[i : i + 2], 16) / 255 for i in (0, 2, 4))
+    for shade in (1.0, 0.6)
+    for code in ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442", "7F7F7F")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """What is drawn of a network at one step; N counts all neurons, n the live ones.
+
+    Attributes:
+        title: The step, in words.
+        n_neurons: N.
+        nodes: Neuron of each node, ``[n]``.
+        correlation: ``[n, n]``.
+        edges: ``[E, 2]``, by node.
+        partition: Community of each node, ``[n]``.
+        diagrams: H0 and H1; empty where they were not computed.
+        scale: The graph's own radius, marked in the Betti curves; None where it was not computed.
+    """
+
+    title: str
+    n_neurons: int
+    nodes: np.ndarray
+    correlation: np.ndarray
+    edges: np.ndarray
+    partition: np.ndarray
+    diagrams: list[np.ndarray]
+    scale: float | None = None
+
+
+class Painter:
+    """Draws portraits of one network; remembers where each neuron stood and which colour its community had."""
+
+    def __init__(self) -> None:
+        self._positions: dict[int, np.ndarray] = {}
+        self._colour_of: dict[int, int] = {}
+        self._sizes: list[tuple[str, dict[int, int]]] = []
+
+    def paint(self, portrait: Portrait) -> dict[str, np.ndarray]:
+        """Images ``[H, W, 3]`` uint8 by name; those that there is nothing to show in are left out.
+
+        Cost: about a second at a thousand nodes, most of it the layout.
+        """
+        if len(portrait.nodes) < 2:
+            return {}
+        colours = self._colours(portrait)
+        images = {
+            "correlation": _correlation_matrix(portrait, colours),
+            "graph": self._graph(portrait, colours),
+            "communities": self._communities(portrait, colours),
+        }
+        if portrait.diagrams:
+            images["homology"] = _homology(portrait)
+        return images
+
+    def _colours(self, portrait: Portrait) -> np.ndarray:
+        """Colour number of each node; a community takes over the colour of the one it shares most neurons with."""
+        partition, nodes = portrait.partition, portrait.nodes
+        n = int(partition.max()) + 1
+        before = np.array([self._colour_of.get(int(i), -1) for i in nodes])
+        overlap = np.zeros((n, max(before.max() + 1, 0)))
+        known = before >= 0
+        np.add.at(overlap, (partition[known], before[known]), 1)
+        colour = np.full(n, -1)
+        for community, old in zip(*linear_sum_assignment(-overlap), strict=True):
+            if overlap[community, old]:
+                colour[community] = old
+        free = iter(c for c in range(2 * n + overlap.shape[1]) if c not in set(colour))
+        for community in np.flatnonzero(colour < 0):
+            colour[community] = next(free)
+        colours = colour[partition]
+        self._colour_of = dict(zip(nodes.tolist(), colours.tolist(), strict=True))
+        return colours
+
+    def _layout(self, portrait: Portrait) -> np.ndarray:
+        """Positions ``[n, 2]``: a force-directed layout that starts from where the nodes stood before."""
+        n = len(portrait.nodes)
+        angle = 2 * np.pi * portrait.partition / (portrait.partition.max() + 1)
+        jitter = np.random.default_rng(0).normal(scale=0.15, size=(portrait.n_neurons, 2))[portrait.nodes]
+        start = np.stack([np.cos(angle), np.sin(angle)], axis=1) + jitter
+        for k, neuron in enumerate(portrait.nodes.tolist()):
+            start[k] = self._positions.get(neuron, start[k])
+        graph = F.Graph.from_edges(n, portrait.edges).to_networkx()
+        settled = bool(self._positions)
+        placed = nx.spring_layout(
+            graph,
+            pos=dict(enumerate(start)),
+            iterations=15 if settled else 50,
+            k=2.0 / np.sqrt(n),
+            seed=0,
+            scale=None,
+            method="force",
+        )
+        layout = np.array([placed[k] for k in range(n)])
+        layout -= layout.mean(0)
+        layout /= np.abs(layout).max() or 1.0
+        self._positions.update(zip(portrait.nodes.tolist(), layout, strict=True))
+        return layout
+
+    def _graph(self, portrait: Portrait, colours: np.ndarray) -> np.ndarray:
+        figure, axes = _figure(6.0, 6.0)
+        layout = self._layout(portrait)
+        same = portrait.partition[portrait.edges[:, 0]] == portrait.partition[portrait.edges[:, 1]]
+        crowd = min(1.0, 1500 / max(len(portrait.edges), 1))
+        for within, alpha in ((False, 0.12), (True, 0.3)):
+            edges = portrait.edges[same == within]
+            tint = [_colour(c) if within else _OTHER for c in colours[edges[:, 0]]]
+            axes.add_collection(LineCollection(list(layout[edges]), colors=tint, linewidths=0.5, alpha=alpha + 0.3 * crowd))
+        axes.scatter(*layout.T, c=[_colour(c) for c in colours], s=max(6, 3000 / len(layout)), linewidths=0.3, edgecolors="white", zorder=2)
+        axes.set(title=f"Functional network, {portrait.title}", xlim=(-1.06, 1.06), ylim=(-1.06, 1.06), aspect="equal")
+        axes.set_axis_off()
+        n_communities = int(portrait.partition.max()) + 1
+        axes.text(
+            0, -0.02, f"{len(layout)} neurons, {len(portrait.edges)} edges, {n_communities} communities",
+            transform=axes.transAxes, color="0.4",
+        )  # fmt: skip
+        return _image(figure)
+
+    def _communities(self, portrait: Portrait, colours: np.ndarray) -> np.ndarray:
+        """Sizes of the communities at the snapshots drawn so far, stacked."""
+        found, counts = np.unique(colours, return_counts=True)
+        self._sizes.append((portrait.title, dict(zip(found.tolist(), counts.tolist(), strict=True))))
+        figure, axes = _figure(6.0, 3.6)
+        bottom = np.zeros(len(self._sizes))
+        for c in sorted({c for _, sizes in self._sizes for c in sizes}):
+            heights = np.array([sizes.get(c, 0) for _, sizes in self._sizes])
+            axes.bar(range(len(bottom)), heights, 0.8, bottom, color=_colour(c), edgecolor="white", linewidth=0.5)
+            bottom += heights
+        labels = [title.removeprefix("step ") for title, _ in self._sizes]
+        axes.set_xticks(range(len(labels)), labels, rotation=45 if len(labels) > 8 else 0)
+        axes.set(title="Community sizes", xlabel="step", ylabel="live neurons")
+        return _image(figure)
+
+
+def _correlation_matrix(portrait: Portrait, colours: np.ndarray) -> np.ndarray:
+    """|r| with the neurons of a community side by side, a coloured strip along each."""
+    order = np.argsort(portrait.partition, kind="stable")
+    figure, axes = _figure(6.4, 5.6)
+    matrix = np.abs(portrait.correlation[np.ix_(order, order)])
+    n = len(order)
+    shown = axes.imshow(matrix, vmin=0, vmax=1, cmap="magma", interpolation="nearest" if n < 400 else "antialiased")
+    strip = np.array([_colour(c) for c in colours[order]])
+    width = max(1.0, 0.02 * n)
+    axes.imshow(strip[:, None], extent=(-1.6 * width, -0.6 * width, n - 0.5, -0.5), aspect="auto", interpolation="nearest")
+    axes.set(xlim=(-1.8 * width, n - 0.5), ylim=(n - 0.5, -0.5), aspect="equal", xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set(title=f"|correlation|, by community, {portrait.title}", xlabel=f"{n} live neurons")
+    figure.colorbar(shown, ax=axes, shrink=0.8, label="|r|")
+    return _image(figure)
+
+
+def _homology(portrait: Portrait) -> np.ndarray:
+    figure = Figure(figsize=(8.4, 3.8), dpi=_DPI, layout="constrained")
+    curves, diagram = figure.subplots(1, 2, width_ratios=[1.2, 1])
+    diagram.spines[["top", "right"]].set_visible(False)
+    curves.spines["top"].set_visible(False)
+    grid = np.linspace(0, 1, 101)
+    twin = curves.twinx()
+    twin.spines["top"].set_visible(False)
+    names = (("components (β₀)", curves, _PALETTE[0]), ("loops (β₁)", twin, _PALETTE[5]))
+    for points, (name, axes, colour) in zip(portrait.diagrams, names, strict=False):
+        axes.plot(grid, F.betti_curve(points, grid), color=colour)
+        axes.set_ylabel(name, color=colour)
+        axes.set_ylim(bottom=0)
+    if portrait.scale is not None:
+        curves.axvline(portrait.scale, color="0.6", linestyle=":", linewidth=1)
+        curves.text(portrait.scale, curves.get_ylim()[1], " graph", color="0.4", va="top")
+    curves.set(title=f"Betti curves, {portrait.title}", xlabel="1 − |r|", xlim=(0, 1))
+    _persistence_diagram(diagram, portrait.diagrams)
+    return _image(figure)
+
+
+def _persistence_diagram(axes: Axes, diagrams: list[np.ndarray]) -> None:
+    finite = [d[np.isfinite(d[:, 1])] for d in diagrams]
+    top = max([float(d.max()) for d in finite if d.size], default=1.0) * 1.05 or 1.0
+    axes.plot([0, top], [0, top], color="0.7", linewidth=1)
+    for points, name, colour, size in zip(finite, ("H₀", "H₁"), (_PALETTE[0], _PALETTE[5]), (5, 9), strict=False):
+        axes.scatter(*points.T, s=size, color=colour, label=f"{name} ({len(points)})", alpha=0.6, linewidths=0)
+    axes.set(title="Persistence diagram", xlabel="birth", ylabel="death", xlim=(-0.02 * top, top), ylim=(-0.02 * top, top))
+    axes.legend(loc="lower right", frameon=False)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _image(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _colour(number: int) -> tuple[float, ...]:
+    return _PALETTE[number] if number < len(_PALETTE) else _OTHER
+
+

@@ -1,0 +1,116 @@
+"""Pure functions on NumPy arrays: correlation, the functional network, and every measure of it.
+
+No state, no files, no logging, no torch: importing this takes a second or two, and any of it can be used on a matrix
+of your own.
+"""
+
+from fnet_callbacks.functional.communities import (
+    adjusted_mutual_information,
+    communities,
+    community_entropy,
+    modularity,
+    modularity_z,
+)
+from fnet_callbacks.functional.correlation import (
+    correlation_distance,
+    correlation_from_moments,
+    correlation_matrix,
+    live_units,
+    mean_abs_correlation,
+)
+from fnet_callbacks.functional.entropy import (
+    activation_entropy,
+    binary_entropy,
+    degree_entropy,
+    effective_rank,
+    histogram_entropy,
+    selectivity_entropy,
+)
+from fnet_callbacks.functional.fault_tolerance import AttackCurve, Order, attack_curve, fault_tolerance
+from fnet_callbacks.functional.graph import (
+    Graph,
+    Method,
+    Sign,
+    connected_components,
+    edge_turnover,
+    graph_from_correlation,
+    graph_scale,
+    spanning_tree,
+)
+from fnet_callbacks.functional.homology import (
+    Backend,
+    betti_curve,
+    betti_numbers,
+    functional_persistence,
+    h0_from_tree,
+    persistence,
+    persistent_entropy,
+)
+from fnet_callbacks.functional.small_world import (
+    SmallWorld,
+    Wiring,
+    clustering_coefficient,
+    distance_histogram,
+    global_efficiency,
+    hqs_null,
+    local_clustering,
+    local_efficiency,
+    null_graphs,
+    path_length,
+    rewire,
+    small_world,
+    small_world_hqs,
+    wiring,
+)
+
+__all__ = [
+    "AttackCurve",
+    "Backend",
+    "Graph",
+    "Method",
+    "Order",
+    "Sign",
+    "SmallWorld",
+    "Wiring",
+    "activation_entropy",
+    "adjusted_mutual_information",
+    "attack_curve",
+    "betti_curve",
+    "betti_numbers",
+    "binary_entropy",
+    "clustering_coefficient",
+    "communities",
+    "community_entropy",
+    "connected_components",
+    "correlation_distance",
+    "correlation_from_moments",
+    "correlation_matrix",
+    "degree_entropy",
+    "distance_histogram",
+    "edge_turnover",
+    "effective_rank",
+    "fault_tolerance",
+    "functional_persistence",
+    "global_efficiency",
+    "graph_from_correlation",
+    "graph_scale",
+    "h0_from_tree",
+    "histogram_entropy",
+    "hqs_null",
+    "live_units",
+    "local_clustering",
+    "local_efficiency",
+    "mean_abs_correlation",
+    "modularity",
+    "modularity_z",
+    "null_graphs",
+    "path_length",
+    "persistence",
+    "persistent_entropy",
+    "rewire",
+    "selectivity_entropy",
+    "small_world",
+    "small_world_hqs",
+    "spanning_tree",
+    "wiring",
+]

@@ -1,0 +1,190 @@
+"""From activations, or their running moments, to the correlation between units."""
+
+from typing import Literal
+
+import numpy as np
+from scipy.stats import rankdata
+
+from fnet_callbacks.errors import FnetError
+
+# A unit is dead where its variance is no more than this share of mean² + max². Below it the variance is of
+# the size of the rounding of the moments, whatever shift they were taken about.
+DEAD_SHARE = 1e-12
+
+
+def correlation_matrix(
+    activations: np.ndarray, *, method: Literal["pearson", "spearman"] = "pearson"
+) -> np.ndarray:
+    """Correlation between units over samples.
+
+    A unit is dead where its variance is at most ``1e-12 (mean² + max²)`` or any of its values is not finite.
+    A dead unit has NaN in its row and column, the diagonal included, and does not touch the others. The
+    rule reads the activations themselves, so both methods call the same units dead.
+
+    Args:
+        activations: One row a sample, one column a unit, ``[S, N]``.
+        method: ``"pearson"``, or ``"spearman"``: Pearson's of the ranks, ties given their mean rank.
+
+    Returns:
+        ``[N, N]`` float64 in [-1, 1], symmetric to the bit, with a diagonal of exactly 1. All NaN where
+        there are fewer than two samples.
+
+    Raises:
+        FnetError: ``activations`` is not two-dimensional, or ``method`` is unknown.
+
+    Reference: Zhang, Dong, Zhang & Lin (2022), arXiv 2205.11702 (Pearson); Hod et al. (2021), arXiv
+        2110.08058 (Spearman).
+    Cost: O(S N²) time; one float64 copy of ``activations`` (a few for Spearman) and two of the result.
+
+    >>> correlation_matrix(np.array([[0.0, 1.0, 5.0], [1.0, 0.0, 5.0]]))
+    array([[ 1., -1., nan],
+           [-1.,  1., nan],
+           [nan, nan, nan]])
+    """
+    values = np.asarray(activations, dtype=np.float64)
+    if values.ndim != 2:
+        raise FnetError(f"activations must be [samples, units]; got shape {values.shape}")
+    if method not in ("pearson", "spearman"):
+        raise FnetError(f'method must be "pearson" or "spearman"; got {method!r}')
+    count, n_units = values.shape
+    if count < 2:
+        return np.full((n_units, n_units), np.nan)
+    # Non-finite values are expected here and stay in their own unit.
+    with np.errstate(invalid="ignore", over="ignore"):
+        shift = values.mean(axis=0)
+        peak = np.abs(values).max(axis=0)
+        if method == "spearman":
+            live = _live(values.var(axis=0), shift, peak)
+            values = np.where(live, rankdata(values, axis=0), np.nan)
+            shift = values.mean(axis=0)
+            peak = np.abs(values).max(axis=0)
+        centred = values - np.nan_to_num(shift, posinf=0.0, neginf=0.0)
+        return correlation_from_moments(count, centred.sum(axis=0), centred.T @ centred, shift, peak)
+
+
+def correlation_from_moments(
+    count: int, total: np.ndarray, products: np.ndarray, shift: np.ndarray, peak: np.ndarray
+) -> np.ndarray:
+    """Pearson correlation from the moments of samples about a fixed shift.
+
+    The closer ``shift`` is to the mean, the fewer digits cancel: with the mean of any one batch, nothing is
+    lost where the mean is many standard deviations from zero.
+
+    Args:
+        count: Number of samples S.
+        total: ``Σ(x-s)``, ``[N]`` float64.
+        products: ``Σ(x-s)(x-s)ᵀ``, ``[N, N]`` float64; the upper triangle is read.
+        shift: ``s``, ``[N]``, in the units of x.
+        peak: ``max|x|``, ``[N]``; with the mean it is the scale against which a variance counts as zero.
+
+    Returns:
+        ``[N, N]`` float64, as `correlation_matrix` describes it. A unit whose moments overflow counts as
+        dead.
+
+    Cost: O(N²) time, one ``[N, N]`` buffer.
+
+    >>> correlation_from_moments(2, np.zeros(2), np.array([[2.0, 2.0], [2.0, 2.0]]), np.zeros(2), np.ones(2))
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    if count < 2:
+        return np.full(products.shape, np.nan)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        offset = total / count
+        correlation = np.multiply.outer(offset, total)
+        np.subtract(products, correlation, out=correlation)
+        deviations = correlation.diagonal().copy()
+        live = _live(deviations / count, shift + offset, peak)
+        scale = np.where(live, 1.0 / np.sqrt(deviations), np.nan)
+        correlation *= scale[:, None]
+        correlation *= scale
+    np.clip(correlation, -1.0, 1.0, out=correlation)
+    np.fill_diagonal(correlation, np.where(live, 1.0, np.nan))
+    _mirror_upper(correlation)
+    return correlation
+
+
+def live_units(correlation: np.ndarray) -> np.ndarray:
+    """Which units have a correlation at all.
+
+    Args:
+        correlation: ``[N, N]``, NaN on the diagonal of a dead unit.
+
+    Returns:
+        ``[N]`` bool.
+
+    >>> live_units(np.array([[1.0, np.nan], [np.nan, np.nan]]))
+    array([ True, False])
+    """
+    return ~np.isnan(np.diagonal(correlation))
+
+
+def correlation_distance(correlation: np.ndarray) -> np.ndarray:
+    """Distance ``1 - |r|`` between units.
+
+    Args:
+        correlation: ``[N, N]``; the upper triangle is read, so rounding may have left it asymmetric.
+
+    Returns:
+        ``[N, N]`` float64 in [0, 1], symmetric to the bit, with a diagonal of exactly 0. Between a dead unit
+        and another the distance is NaN: drop dead units first (`live_units`).
+
+    Raises:
+        FnetError: ``correlation`` is not square.
+
+    Reference: Zhang, Dong, Zhang & Lin (2022), arXiv 2205.11702.
+    Cost: O(N²).
+
+    >>> correlation_distance(np.array([[1.0, -0.75], [-0.75, 1.0]]))
+    array([[0.  , 0.25],
+           [0.25, 0.  ]])
+    """
+    distance = _absolute(correlation)
+    np.subtract(1.0, distance, out=distance)
+    np.maximum(distance, 0.0, out=distance)
+    np.fill_diagonal(distance, 0.0)
+    _mirror_upper(distance)
+    return distance
+
+
+def mean_abs_correlation(correlation: np.ndarray) -> float:
+    """Mean ``|r|`` over the pairs of different live units.
+
+    Args:
+        correlation: ``[N, N]``; dead units are left out.
+
+    Returns:
+        A value in [0, 1]; NaN where fewer than two units are live.
+
+    Raises:
+        FnetError: ``correlation`` is not square.
+
+    Cost: O(N²).
+
+    >>> mean_abs_correlation(np.array([[1.0, -0.5], [-0.5, 1.0]]))
+    0.5
+    """
+    strength = _absolute(correlation)
+    n_live = int(live_units(strength).sum())
+    if n_live < 2:
+        return float("nan")
+    np.fill_diagonal(strength, 0.0)
+    return float(np.nansum(strength) / (n_live * (n_live - 1)))
+
+
+def _live(variance: np.ndarray, mean: np.ndarray, peak: np.ndarray) -> np.ndarray:
+    # Written so that NaN anywhere means dead.
+    return (variance > DEAD_SHARE * (mean**2 + peak**2)) & np.isfinite(variance)
+
+
+def _mirror_upper(matrix: np.ndarray) -> None:
+    # Row by row: index arrays for a triangle would be larger than the matrix.
+    for row in range(len(matrix) - 1):
+        matrix[row + 1 :, row] = matrix[row, row + 1 :]
+
+
+def _absolute(correlation: np.ndarray) -> np.ndarray:
+    strength = np.abs(np.asarray(correlation, dtype=np.float64))
+    if strength.ndim != 2 or strength.shape[0] != strength.shape[1]:
+        raise FnetError(f"correlation must be square, [units, units]; got shape {strength.shape}")
+    return strength

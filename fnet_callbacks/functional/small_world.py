@@ -1,0 +1,375 @@
+"""How the functional network is wired: clustering, path length, efficiency, nulls, small-worldness."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from typing import TypeVar
+
+import numba
+import numpy as np
+
+from fnet_callbacks.errors import FnetError
+from fnet_callbacks.functional import _kernels
+from fnet_callbacks.functional.graph import Graph, Method, Sign, graph_from_correlation
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_SWAPS_PER_EDGE = 10
+_NO_VARIANCE = 1e-12  # a spread of 1e-6, the accuracy of a correlation
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What one search of a graph tells: see `clustering_coefficient`, `path_length`, `global_efficiency`."""
+
+    clustering: float
+    path_length: float
+    efficiency: float
+
+
+@dataclass(frozen=True, slots=True)
+class SmallWorld:
+    """Small-worldness and what it is made of.
+
+    Attributes:
+        sigma: ``(C / C_null) / (L / L_null)``; above 1 where the graph is small-world.
+        clustering: C, mean local clustering of the graph.
+        path_length: L, mean distance over connected pairs.
+        null_clustering: Mean of C over the null graphs.
+        null_path_length: Mean of L over the null graphs.
+        efficiency: Global efficiency of the graph.
+    """
+
+    sigma: float
+    clustering: float
+    path_length: float
+    null_clustering: float
+    null_path_length: float
+    efficiency: float
+
+
+def local_clustering(graph: Graph) -> np.ndarray:
+    """Local clustering coefficient of each node: the share of pairs of neighbours that are joined.
+
+    Args:
+        graph: The functional network, N nodes.
+
+    Returns:
+        ``[N]`` in [0, 1]; 0 for a node with fewer than two neighbours.
+
+    Reference: Watts & Strogatz (1998), Nature 393, 440.
+    Cost: O(E N / 64).
+
+    Example:
+        >>> graph = Graph.from_edges(4, np.array([[0, 1], [1, 2], [0, 2], [2, 3]]))
+        >>> local_clustering(graph).round(2).tolist()
+        [1.0, 1.0, 0.33, 0.0]
+    """
+    pairs = graph.degrees * (graph.degrees - 1)
+    return _kernels.neighbour_links(graph.edges, graph.rows) / np.maximum(pairs, 1)
+
+
+def clustering_coefficient(graph: Graph) -> float:
+    """Mean of `local_clustering` over all nodes; in [0, 1], NaN for a graph without nodes."""
+    return float(local_clustering(graph).mean()) if graph.n_nodes else float("nan")
+
+
+def distance_histogram(graph: Graph) -> np.ndarray:
+    """Number of ordered pairs of nodes at each distance.
+
+    Args:
+        graph: The functional network, N nodes.
+
+    Returns:
+        ``[D + 1]`` int64 for the distances 0 to D, D the largest between two connected nodes. The first entry
+        is N; what is missing from N² are the unreachable pairs. ``[0]`` for a graph without nodes.
+
+    Cost: O(N E D / 64) word operations at most; nodes that have reached all others drop out early.
+
+    Example:
+        >>> distance_histogram(Graph.from_edges(3, np.array([[0, 1], [1, 2]]))).tolist()
+        [3, 4, 2]
+    """
+    return _kernels.distance_counts(graph.rows)
+
+
+def path_length(graph: Graph) -> float:
+    """Mean distance over all connected pairs of nodes.
+
+    Returns:
+        At least 1; NaN where no two nodes are connected.
+
+    Cost: as `distance_histogram`.
+    """
+    return _path_length(distance_histogram(graph))
+
+
+def global_efficiency(graph: Graph) -> float:
+    """Mean of 1 / distance over all pairs of nodes, 0 for unreachable ones.
+
+    Returns:
+        In [0, 1]; 0 for a graph without edges, NaN for fewer than two nodes, which form no pair.
+
+    Reference: Latora & Marchiori (2001), Phys. Rev. Lett. 87, 198701, eq. 1.
+    Cost: as `distance_histogram`.
+    """
+    return _efficiency(distance_histogram(graph))
+
+
+def wiring(graph: Graph) -> Wiring:
+    """Clustering, path length and global efficiency together; the last two share one search."""
+    counts = distance_histogram(graph)
+    return Wiring(clustering_coefficient(graph), _path_length(counts), _efficiency(counts))
+
+
+def local_efficiency(graph: Graph) -> float:
+    """Mean over nodes of the global efficiency among a node's neighbours.
+
+    Returns:
+        In [0, 1], where a node with fewer than two neighbours counts 0; NaN for a graph without nodes.
+
+    Reference: Latora & Marchiori (2001), Phys. Rev. Lett. 87, 198701, eq. 3, for an unweighted graph.
+    Cost: O(sum of squared degrees) and a small breadth-first search per node.
+    """
+    if graph.n_nodes == 0:
+        return float("nan")
+    return float(_kernels.neighbourhood_efficiencies(graph.rows, graph.indptr, graph.indices).mean())
+
+
+def rewire(graph: Graph, *, seed: int, swaps_per_edge: int = _SWAPS_PER_EDGE) -> Graph:
+    """A random graph with the degrees of this one, by double edge swaps.
+
+    Two edges drawn at random exchange an end where that gives neither a loop nor a double edge.
+
+    Args:
+        graph: The functional network, E edges.
+        seed: Of the random stream, an integer of 0 or more.
+        swaps_per_edge: ``swaps_per_edge E`` swaps are attempted.
+
+    Returns:
+        A simple graph with the same degree at every node; the graph itself where no swap is possible.
+
+    Raises:
+        FnetError: ``seed`` or ``swaps_per_edge`` is negative.
+
+    Reference: Maslov & Sneppen (2002), Science 296, 910.
+    Cost: O(swaps_per_edge E).
+    """
+    return _rewired(graph, _streams(seed, 1)[0], swaps_per_edge)
+
+
+def null_graphs(graph: Graph, nulls: int = 10, seed: int = 0) -> list[Graph]:
+    """Independent degree-preserving rewirings of a graph, made side by side in threads.
+
+    The random stream of a null depends on ``seed`` and its place in the list alone: the first is that of
+    `rewire`, and asking for more nulls changes none of those before.
+
+    Args:
+        graph: The functional network.
+        nulls: How many.
+        seed: Of the random streams, an integer of 0 or more.
+
+    Raises:
+        FnetError: An argument is negative.
+
+    Cost: O(nulls E).
+    """
+    return in_threads(lambda stream: _rewired(graph, stream, _SWAPS_PER_EDGE), _streams(seed, nulls))
+
+
+def small_world(graph: Graph, *, nulls: int | Sequence[Graph] = 10, seed: int = 0) -> SmallWorld:
+    """Small-worldness sigma against degree-preserving rewirings.
+
+    Correlation graphs are clustered by construction, so that sigma lies above 1 for random activations too:
+    read it beside `small_world_hqs` and its value before training.
+
+    Args:
+        graph: The functional network.
+        nulls: How many null graphs, or the null graphs, e.g. of `null_graphs`.
+        seed: Of the null graphs' random streams.
+
+    Returns:
+        Sigma and its parts. Sigma is NaN where a ratio is undefined: no two nodes connected, or nulls without
+        triangles.
+
+    Raises:
+        FnetError: There is no null graph, or ``seed`` is negative.
+
+    Reference: Humphries & Gurney (2008), PLoS ONE 3, e0002051, eq. 1-3. That Zhang et al. (arXiv:2205.11702)
+        mean this measure, against this null, is our assumption.
+    Cost: O(nulls (E + N E D / 64)).
+    """
+    graphs = nulls if isinstance(nulls, Sequence) else null_graphs(graph, nulls, seed)
+    own, null = wiring(graph), _mean(in_threads(wiring, graphs))
+    return SmallWorld(
+        sigma=_sigma(own, null),
+        clustering=own.clustering,
+        path_length=own.path_length,
+        null_clustering=null.clustering,
+        null_path_length=null.path_length,
+        efficiency=own.efficiency,
+    )
+
+
+def hqs_null(correlation: np.ndarray, *, seed: int) -> np.ndarray:
+    """A random correlation matrix with the mean and variance that the given one has off the diagonal.
+
+    With e and v the mean and variance off the diagonal: ``k = floor((1 - e²) / v)``,
+    ``s² = -m² + sqrt(m⁴ + v / k)``, ``m = sqrt(e / k)``; ``L`` is ``[N, k]`` of normal draws with mean m and
+    variance s², and ``L Lᵀ`` is scaled to a unit diagonal. A negative e is taken as 0; k is held in [2, N].
+
+    Args:
+        correlation: ``[N, N]``, symmetric with unit diagonal.
+        seed: Of the random stream, an integer of 0 or more.
+
+    Returns:
+        ``[N, N]`` float64, symmetric, unit diagonal, in [-1, 1]; all NaN where v is 0 (so for N < 3), for
+        then nothing is left to be random.
+
+    Raises:
+        FnetError: ``correlation`` is not a square matrix or holds NaN; ``seed`` is negative.
+
+    Reference: Hirschberger, Qi & Steuer (2007), Eur. J. Oper. Res. 177, 1610; as a null for correlation
+        networks Zalesky, Fornito & Bullmore (2012), NeuroImage 60, 2096.
+    Cost: O(k N²).
+    """
+    moments = _moments(correlation)
+    return _hqs(len(correlation), moments, _streams(seed, 1)[0])
+
+
+def small_world_hqs(
+    correlation: np.ndarray,
+    graph: Graph,
+    *,
+    nulls: int = 10,
+    seed: int = 0,
+    method: Method = "mst",
+    density: float = 0.05,
+    threshold: float | None = None,
+    sign: Sign = "absolute",
+) -> float:
+    """Small-worldness sigma against graphs of covariance-matched random correlations.
+
+    Unlike rewirings these nulls are correlation matrices, so they share the clustering that every correlation
+    graph has. The null graphs are built as the graph was: give the same ``method``, ``density``,
+    ``threshold`` and ``sign``.
+
+    Args:
+        correlation: ``[N, N]``, the matrix that the graph was built from.
+        graph: The functional network, N nodes.
+        nulls: How many null matrices.
+        seed: Of the null matrices' random streams.
+        method: See `graph_from_correlation`.
+        density: See `graph_from_correlation`.
+        threshold: See `graph_from_correlation`.
+        sign: See `graph_from_correlation`.
+
+    Returns:
+        Sigma, as in `small_world`; NaN also where `hqs_null` is.
+
+    Raises:
+        FnetError: ``nulls`` is below 1, ``seed`` negative, or an option is refused by
+            `graph_from_correlation`.
+
+    Reference: Zalesky, Fornito & Bullmore (2012), NeuroImage 60, 2096.
+    Cost: O(nulls k N²), k as in `hqs_null`.
+    """
+    moments = _moments(correlation)
+    n_nodes = len(correlation)
+    if n_nodes != graph.n_nodes:
+        raise FnetError(f"correlation has {n_nodes} nodes, graph has {graph.n_nodes}")
+    if moments[1] <= _NO_VARIANCE:
+        return float("nan")
+
+    def null_wiring(stream: np.uint64) -> Wiring:
+        null = _hqs(n_nodes, moments, stream)
+        return wiring(
+            graph_from_correlation(null, method=method, density=density, threshold=threshold, sign=sign)
+        )
+
+    return _sigma(wiring(graph), _mean(in_threads(null_wiring, _streams(seed, nulls))))
+
+
+def in_threads(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    """Map over independent items, as many at once as Numba is told to use threads.
+
+    Plain threads over kernels that release the GIL, started for the call and gone after it: Numba's own
+    threading layers survive neither a fork nor a second thread.
+    """
+    items = list(items)
+    workers = min(len(items), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    if workers < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(function, items))
+
+
+def _streams(seed: int, count: int) -> np.ndarray:
+    """Seeds of independent random streams; the i-th depends on ``seed`` and i alone."""
+    if seed < 0:
+        raise FnetError(f"seed must be 0 or more, got {seed}")
+    if count < 0:
+        raise FnetError(f"nulls must be 0 or more, got {count}")
+    return np.random.SeedSequence(seed).generate_state(count, np.uint64)
+
+
+def _rewired(graph: Graph, stream: np.uint64, swaps_per_edge: int) -> Graph:
+    if swaps_per_edge < 0:
+        raise FnetError(f"swaps_per_edge must be 0 or more, got {swaps_per_edge}")
+    rows = graph.rows.copy()
+    _kernels.rewire(graph.edges.copy(), rows, swaps_per_edge * graph.n_edges, stream)
+    return Graph._from_sorted(graph.n_nodes, _kernels.edges_of(rows, graph.n_edges))
+
+
+def _path_length(counts: np.ndarray) -> float:
+    pairs = counts[1:].sum()
+    return float(np.arange(len(counts)) @ counts / pairs) if pairs else float("nan")
+
+
+def _efficiency(counts: np.ndarray) -> float:
+    n_nodes = int(counts[0])
+    if n_nodes < 2:
+        return float("nan")
+    return float((counts[1:] / np.arange(1, len(counts))).sum() / (n_nodes * (n_nodes - 1)))
+
+
+def _mean(wirings: list[Wiring]) -> Wiring:
+    if not wirings:
+        raise FnetError("nulls must be at least 1: sigma is a ratio to null graphs")
+    return Wiring(*np.mean([astuple(each) for each in wirings], axis=0).tolist())
+
+
+def _sigma(own: Wiring, null: Wiring) -> float:
+    if not null.clustering > 0:
+        return float("nan")
+    return (own.clustering / null.clustering) / (own.path_length / null.path_length)
+
+
+def _moments(correlation: np.ndarray) -> tuple[float, float]:
+    """Mean and variance off the diagonal; variance 0 where there is no pair."""
+    matrix = np.asarray(correlation, np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise FnetError(f"correlation must be a square matrix [N, N], got shape {matrix.shape}")
+    entries = matrix.size - len(matrix)
+    if entries == 0:
+        return 0.0, 0.0
+    mean = (matrix.sum() - matrix.trace()) / entries
+    if np.isnan(mean):
+        raise FnetError("correlation holds NaN: drop the units without a correlation (dead units) first")
+    squares = np.square(matrix - mean)
+    return float(mean), float((squares.sum() - squares.trace()) / entries)
+
+
+def _hqs(n_nodes: int, moments: tuple[float, float], stream: np.uint64) -> np.ndarray:
+    mean, variance = max(moments[0], 0.0), moments[1]
+    if variance <= _NO_VARIANCE:
+        return np.full((n_nodes, n_nodes), np.nan)
+    k = min(max(2, int((1 - mean**2) / variance)), n_nodes)
+    centre = np.sqrt(mean / k)
+    spread = np.sqrt(np.sqrt(centre**4 + variance / k) - centre**2)
+    loadings = np.random.default_rng(stream).normal(centre, spread, (n_nodes, k))
+    loadings /= np.linalg.norm(loadings, axis=1, keepdims=True)
+    null = (loadings @ loadings.T).clip(-1, 1)
+    np.fill_diagonal(null, 1.0)
+    return null

@@ -1,0 +1,127 @@
+"""The correlation between units, from batches that come one after the other and on several ranks."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from fnet_callbacks.errors import FnetError
+from fnet_callbacks.functional.correlation import correlation_from_moments
+
+
+class RunningCorrelation(Metric):
+    """Pearson correlation between units, accumulated in float64 about a fixed shift.
+
+    The result is within 1e-6 of a one-shot float64 computation, whatever the batches, their order and the
+    number of ranks, even where a mean is 1e4 standard deviations from zero: the moments are taken about
+    the mean of the first batch on rank 0, which is drawn anew after each `reset`.
+
+    Under `torch.distributed` the first `update` after a reset is a collective: every rank calls `update` at
+    least once, with an empty ``[0, N]`` batch where it has no samples. Where rank 0 itself begins with an
+    empty batch the shift is zero, and accuracy is that of plain float64 sums (about 1e-8 for a mean of 1e4
+    standard deviations).
+
+    Unlike most metrics it computes a NumPy array: that is what the measures take, and torchmetrics would
+    squeeze the ``[1, 1]`` tensor of a single unit to a scalar.
+
+    Args:
+        num_units: Number of units N.
+
+    Cost: O(S N²) time a batch of S samples. Memory: two ``[N, N]`` float64 (the sum, and its next value) and
+        one float64 copy of the batch. The metric lives on a device that has float64; batches are
+        brought to it.
+
+    >>> metric = RunningCorrelation(2)
+    >>> metric.update(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    >>> metric.update(torch.tensor([[2.0, -1.0]]))
+    >>> metric.compute()
+    array([[ 1., -1.],
+           [-1.,  1.]])
+    """
+
+    # `update` reads the shift that the first batch since the reset has set, so `forward` may not add
+    # the sums of a batch that were taken about another one.
+    full_state_update = True
+    is_differentiable = False
+    higher_is_better = None
+
+    count: Tensor
+    total: Tensor
+    products: Tensor
+    peak: Tensor
+    shift: Tensor
+
+    def __init__(self, num_units: int) -> None:
+        # No cache: it would hold a third [N, N] array between snapshots.
+        super().__init__(compute_with_cache=False)
+        if num_units < 0:
+            raise FnetError(f"num_units must be at least 0; got {num_units}")
+        self.num_units = num_units
+        zeros = torch.zeros(num_units, dtype=torch.float64)
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", zeros.clone(), dist_reduce_fx="sum")
+        self.add_state(
+            "products", torch.zeros(num_units, num_units, dtype=torch.float64), dist_reduce_fx="sum"
+        )
+        self.add_state("peak", zeros.clone(), dist_reduce_fx="max")
+        # NaN until it is chosen. Equal on all ranks; the maximum of equals is exact, a mean is not.
+        self.add_state("shift", torch.full_like(zeros, torch.nan), dist_reduce_fx="max")
+
+    def update(self, activations: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            activations: ``[S, N]``, any floating point type; S may be 0. A unit with a value that is not
+                finite is dead from then on and does not touch the others.
+
+        Raises:
+            FnetError: ``activations`` does not have N columns, or is not floating point.
+        """
+        if activations.ndim != 2 or activations.shape[1] != self.num_units:
+            raise FnetError(
+                f"activations must be [samples, {self.num_units}]; got shape {tuple(activations.shape)}"
+            )
+        if not activations.is_floating_point():
+            raise FnetError(f"activations must be floating point; got {activations.dtype}")
+        activations = activations.detach().to(self.products.device)
+        with torch.autocast(activations.device.type, enabled=False):
+            if self.shift.isnan().all():
+                self._choose_shift(activations)
+            if len(activations):
+                self._add(activations)
+
+    def compute(self) -> np.ndarray:
+        """Correlation over everything seen, on every rank.
+
+        Returns:
+            ``[N, N]`` float64, as `fnet_callbacks.functional.correlation_matrix` describes it: NaN in the
+            rows and columns of dead units, all NaN below two samples.
+        """
+        return correlation_from_moments(
+            int(self.count),
+            self.total.cpu().numpy(),
+            self.products.cpu().numpy(),
+            self.shift.cpu().numpy(),
+            self.peak.cpu().numpy(),
+        )
+
+    def _choose_shift(self, activations: Tensor) -> None:
+        distributed = self.distributed_available_fn()
+        if len(activations):
+            mean = activations.mean(dim=0, dtype=torch.float64)
+            shift = torch.nan_to_num(mean, nan=0.0, posinf=0.0, neginf=0.0)
+        elif distributed:
+            shift = torch.zeros_like(self.total)
+        else:
+            return  # the next batch may have rows
+        if distributed:
+            torch.distributed.broadcast(shift, src=0)
+        self.shift = shift
+
+    def _add(self, activations: Tensor) -> None:
+        centred = activations - self.shift  # float64 by promotion: the one copy of the batch
+        self.count = self.count + len(centred)
+        self.total = self.total + centred.sum(dim=0)
+        # Not in place: a state made in inference mode must take updates outside of it.
+        self.products = torch.addmm(self.products, centred.T, centred)
+        self.peak = torch.maximum(self.peak, activations.abs().amax(dim=0).double())

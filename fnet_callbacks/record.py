@@ -1,0 +1,271 @@
+"""The run's own files: one folder, readable with NumPy and json alone.
+
+``manifest.json`` says what was measured on what, ``scalars.jsonl`` holds one line a snapshot, ``snapshot_<step>.npz`` the
+arrays of one snapshot. A snapshot counts from the moment its line is complete; its arrays are written before that.
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from fnet_callbacks.errors import RecordError
+
+FORMAT = "fnet-record"
+VERSION = 1
+MANIFEST, SCALARS = "manifest.json", "scalars.jsonl"
+# What a reader accepts of one file: far above what a snapshot of 4,096 neurons needs, far below a decompression bomb.
+MAX_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything measured at one step.
+
+    Attributes:
+        step: Batches that stepped an optimiser before it.
+        scalars: Key to value; NaN where a measure has no value.
+        cost_ms: Milliseconds of each part; not part of what makes two records equal.
+        notes: Key to the reason why its value is NaN or bounded.
+        arrays: Name to array; kept in the snapshot's npz file.
+        is_end: Taken because training ended, off the schedule; dropped when training goes on.
+    """
+
+    step: int
+    scalars: Mapping[str, float]
+    cost_ms: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    is_end: bool = False
+
+
+class SnapshotStore:
+    """Writes a record; the only writer of its folder.
+
+    Args:
+        folder: The record's folder; made when first written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def start(self, manifest: Mapping[str, Any]) -> None:
+        """Begins a record; one that is already there is moved aside, never overwritten.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        if (self.folder / SCALARS).exists():
+            aside = next(p for i in range(1, 10**6) if not (p := self.folder.with_name(f"{self.folder.name}.{i}")).exists())
+            self.folder.rename(aside)
+        self.write_manifest(manifest)
+        (self.folder / SCALARS).touch()
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Writes ``manifest.json`` beside itself and renames it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": FORMAT, "version": VERSION, **manifest}, indent=1, default=str)
+        _write_beside(self.folder / MANIFEST, lambda f: f.write(text.encode()))
+
+    def adopt(self, source: str | os.PathLike[str], *, step: int) -> int:
+        """Goes on from the record of an interrupted run: takes its snapshots up to ``step`` into this folder.
+
+        What stands after ``step`` will be measured again; where source and folder are the same, it is moved to
+        ``superseded/``, not deleted. An end snapshot is left out, as training goes on.
+
+        Returns:
+            Number of snapshots taken over.
+
+        Raises:
+            RecordError: The source is no record of this version.
+            OSError: The folder cannot be written.
+        """
+        record = read_record(source)
+        kept = [s for s in record.snapshots if s.step <= step and not s.is_end]
+        same = Path(source).resolve() == self.folder.resolve()
+        if same:
+            self._supersede([s for s in record.snapshots if s.step > step or s.is_end])
+        else:
+            if (self.folder / SCALARS).exists():
+                self.start(record.manifest)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for s in kept:
+                if (arrays := record.array_file(s.step)).exists():
+                    shutil.copyfile(arrays, self.folder / arrays.name)
+        lines = b"".join(_line(s) for s in kept)
+        _write_beside(self.folder / SCALARS, lambda f: f.write(lines))
+        return len(kept)
+
+    def append(self, snapshot: Snapshot) -> None:
+        """Writes a snapshot: first its arrays, then its line.
+
+        Raises:
+            OSError: The disk is full or cannot be written; what was recorded before stays readable.
+        """
+        if snapshot.arrays:
+            target = self.folder / f"snapshot_{snapshot.step}.npz"
+            _write_beside(target, lambda f: np.savez(f, allow_pickle=False, **snapshot.arrays))  # type: ignore[arg-type]
+        _append_line(self.folder / SCALARS, _line(snapshot))
+
+    def _supersede(self, snapshots: list[Snapshot]) -> None:
+        if not snapshots:
+            return
+        attic = self.folder / "superseded"
+        attic.mkdir(exist_ok=True)
+        for s in snapshots:
+            if (arrays := self.folder / f"snapshot_{s.step}.npz").exists():
+                os.replace(arrays, attic / arrays.name)
+            _append_line(attic / SCALARS, _line(s))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record that was read: its manifest and its snapshots, by step; arrays are read when asked for."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    snapshots: tuple[Snapshot, ...]
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the snapshots, ascending."""
+        return [s.step for s in self.snapshots]
+
+    def series(self, key: str) -> np.ndarray:
+        """One scalar at all snapshots, ``[T]``; NaN where it is missing."""
+        return np.array([s.scalars.get(key, math.nan) for s in self.snapshots])
+
+    def array_file(self, step: int) -> Path:
+        """Where the arrays of a snapshot stand."""
+        return self.folder / f"snapshot_{step}.npz"
+
+    def arrays(self, step: int) -> dict[str, np.ndarray]:
+        """The arrays of a snapshot; empty where it has none.
+
+        Raises:
+            RecordError: The file is damaged, or larger than ``MAX_BYTES`` when unpacked.
+        """
+        path = self.array_file(step)
+        if not path.exists():
+            return {}
+        try:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(i.file_size for i in archive.infolist())
+            if size > MAX_BYTES:
+                raise RecordError(f"{path} unpacks to {size} bytes; the limit is {MAX_BYTES}")
+            with np.load(path, allow_pickle=False) as data:
+                return {name: data[name] for name in data.files}
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+            if isinstance(error, RecordError):
+                raise
+            raise RecordError(f"{path} cannot be read: {error}") from error
+
+
+def read_record(folder: str | os.PathLike[str]) -> Record:
+    """Reads a record's manifest and scalars.
+
+    A torn last line, which a killed run may leave, is dropped; of several lines of one step the last counts.
+
+    Args:
+        folder: The record's folder, such as ``lightning_logs/version_0/fnet``.
+
+    Raises:
+        RecordError: There is no record, it is of another version, or a file is damaged or too large.
+
+    Cost: the size of ``scalars.jsonl``.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads(_read_bytes(folder / MANIFEST))
+    except FileNotFoundError as error:
+        raise RecordError(f"`folder={str(folder)!r}` holds no {MANIFEST}; it should be a record's folder") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{folder / MANIFEST} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise RecordError(f"{folder / MANIFEST} is no manifest of a record")
+    if manifest.get("version") != VERSION:
+        raise RecordError(f"{folder} is a record of version {manifest.get('version')!r}; this package reads {VERSION}")
+    snapshots = {s.step: s for s in _read_lines(folder / SCALARS)}
+    return Record(folder, manifest, tuple(snapshots[step] for step in sorted(snapshots)))
+
+
+def _read_lines(path: Path) -> Iterator[Snapshot]:
+    try:
+        lines = _read_bytes(path).split(b"\n")
+    except FileNotFoundError:
+        return
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            row = json.loads(line)
+            yield Snapshot(
+                step=int(row["step"]),
+                scalars={k: math.nan if v is None else float(v) for k, v in row["scalars"].items()},
+                cost_ms={k: float(v) for k, v in row["cost_ms"].items()},
+                notes=dict(row["notes"]),
+                is_end=bool(row["end"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise RecordError(f"{path}, line {number}: not a snapshot ({error})") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    if path.stat().st_size > MAX_BYTES:
+        raise RecordError(f"{path} is larger than the limit of {MAX_BYTES} bytes")
+    return path.read_bytes()
+
+
+def _line(snapshot: Snapshot) -> bytes:
+    row = {
+        "step": snapshot.step,
+        "end": snapshot.is_end,
+        "time": round(time.time(), 3),
+        "scalars": {k: float(v) if math.isfinite(v) else None for k, v in snapshot.scalars.items()},
+        "cost_ms": {k: round(v, 3) for k, v in snapshot.cost_ms.items()},
+        "notes": dict(snapshot.notes),
+    }
+    return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def _append_line(path: Path, line: bytes) -> None:
+    """Appends a whole line or nothing; a torn line that a killed run left is cut off first."""
+    with open(path, "a+b", buffering=0) as file:
+        end = _end_of_last_line(file)
+        file.truncate(end)
+        try:
+            if file.write(line) != len(line):
+                raise OSError(f"{path}: the disk is full")
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def _end_of_last_line(file: Any) -> int:
+    size = file.seek(0, os.SEEK_END)
+    block = 4096
+    for start in range(size, 0, -block):
+        begin = max(0, start - block)
+        file.seek(begin)
+        found = file.read(start - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+    return 0
+
+
+def _write_beside(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Writes a file under another name and renames it, so that a reader sees all of it or nothing."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
