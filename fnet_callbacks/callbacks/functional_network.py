@@ -22,7 +22,7 @@ from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.figures import Painter, Portrait
+from fnet_callbacks.figures import Portrait
 from fnet_callbacks.measures import Activity, GraphSettings, Previous, Scope, measure, names_of
 from fnet_callbacks.metrics import ActivationStatistics, RunningCorrelation
 
@@ -151,7 +151,6 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         self._next: dict[str, Previous] = {}
         self._live: deque[tuple[Tensor, Tensor | None]] = deque()
         self._watcher: Watcher | None = None
-        self.painter = Painter() if self.figures else None
         self.portrait = None
 
     # What a monitor says of itself. -------------------------------------------------------------------------------
@@ -331,7 +330,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         }
         if self.save_correlation:
             found.arrays["correlation"] = scope.correlation.astype(np.float32)
-        if self.painter is not None:
+        if self.figures is not None:
             found.portrait = Portrait(
                 title=f"step {step}",
                 n_neurons=scope.n_neurons,

@@ -17,7 +17,7 @@ from fnet_callbacks.capture.batches import resolve
 from fnet_callbacks.capture.probe import BatchReader, Probe
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.figures import Painter, Portrait
+from fnet_callbacks.figures import Portrait
 from fnet_callbacks.measures import Stopwatch
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -92,7 +92,6 @@ class ProbeMonitor(Callback):
             resolve(batch_to_inputs, "batch_to_inputs"), resolve(batch_to_labels, "batch_to_labels")
         )
         self.stopwatch = Stopwatch()
-        self.painter: Painter | None = None
         self.portrait: Portrait | None = None
         self._session: Session | None = None
         self._state: dict[str, Any] | None = None

@@ -8,7 +8,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tqdm.auto import tqdm
 
+from fnet_callbacks.artist import Artist
 from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.probes import ProbeSource
 from fnet_callbacks.capture.isolation import isolated
@@ -56,7 +57,7 @@ class Session:
         self._forwards: dict[str, Forward] = {}
         self._store: SnapshotStore | None = None
         self._sinks: Sinks | None = None
-        self._artist: ThreadPoolExecutor | None = None
+        self._artist = Artist()
         self._pictures: list[tuple[int, str, Future[dict[str, np.ndarray]]]] = []
         self._live_hooks = ExitStack()
         self._kept_probes: Mapping[str, Any] = {}
@@ -104,9 +105,7 @@ class Session:
         """Shows the figures that are ready and lets go of everything; safe to call twice."""
         self._live_hooks.close()
         self._show(wait=False)
-        if self._artist is not None:
-            self._artist.shutdown(wait=True, cancel_futures=True)
-            self._artist = None
+        self._artist.close()
 
     # Resuming. ----------------------------------------------------------------------------------------------------
 
@@ -315,14 +314,9 @@ class Session:
     # Figures. -----------------------------------------------------------------------------------------------------
 
     def _draw(self, monitor: ProbeMonitor, step: int, *, is_last: bool = False) -> None:
-        if monitor.painter is None or monitor.portrait is None:
-            return
-        if not is_last and not monitor.draws_at(self._snapshots):
-            return
-        if self._artist is None:
-            self._artist = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fnet-figures")
-        self._pictures.append((step, monitor.name, self._artist.submit(monitor.painter.paint, monitor.portrait)))
-        monitor.portrait = None
+        if monitor.portrait is not None and (is_last or monitor.draws_at(self._snapshots)):
+            self._pictures.append((step, monitor.name, self._artist.paint(monitor.name, monitor.portrait)))
+            monitor.portrait = None
 
     def _show(self, *, wait: bool) -> None:
         while self._pictures and (wait or self._pictures[0][2].done()) and self._sinks is not None:

@@ -119,6 +119,26 @@ def live_units(correlation: np.ndarray) -> np.ndarray:
     return ~np.isnan(np.diagonal(correlation))
 
 
+def live_block(correlation: np.ndarray) -> np.ndarray:
+    """The correlation among live units alone.
+
+    Args:
+        correlation: ``[N, N]``, NaN in the rows and columns of dead units.
+
+    Returns:
+        ``[M, M]`` for M live units: a copy, or ``correlation`` itself where all are live.
+
+    Raises:
+        FnetError: ``correlation`` is not square.
+
+    >>> live_block(np.array([[1.0, np.nan], [np.nan, np.nan]]))
+    array([[1.]])
+    """
+    correlation = _square(correlation)
+    live = live_units(correlation)
+    return correlation if live.all() else correlation[np.ix_(live, live)]
+
+
 def correlation_distance(correlation: np.ndarray) -> np.ndarray:
     """Distance ``1 - |r|`` between units.
 
@@ -127,7 +147,7 @@ def correlation_distance(correlation: np.ndarray) -> np.ndarray:
 
     Returns:
         ``[N, N]`` float64 in [0, 1], symmetric to the bit, with a diagonal of exactly 0. Between a dead unit
-        and another the distance is NaN: drop dead units first (`live_units`).
+        and another the distance is NaN: drop dead units first (`live_block`).
 
     Raises:
         FnetError: ``correlation`` is not square.
@@ -139,7 +159,7 @@ def correlation_distance(correlation: np.ndarray) -> np.ndarray:
     array([[0.  , 0.25],
            [0.25, 0.  ]])
     """
-    distance = _absolute(correlation)
+    distance = np.abs(_square(correlation))
     np.subtract(1.0, distance, out=distance)
     np.maximum(distance, 0.0, out=distance)
     np.fill_diagonal(distance, 0.0)
@@ -164,12 +184,12 @@ def mean_abs_correlation(correlation: np.ndarray) -> float:
     >>> mean_abs_correlation(np.array([[1.0, -0.5], [-0.5, 1.0]]))
     0.5
     """
-    strength = _absolute(correlation)
-    n_live = int(live_units(strength).sum())
+    strength = np.abs(live_block(correlation))
+    n_live = len(strength)
     if n_live < 2:
         return float("nan")
     np.fill_diagonal(strength, 0.0)
-    return float(np.nansum(strength) / (n_live * (n_live - 1)))
+    return float(strength.sum() / (n_live * (n_live - 1)))
 
 
 def _live(variance: np.ndarray, mean: np.ndarray, peak: np.ndarray) -> np.ndarray:
@@ -183,8 +203,8 @@ def _mirror_upper(matrix: np.ndarray) -> None:
         matrix[row + 1 :, row] = matrix[row, row + 1 :]
 
 
-def _absolute(correlation: np.ndarray) -> np.ndarray:
-    strength = np.abs(np.asarray(correlation, dtype=np.float64))
-    if strength.ndim != 2 or strength.shape[0] != strength.shape[1]:
-        raise FnetError(f"correlation must be square, [units, units]; got shape {strength.shape}")
-    return strength
+def _square(correlation: np.ndarray) -> np.ndarray:
+    correlation = np.asarray(correlation, dtype=np.float64)
+    if correlation.ndim != 2 or correlation.shape[0] != correlation.shape[1]:
+        raise FnetError(f"correlation must be square, [units, units]; got shape {correlation.shape}")
+    return correlation

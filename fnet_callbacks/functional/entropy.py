@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import entr
 
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.functional.correlation import live_units
+from fnet_callbacks.functional.correlation import live_block
 
 # Units a block: a histogram of many samples takes a few blocks of this width, never several copies of [S, N].
 _BLOCK = 64
@@ -157,11 +157,8 @@ def effective_rank(correlation: np.ndarray) -> float:
     >>> effective_rank(np.eye(3))
     3.0
     """
-    correlation = np.asarray(correlation, dtype=np.float64)
-    if correlation.ndim != 2 or correlation.shape[0] != correlation.shape[1]:
-        raise FnetError(f"correlation must be square, [units, units]; got shape {correlation.shape}")
-    n_live = int(live_units(correlation).sum())
-    return n_live**2 / float(np.nansum(correlation**2)) if n_live else float("nan")
+    block = live_block(correlation)
+    return len(block) ** 2 / float(np.vdot(block, block)) if len(block) else float("nan")
 
 
 def degree_entropy(degrees: np.ndarray) -> float:

@@ -197,7 +197,7 @@ def _checked_distance(distance: np.ndarray) -> np.ndarray:
     if distance.ndim != 2 or distance.shape[0] != distance.shape[1]:
         raise FnetError(f"distance must be square, [points, points]; got shape {distance.shape}")
     if not np.isfinite(distance).all():
-        raise FnetError("distance must be finite; drop dead units (`live_units`) before")
+        raise FnetError("distance must be finite; drop dead units (`live_block`) before")
     if not np.array_equal(distance, distance.T):
         raise FnetError(
             "distance must be symmetric to the bit; pass (d + d.T) / 2, or a `correlation_distance`"

@@ -27,9 +27,9 @@ class RunningCorrelation(Metric):
     Args:
         num_units: Number of units N.
 
-    Cost: O(S N²) time a batch of S samples. Memory: two ``[N, N]`` float64 (the sum, and its next value) and
-        one float64 copy of the batch. The metric lives on a device that has float64; batches are
-        brought to it.
+    Cost: O(S N²) time a batch of S samples. Memory: three ``[N, N]`` float64 (the sum, its next value, and
+        the zeros that torchmetrics resets to) and one float64 copy of the batch. The metric lives on a
+        device that has float64; batches are brought to it.
 
     >>> metric = RunningCorrelation(2)
     >>> metric.update(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
@@ -52,7 +52,7 @@ class RunningCorrelation(Metric):
     shift: Tensor
 
     def __init__(self, num_units: int) -> None:
-        # No cache: it would hold a third [N, N] array between snapshots.
+        # No cache: it would hold one more [N, N] array between snapshots.
         super().__init__(compute_with_cache=False)
         if num_units < 0:
             raise FnetError(f"num_units must be at least 0; got {num_units}")

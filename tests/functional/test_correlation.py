@@ -9,6 +9,7 @@ from fnet_callbacks.functional.correlation import (
     correlation_distance,
     correlation_from_moments,
     correlation_matrix,
+    live_block,
     live_units,
     mean_abs_correlation,
 )
@@ -142,6 +143,15 @@ def test_positive_scale_and_offset_change_nothing_and_units_may_be_reordered(see
     np.testing.assert_allclose(
         correlation_matrix(activations[:, order]), matrix[np.ix_(order, order)], atol=1e-12
     )
+
+
+def test_live_block_is_the_correlation_of_the_live_units():
+    activations = mixed(50, 4)
+    matrix = correlation_matrix(activations)
+    assert live_block(matrix) is matrix
+    with_dead = correlation_matrix(np.insert(activations, 2, 1.0, axis=1))
+    np.testing.assert_allclose(live_block(with_dead), matrix, atol=1e-15)
+    assert live_block(np.full((3, 3), np.nan)).shape == (0, 0)
 
 
 def test_distance_is_symmetric_with_a_zero_diagonal():
