@@ -14,12 +14,11 @@ class RunningCorrelation(Metric):
 
     The result is within 1e-6 of a one-shot float64 computation, whatever the batches, their order and the
     number of ranks, even where a mean is 1e4 standard deviations from zero: the moments are taken about
-    the mean of the first batch on rank 0, which is drawn anew after each `reset`.
+    the mean of the first batch, which is drawn anew after each `reset`.
 
-    Under `torch.distributed` the first `update` after a reset is a collective: every rank calls `update` at
-    least once, with an empty ``[0, N]`` batch where it has no samples. Where rank 0 itself begins with an
-    empty batch the shift is zero, and accuracy is that of plain float64 sums (about 1e-8 for a mean of 1e4
-    standard deviations).
+    Under `torch.distributed` the first `update` after a reset is a collective, in which the ranks agree on
+    the mean of all their first batches: every rank calls `update` at least once, with an empty ``[0, N]``
+    batch where it has no samples. Should all of them begin with an empty batch, the shift is zero.
 
     Unlike most metrics it computes a NumPy array: that is what the measures take, and torchmetrics would
     squeeze the ``[1, 1]`` tensor of a single unit to a scalar.
@@ -106,17 +105,14 @@ class RunningCorrelation(Metric):
         )
 
     def _choose_shift(self, activations: Tensor) -> None:
-        distributed = self.distributed_available_fn()
-        if len(activations):
-            mean = activations.mean(dim=0, dtype=torch.float64)
-            shift = torch.nan_to_num(mean, nan=0.0, posinf=0.0, neginf=0.0)
-        elif distributed:
-            shift = torch.zeros_like(self.total)
-        else:
+        sums = activations.sum(dim=0, dtype=torch.float64)
+        seen = torch.cat([sums, sums.new_tensor([len(activations)])])
+        if self.distributed_available_fn():
+            torch.distributed.all_reduce(seen)
+        elif not len(activations):
             return  # the next batch may have rows
-        if distributed:
-            torch.distributed.broadcast(shift, src=0)
-        self.shift = shift
+        # Finite, for NaN means not chosen: a rank that chose again would be alone in the collective.
+        self.shift = torch.nan_to_num(seen[:-1] / seen[-1].clamp(min=1), nan=0.0, posinf=0.0, neginf=0.0)
 
     def _add(self, activations: Tensor) -> None:
         centred = activations - self.shift  # float64 by promotion: the one copy of the batch

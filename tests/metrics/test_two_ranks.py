@@ -61,7 +61,7 @@ def test_ranks_compute_the_same(ranks):
 @pytest.mark.parametrize("name", SHARES)
 def test_correlation_over_two_ranks_equals_one_shot(ranks, name):
     expected = correlation_matrix(activations_and_labels()[0].numpy())
-    np.testing.assert_allclose(ranks[0][f"{name}/correlation"], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(ranks[0][f"{name}/correlation"], expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", SHARES)
