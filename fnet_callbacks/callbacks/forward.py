@@ -1,14 +1,17 @@
 """A forward pass as the trainer would make it: its device, its precision, the model's own transfer hooks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor, nn
 
 from fnet_callbacks.capture.batches import batch_size, call_model, detached_copy, submodule, to_device, token_mask
+from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.probe import BatchReader
 from fnet_callbacks.errors import FnetError
 
@@ -52,6 +55,23 @@ class Forward:
     def world_size(self) -> int:
         """Number of ranks."""
         return self._trainer.world_size
+
+    @contextmanager
+    def undisturbed(self, *, seed: int) -> Iterator[None]:
+        """Runs a block as in validation, of which training notices nothing; see ``isolated``."""
+        state = self._trainer.state
+        stage = state.stage
+        # Transfer hooks ask `trainer.training` whether to augment.
+        state.stage = RunningStage.VALIDATING
+        try:
+            with isolated(self.module, seed=seed, device=self.device):
+                yield
+        finally:
+            state.stage = stage
+
+    def max_over_ranks(self, count: int) -> int:
+        """The largest of an integer over all ranks; every rank calls it."""
+        return int(self._trainer.strategy.reduce(torch.tensor(count, device=self.device), reduce_op="max"))
 
     def sum_over_ranks(self, counts: Tensor) -> Tensor:
         """The sum of an integer tensor over all ranks; every rank calls it."""

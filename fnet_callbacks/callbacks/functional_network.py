@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -16,12 +15,13 @@ from torch import Tensor
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.callbacks.forward import Batch, Forward
+from fnet_callbacks.callbacks.live import LiveBatch, LiveWindow
 from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
-from fnet_callbacks.errors import FnetError
+from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.figures import Portrait
 from fnet_callbacks.measures import Activity, GraphSettings, Previous, Scope, measure, names_of
 from fnet_callbacks.metrics import ActivationStatistics, RunningCorrelation
@@ -149,11 +149,12 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     def forget(self) -> None:
         self._previous: dict[str, Previous] = {}
         self._next: dict[str, Previous] = {}
-        self._live: deque[tuple[Tensor, Tensor | None]] = deque()
+        self._live = LiveWindow(self.probe_size)
+        self._watched: Batch | None = None
         self._watcher: Watcher | None = None
         self.portrait = None
 
-    # What a monitor says of itself. -------------------------------------------------------------------------------
+    # What a monitor says of itself.
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -166,6 +167,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             "samples": self.samples,
             "source": self.source,
             **asdict(self.graph),
+            # JSON has no infinity.
+            "homology_radius": self.graph.homology_radius if math.isfinite(self.graph.homology_radius) else None,
             "layers": [
                 {"name": layer.name, "n_units": layer.n_units, "neurons": units.tolist()}
                 for layer, units in zip(self._layers, self._units, strict=True)
@@ -191,7 +194,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             return snapshot & (snapshot - 1) == 0
         return bool(self.figures) and snapshot % int(self.figures or 1) == 0
 
-    # A snapshot. --------------------------------------------------------------------------------------------------
+    # A snapshot.
 
     def prepare(self, forward: Forward, probe: Probe, batch: Batch) -> None:
         self._layers: list[Layer] = choose_layers(
@@ -207,19 +210,22 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             forward.module,
             self._layers,
             self._units,
-            tokens_per_sample=max(1, self.max_samples // probe.n_samples) if self.samples == "tokens" else None,
+            tokens_per_sample=self._tokens_per_sample(probe),
             seed=self.probe_seed,
         )
         self._forward = forward
-        self._num_classes = probe.num_classes if self.samples == "inputs" else None
         self._share_of_kept = 1 / forward.world_size
 
-    def begin(self) -> None:
+    def begin(self, probe: Probe) -> None:
         assert self._watcher is not None
+        classes = self._live.num_classes if self._live else probe.num_classes or 0
+        self._has_labels = classes > 0 and self.samples == "inputs"
+        # Each rank knows the labels of its own batches where they were kept as they passed.
+        num_classes = self._forward.max_over_ranks(classes if self._has_labels else 0)
         n, device = self._watcher.n_nodes, self._forward.moments_device
         keep = 0 if self.is_live else max(2, int(_KEPT_VALUES * self._share_of_kept) // max(n, 1))
         self._correlation = RunningCorrelation(n).to(device)
-        self._activity = ActivationStatistics(n, self._num_classes, keep=keep).to(device)
+        self._activity = ActivationStatistics(n, num_classes or None, keep=keep).to(device)
 
     def see(self, batch: Batch, output: Any, index: int) -> None:
         assert self._watcher is not None
@@ -227,25 +233,36 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         self._watcher.expect(0)
 
     def see_live(self) -> None:
-        """Takes in the live batches that were kept."""
-        for rows, labels in self._live:
-            self._take(rows, labels)
+        """Takes in the live batches that were kept.
 
-    @contextlib.contextmanager
-    def watch_live(self, forward: Forward, batch: Any, step: int) -> Iterator[None]:
-        """Watches a training batch, where it is among the last before the next snapshot."""
+        Raises:
+            CaptureError: There are none.
+        """
+        if not self._live:
+            raise CaptureError("no live batch was seen since the last snapshot")
+        for batch in self._live:
+            self._take(batch.rows, batch.labels)
+
+    def watch_live(
+        self, forward: Forward, batch: Any, step: int, to_end: float
+    ) -> contextlib.AbstractContextManager[None]:
+        """Watches a training batch, where it is among the last before a snapshot."""
         assert self._watcher is not None
         found = forward.read(batch)
-        to_go = self.every_n_steps - step % self.every_n_steps
+        to_go = min(self.every_n_steps - step % self.every_n_steps, to_end)
         if (to_go - 1) * found.n_samples >= self.probe_size:
-            yield
-            return
+            return contextlib.nullcontext()
+        self._watched = found
         self._watcher.expect(found.n_samples, mask=found.mask, batch_index=step)
-        with self._watcher.attached():
-            yield
-        self._live.append((self._watcher.rows(), found.labels))
-        while sum(len(rows) for rows, _ in self._live) - len(self._live[0][0]) >= self.probe_size:
-            self._live.popleft()
+        return self._watcher.attached()
+
+    def keep_live(self) -> None:
+        """Keeps the last batches that were watched, as many as hold ``probe_size`` inputs."""
+        found, self._watched = self._watched, None
+        if found is None:
+            return
+        assert self._watcher is not None
+        self._live.append(LiveBatch(self._watcher.rows(), found.labels, found.n_samples))
 
     def reduce(self) -> None:
         with self.stopwatch.part("moments"):
@@ -297,8 +314,15 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     def _take(self, rows: Tensor, labels: Tensor | None) -> None:
         with self.stopwatch.part("moments"):
             self._correlation.update(rows)
-            has_labels = self._num_classes is not None and labels is not None and len(labels) == len(rows)
+            has_labels = self._has_labels and labels is not None and len(labels) == len(rows)
             self._activity.update(rows, labels if has_labels else None)
+
+    def _tokens_per_sample(self, probe: Probe) -> int | None:
+        """Tokens of one input that are samples; where batches are kept as they pass, the probe is still growing."""
+        if self.samples == "inputs":
+            return None
+        n_inputs = self.probe_size if probe.indices is None else probe.n_samples
+        return max(1, self.max_samples // n_inputs)
 
     def _measure_scope(
         self, scope_name: str, correlation: np.ndarray, activity: Activity, names: Sequence[str], found: Measured

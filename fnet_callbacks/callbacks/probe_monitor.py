@@ -79,6 +79,8 @@ class ProbeMonitor(Callback):
             raise FnetError(f"`name={name!r}` should be letters, digits, '_', '.', '-': it names a folder and keys")
         if probe_size < 2:
             raise FnetError(f"`probe_size={probe_size}` should be at least 2: one sample has no correlation")
+        if probe_seed < 0:
+            raise FnetError(f"`probe_seed={probe_seed}` should be at least 0")
         if on_error not in ("warn", "raise"):
             raise FnetError(f"`on_error={on_error!r}` should be 'warn' or 'raise'")
         self.every_n_steps = every_n_steps
@@ -127,8 +129,8 @@ class ProbeMonitor(Callback):
         """
 
     @abstractmethod
-    def begin(self) -> None:
-        """Starts a snapshot with nothing seen."""
+    def begin(self, probe: Probe) -> None:
+        """Starts a snapshot with nothing seen; ``probe`` may have grown since the last. Every rank calls it."""
 
     @abstractmethod
     def see(self, batch: Batch, output: Any, index: int) -> None:
@@ -145,9 +147,17 @@ class ProbeMonitor(Callback):
     def see_live(self) -> None:
         """Takes in the live batches that were kept; for a monitor that ``is_live``."""
 
-    def watch_live(self, forward: Forward, batch: Any, step: int) -> AbstractContextManager[None]:
-        """Watches a training batch for the length of its step; for a monitor that ``is_live``."""
+    def watch_live(
+        self, forward: Forward, batch: Any, step: int, to_end: float
+    ) -> AbstractContextManager[None]:
+        """Watches a training batch for the length of its step; for a monitor that ``is_live``.
+
+        ``to_end`` is the number of batches, this one included, after which training may end.
+        """
         return nullcontext()
+
+    def keep_live(self) -> None:
+        """Keeps what was watched until the next snapshot; for a monitor that ``is_live``."""
 
     def draws_at(self, snapshot: int) -> bool:
         """Whether the snapshot of this number has figures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable
@@ -126,13 +127,16 @@ class RobustnessMonitor(ProbeMonitor):
             on_error=on_error,
         )
         self.attacks, self.epsilons = tuple(attacks), tuple(float(e) for e in epsilons)
-        if not self.attacks or (unknown := set(self.attacks) - {"fgsm", "pgd"}):
+        if not self.attacks or set(self.attacks) - {"fgsm", "pgd"}:
             raise FnetError(f"`attacks={attacks!r}` should be a list of 'fgsm', 'pgd'")
         if not self.epsilons or min(self.epsilons) <= 0:
             raise FnetError(f"`epsilons={epsilons!r}` should be a list of numbers above 0, in the units of `bounds`")
         if len({f"{e:.4g}" for e in self.epsilons}) < len(self.epsilons):
             raise FnetError(f"`epsilons={epsilons!r}` should differ in their first four digits: they name the keys")
-        self.bounds, self.normalize, self.norm = (float(bounds[0]), float(bounds[1])), normalize, norm
+        if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+            raise FnetError(f"`bounds={bounds!r}` should be (smallest, largest) of the raw inputs")
+        self.bounds: tuple[float, float] = (float(bounds[0]), float(bounds[1]))
+        self.normalize, self.norm = normalize, norm
         self.steps, self.step_size = steps, step_size
         self.random_start, self.restarts = random_start, restarts
         self.loss = cast(Loss, resolve(cast(Any, loss), "loss") or cross_entropy)
@@ -163,8 +167,7 @@ class RobustnessMonitor(ProbeMonitor):
     def keys(self) -> list[str]:
         attacked = [
             f"{self._key(attack, epsilon)}_{what}"
-            for attack in self.attacks
-            for epsilon in self.epsilons
+            for attack, epsilon in itertools.product(self.attacks, self.epsilons)
             for what in ("accuracy", "zero_gradients")
         ]
         return [f"{self.name}/clean_accuracy", *attacked]
@@ -182,10 +185,11 @@ class RobustnessMonitor(ProbeMonitor):
             )
         self._forward = forward
         self._model = forward.logits_model(self.output_to_logits)
-        correct_predictions(self._model(batch.inputs), batch.labels)  # refuses what is not a classifier's output
+        # Refuses what is not a classifier's output.
+        correct_predictions(self._model(batch.inputs), batch.labels)
 
-    def begin(self) -> None:
-        cases = [(attack, epsilon) for attack in self.attacks for epsilon in self.epsilons]
+    def begin(self, probe: Probe) -> None:
+        cases = itertools.product(self.attacks, self.epsilons)
         self._tallies = _Tallies(attacked={case: _Tally() for case in cases})
 
     def see(self, batch: Batch, output: Any, index: int) -> None:
@@ -254,12 +258,12 @@ class RobustnessMonitor(ProbeMonitor):
     def _check_attacks(self) -> None:
         """Attacks a sample in the middle of the bounds, so that wrong arguments are named at once."""
         middle = torch.full((1, 1, 1), sum(self.bounds) / 2)
-        for attack in self.attacks:
+        for attack, epsilon in itertools.product(self.attacks, self.epsilons):
             robust_accuracy(
                 lambda x: torch.cat([x.flatten(1), -x.flatten(1)], dim=1),
                 [(middle, torch.zeros(1, dtype=torch.int64))],
                 attack=attack,
-                epsilon=self.epsilons[0],
+                epsilon=epsilon,
                 bounds=self.bounds,
                 norm=self.norm,
                 steps=self.steps,

@@ -9,7 +9,7 @@ import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from tqdm.auto import tqdm
 from fnet_callbacks.artist import Artist
 from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.probes import ProbeSource
-from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.errors import FnetError, FnetWarning, RecordError
 from fnet_callbacks.measures import Stopwatch
 from fnet_callbacks.record import Snapshot, SnapshotStore
@@ -52,7 +51,6 @@ class Session:
         self._resumed_from: str | None = None
         self._is_open = False
         self._has_stepped = False
-        self._is_proven = False
         self._probes: dict[str, ProbeSource] = {}
         self._forwards: dict[str, Forward] = {}
         self._store: SnapshotStore | None = None
@@ -71,9 +69,11 @@ class Session:
             self._open(batch)
             if self.step == 0 and self._last_step < 0:
                 self._snapshot(self.monitors)
-        for monitor in self.monitors:
-            if monitor.is_live:
-                self._live_hooks.enter_context(monitor.watch_live(self._forward_of(monitor), batch, self.step))
+        to_end = self._batches_to_end()
+        for monitor in self._live_monitors():
+            with self._going_on(monitor):
+                forward = self._forward_of(monitor)
+                self._live_hooks.enter_context(monitor.watch_live(forward, batch, self.step, to_end))
 
     def note_optimizer_step(self) -> None:
         """Remembers that this batch stepped an optimiser; several steps in one batch count once."""
@@ -82,6 +82,9 @@ class Session:
     def after_batch(self, batch: Any) -> None:
         """Counts the step and takes the snapshots that are due."""
         self._live_hooks.close()
+        for monitor in self._live_monitors():
+            with self._going_on(monitor):
+                monitor.keep_live()
         for source in self._probes.values():
             source.keep(batch)
         if not self._has_stepped:
@@ -138,7 +141,7 @@ class Session:
             if key not in self._probes:
                 self._probes[key] = ProbeSource(self._trainer, monitor, batch, self._kept_probes.get(key))
             source = self._probes[key]
-            with isolated(forward.module, seed=monitor.probe_seed, device=forward.device):
+            with forward.undisturbed(seed=monitor.probe_seed):
                 probe = source.probe()
                 first = forward.prepare(probe.first, has_passed=source.has_passed)
                 monitor.prepare(forward, probe, first)
@@ -176,7 +179,7 @@ class Session:
         """Where the record goes; every rank asks, as the log directory is a collective."""
         trainer = self._trainer
         log_dir = trainer.log_dir
-        if trainer.fast_dev_run:
+        if getattr(trainer, "fast_dev_run", False):
             return None
         name = min(m.name for m in self.monitors)
         if trainer.loggers and isinstance(trainer.loggers[0], (TensorBoardLogger, CSVLogger)) and log_dir:
@@ -203,9 +206,11 @@ class Session:
         for monitor in due:
             monitor.stopwatch = Stopwatch()
         measured, error = self._measure(due)
-        values, error = self._trainer.strategy.broadcast((_scalars(measured, self.step), error), src=0)
-        if error is not None:
-            raise error
+        # An error itself need not survive being pickled.
+        found = _scalars(measured, self.step), error and f"on rank 0: {error!r}"
+        values, reason = self._trainer.strategy.broadcast(found, src=0)
+        if reason is not None:
+            raise error or FnetError(reason)
         self._publish(values)
         if self._trainer.is_global_zero and measured:
             self._write(measured, values, is_end=is_end)
@@ -216,7 +221,7 @@ class Session:
             monitor.settle()
         self._snapshots += 1
 
-    def _measure(self, due: Sequence[ProbeMonitor]) -> tuple[dict[str, Measured], BaseException | None]:
+    def _measure(self, due: Sequence[ProbeMonitor]) -> tuple[dict[str, Measured], Exception | None]:
         """Rank 0's measurements by monitor; what goes wrong there is returned, so that every rank can raise it."""
         measured: dict[str, Measured] = {}
         seen = self._see(due)
@@ -231,28 +236,37 @@ class Session:
                         return {}, error
                     self._warn(monitor, error)
                 bar.update()
-        self._is_proven = True
         return measured, None
 
     def _see(self, due: Sequence[ProbeMonitor]) -> list[ProbeMonitor]:
         """Shows the probe to the monitors; those that share a probe share a pass. Returns those that saw it all."""
-        seen = []
+        failed: dict[str, Exception] = {}
         for group in self._groups(due):
-            try:
-                for monitor in group:
-                    monitor.begin()
+            probe = self._probes[_probe_key(group[0])].probe()
+            for monitor in group:
+                with _noting(failed, monitor):
+                    monitor.begin(probe)
+            with _noting(failed, *group):
                 if group[0].is_live and self.step > 0:
                     group[0].see_live()
                 else:
-                    self._pass(group)
-                for monitor in group:
-                    monitor.reduce()
-                seen += group
-            except Exception as error:
-                if self._must_raise(group[0], error):
-                    raise
-                self._warn(group[0], error)
-        return seen
+                    self._pass(group, failed)
+            for monitor in group:
+                with _noting(failed, monitor):
+                    monitor.reduce()  # a collective: a rank on which something failed takes part
+        return [monitor for monitor in due if self._is_whole(monitor, failed.get(monitor.name))]
+
+    def _is_whole(self, monitor: ProbeMonitor, error: Exception | None) -> bool:
+        """Whether the monitor saw the probe on all ranks; else all of them warn, or all of them raise."""
+        agreed = self._trainer.strategy.reduce_boolean_decision
+        if agreed(error is None, all=True):
+            return True
+        must_raise = agreed(error is not None and self._must_raise(monitor, error), all=False)
+        error = error or FnetError("the probe could not be shown to the model on another rank")
+        if must_raise:
+            raise error
+        self._warn(monitor, error)
+        return False
 
     def _groups(self, due: Sequence[ProbeMonitor]) -> Iterator[list[ProbeMonitor]]:
         groups: dict[str, list[ProbeMonitor]] = {}
@@ -261,11 +275,11 @@ class Session:
             groups.setdefault(key, []).append(monitor)
         yield from groups.values()
 
-    def _pass(self, group: Sequence[ProbeMonitor]) -> None:
+    def _pass(self, group: Sequence[ProbeMonitor], failed: dict[str, Exception]) -> None:
         forward, source = self._forward_of(group[0]), self._probes[_probe_key(group[0])]
         probe, clock = source.probe(), group[0].stopwatch
         with (
-            isolated(forward.module, seed=group[0].probe_seed, device=forward.device),
+            forward.undisturbed(seed=group[0].probe_seed),
             self._progress(len(probe.batches), "probe") as bar,
         ):
             for kept, index in zip(probe.batches, probe.positions, strict=True):
@@ -277,7 +291,9 @@ class Session:
                             hooks.enter_context(monitor.watcher.attached())
                     output = forward(batch.inputs)
                 for monitor in group:
-                    monitor.see(batch, output, index)
+                    if monitor.name not in failed:
+                        with _noting(failed, monitor):
+                            monitor.see(batch, output, index)
                 bar.update()
 
     def _write(self, measured: Mapping[str, Measured], values: Mapping[str, float], *, is_end: bool) -> None:
@@ -337,12 +353,35 @@ class Session:
 
     def _progress(self, total: int, what: str) -> tqdm:
         bar = self._trainer.progress_bar_callback
-        shown = bar is not None and bar.is_enabled and self._trainer.is_global_zero
+        shown = getattr(bar, "is_enabled", False) and self._trainer.is_global_zero
         return tqdm(total=total, desc=f"snapshot {self.step}: {what}", delay=1.0, leave=False, disable=not shown)
 
     def _must_raise(self, monitor: ProbeMonitor, error: Exception) -> bool:
         """Wrong configuration stops the run before its first step; later only where the user asked for it."""
-        return monitor.on_error == "raise" or (isinstance(error, FnetError) and not self._is_proven)
+        return monitor.on_error == "raise" or (isinstance(error, FnetError) and self.step == 0)
+
+    @contextmanager
+    def _going_on(self, monitor: ProbeMonitor) -> Iterator[None]:
+        """Lets training go on where a live batch cannot be seen; a warning says so once."""
+        try:
+            yield
+        except Exception as error:
+            if self._must_raise(monitor, error):
+                raise
+            if monitor.name not in self._complained:
+                self._complained.add(monitor.name)
+                warnings.warn(f"{monitor.name}: a live batch was not seen: {error!r}", FnetWarning, stacklevel=2)
+
+    def _live_monitors(self) -> list[ProbeMonitor]:
+        return [monitor for monitor in self.monitors if monitor.is_live]
+
+    def _batches_to_end(self) -> float:
+        """After how many batches training may end: with the epoch, or at ``max_steps``; infinite where unknown."""
+        trainer = self._trainer
+        in_epoch = trainer.num_training_batches - trainer.fit_loop.batch_idx
+        if trainer.max_steps < 0:
+            return in_epoch
+        return min(in_epoch, (trainer.max_steps - trainer.global_step) / max(1, len(trainer.optimizers)))
 
     def _warn(self, monitor: ProbeMonitor, error: Exception) -> None:
         warnings.warn(f"{monitor.name}: no snapshot at step {self.step}: {error!r}", FnetWarning, stacklevel=2)
@@ -352,6 +391,16 @@ class Session:
             if note.startswith("failed: ") and key not in self._complained:
                 self._complained.add(key)
                 warnings.warn(f"{key} {note}; it is NaN, training goes on", FnetWarning, stacklevel=2)
+
+
+@contextmanager
+def _noting(failed: dict[str, Exception], *monitors: ProbeMonitor) -> Iterator[None]:
+    """Notes what goes wrong in a block as the failure of monitors, and goes on: other ranks wait in a collective."""
+    try:
+        yield
+    except Exception as error:
+        for monitor in monitors:
+            failed.setdefault(monitor.name, error)
 
 
 def _probe_key(monitor: ProbeMonitor) -> str:

@@ -1,1 +1,1 @@
-"""From a model and its data to ``[S, N]``: which layers, which units, which inputs, one isolated forward pass."""
+"""From a model and its data to ``[S, N]``: layers, units, inputs, one isolated forward pass."""

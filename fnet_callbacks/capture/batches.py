@@ -14,6 +14,8 @@ from fnet_callbacks.errors import CaptureError, FnetError
 LABEL_KEYS = ("labels", "label", "targets", "target", "y")
 INPUT_KEYS = ("inputs", "input", "x", "image", "images", "pixel_values", "input_ids", "features", "data")
 MASK_KEY = "attention_mask"
+# Of what torch says where a module lacks `forward`; a NotImplementedError of an operator says something else.
+_NO_FORWARD = 'missing the required "forward"'
 
 
 def resolve(function: Callable[[Any], Any] | str | None, argument: str) -> Callable[[Any], Any] | None:
@@ -31,7 +33,7 @@ def resolve(function: Callable[[Any], Any] | str | None, argument: str) -> Calla
 
 
 def batch_inputs(batch: Any) -> Any:
-    """The model's inputs in a batch: the tensor itself, the first of a tuple, or a mapping without its labels.
+    """The model's inputs in a batch: itself, the first of a tuple, or a mapping without its labels.
 
     Raises:
         CaptureError: The batch is none of these, or holds no tensor.
@@ -51,17 +53,20 @@ def batch_inputs(batch: Any) -> Any:
 
 
 def batch_labels(batch: Any) -> Tensor | None:
-    """The labels in a batch: the second of a tuple, or a mapping's ``labels``, ``label``, ``targets``, ``target``, ``y``.
+    """The labels in a batch: the second of a tuple, or a mapping's ``labels`` (see ``LABEL_KEYS``).
 
     Only one integer a sample counts as a label; anything else (regression targets, masks) gives None.
     """
+    return as_labels(label_in(batch))
+
+
+def label_in(batch: Any) -> Any:
+    """What stands where labels do, in a batch or in an item; None where there is nothing."""
     if isinstance(batch, Mapping):
-        found = next((batch[k] for k in LABEL_KEYS if k in batch), None)
-    elif isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) > 1:
-        found = batch[1]
-    else:
-        found = None
-    return as_labels(found)
+        return next((batch[k] for k in LABEL_KEYS if k in batch), None)
+    if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) > 1:
+        return batch[1]
+    return None
 
 
 def as_labels(value: Any) -> Tensor | None:
@@ -112,40 +117,47 @@ def submodule(module: nn.Module, path: str | None) -> nn.Module:
 def call_model(model: nn.Module, inputs: Any) -> Any:
     """Calls the model: a tensor as the argument, a tuple as arguments, a mapping by what ``forward`` takes.
 
-    A mapping is unpacked as keywords where ``forward`` takes its keys; else the entry that looks like the input is
-    passed (``x``, ``inputs``, ``image``, ...); else, where ``forward`` has one parameter, the mapping itself.
+    A mapping is unpacked as keywords where ``forward`` takes its keys; else the entry that looks like the
+    input is passed (see ``INPUT_KEYS``); else, where ``forward`` has one parameter, the mapping itself.
 
     Raises:
         CaptureError: The model has no ``forward``, or ``forward`` does not take the inputs.
     """
+    signature = inspect.signature(model.forward)
+    if isinstance(inputs, Mapping):
+        arguments, keywords = _arguments_of_mapping(signature, inputs)
+    else:
+        arguments, keywords = inputs if isinstance(inputs, (tuple, list)) else (inputs,), {}
     try:
-        if isinstance(inputs, Mapping):
-            arguments, keywords = _arguments_of_mapping(model, inputs)
-            return model(*arguments, **keywords)
-        if isinstance(inputs, (tuple, list)):
-            return model(*inputs)
-        return model(inputs)
+        signature.bind(*arguments, **keywords)
+    except TypeError as error:
+        given = f"keys {sorted(inputs)}" if isinstance(inputs, Mapping) else f"{len(arguments)} inputs"
+        raise CaptureError(
+            f"{type(model).__name__}.forward{signature} does not take the batch's {given} ({error}); pass "
+            "`batch_to_inputs`, a function from your batch to what the model is called with"
+        ) from error
+    try:
+        return model(*arguments, **keywords)
     except NotImplementedError as error:
+        if _NO_FORWARD not in str(error):
+            raise
         raise CaptureError(
             f"{type(model).__name__} has no `forward`; pass `model='net'` with the name of the submodule to call"
         ) from error
 
 
-def _arguments_of_mapping(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    parameters = inspect.signature(model.forward).parameters.values()
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    required = {p.name for p in named if p.default is p.empty}
+def _arguments_of_mapping(
+    signature: inspect.Signature, inputs: Mapping[str, Any]
+) -> tuple[Sequence[Any], dict[str, Any]]:
+    parameters = signature.parameters.values()
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    required = {name for name, p in named.items() if p.default is p.empty}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    if required <= set(inputs) and (takes_any or any(p.name in inputs for p in named)):
-        names = set(inputs) if takes_any else {p.name for p in named} & set(inputs)
-        return (), {k: v for k, v in inputs.items() if k in names}
-    if len(required) <= 1:
-        key = next((k for k in INPUT_KEYS if k in inputs), None)
-        return ((inputs[key] if key is not None else inputs),), {}
-    raise CaptureError(
-        f"{type(model).__name__}.forward needs {sorted(required)}, the batch has {sorted(inputs)}; "
-        "pass `batch_to_inputs`, a function from your batch to what the model is called with"
-    )
+    wanted = dict(inputs) if takes_any else {k: v for k, v in inputs.items() if k in named}
+    if (wanted and required <= set(wanted)) or len(required) > 1:
+        return (), wanted
+    key = next((k for k in INPUT_KEYS if k in inputs), None)
+    return (inputs if key is None else inputs[key],), {}
 
 
 def _tensors(data: Any) -> list[Tensor]:

@@ -2,19 +2,16 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torchmetrics import Metric
 
-_CONTAINERS = (list, dict, set)
-# nn.Module's own registries; forward does not rebind what is in them, and buffers are dealt with by value.
-_REGISTRIES = frozenset(vars(nn.Module())) - {"training"}
-# What code commonly calls to log; silent while the context lasts.
+# Who has both logs to Lightning; a method that is only called `log` may be a logarithm.
 _LOGGING_METHODS = ("log", "log_dict")
 
 
@@ -22,51 +19,52 @@ _LOGGING_METHODS = ("log", "log_dict")
 def isolated(module: nn.Module, *, seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Runs a block with ``module`` in eval mode and leaves no trace of it.
 
-    On exit these are bit-equal to what they were: the training flag of every submodule, buffers, plain attributes
-    (scalars, tensors, the contents of lists, dicts and sets), states of metrics that are attributes, random
-    generators that are attributes, the global random streams of torch, CUDA, NumPy and Python, and gradients, as long
-    as the block does not call ``backward``. Anything logged by ``log`` or ``log_dict`` in the block goes nowhere.
+    On exit these are bit-equal to what they were, whether the block raised or not: every attribute of every
+    submodule (training flags, buffers, states of metrics, scalars, tensors, arrays, random generators, and
+    what lists, dicts and sets hold of these), the global random streams of torch, CUDA, NumPy and Python,
+    and gradients, as long as the block does not call ``backward``. Anything logged by ``log`` or
+    ``log_dict`` in the block goes nowhere. State that an attribute of some other class keeps is not seen.
 
-    Inside, the global streams start from ``seed``, so that a stochastic layer draws the same at every snapshot;
-    gradients are off, without inference mode (a tensor that a model caches stays usable in training); compiled
-    submodules run eagerly, as a compiled call ignores hooks that were added later.
+    Inside, the global streams start from ``seed``, so that a stochastic layer draws the same at every
+    snapshot; gradients are off, without inference mode (a tensor that a model caches stays usable in
+    training); compiled submodules run eagerly and attention without its fused path, as both pass by hooks
+    that were added later.
 
     Args:
         module: The model, usually a LightningModule.
         seed: Start of the global random streams inside the block.
         device: Where the model runs; its CUDA stream is saved and restored too.
 
-    Cost: one copy of the buffers and of the states of metrics.
+    Cost: one copy of the buffers and of the tensors and arrays that are attributes.
     """
-    modules = list(module.modules())
-    saved_attributes = [_save_attributes(m) for m in modules]
-    saved_buffers = [(b, b.detach().clone()) for b in _unique_buffers(modules)]
-    saved_registries = [(m, dict(m._buffers)) for m in modules]
     cuda = [device] if device is not None and device.type == "cuda" else []
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's streams
-    try:
-        with (
-            torch.random.fork_rng(devices=cuda),
-            torch.inference_mode(False),
-            torch.no_grad(),
-            torch.compiler.set_stance("force_eager"),
-            _muted(module),
-        ):
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=cuda),
+        _hooks_are_called(),
+    ):
+        undo = _undo_modules(module)
+        try:
             _seed_everything(seed, cuda)
-            for m in modules:
-                m.training = False
+            _quieten(module)
+            yield
+        finally:
+            undo()
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _hooks_are_called() -> Iterator[None]:
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.compiler.set_stance("force_eager"):
             yield
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        with torch.inference_mode(False), torch.no_grad():
-            for m, registry in saved_registries:
-                m._buffers.clear()
-                m._buffers.update(registry)
-            for buffer, value in saved_buffers:
-                _write_back(buffer, value)
-        for m, saved in zip(modules, saved_attributes, strict=True):
-            _restore_attributes(m, saved)
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _seed_everything(seed: int, cuda: list[torch.device]) -> None:
@@ -79,9 +77,103 @@ def _seed_everything(seed: int, cuda: list[torch.device]) -> None:
             torch.cuda.manual_seed(seed)
 
 
-def _unique_buffers(modules: list[nn.Module]) -> list[Tensor]:
-    found = {id(b): b for m in modules for b in m._buffers.values() if b is not None and _is_plain(b)}
-    return list(found.values())
+def _quieten(module: nn.Module) -> None:
+    """Sets eval mode, without calling ``eval``, which a model may have made its own; silences what logs."""
+    for m in module.modules():
+        m.training = False
+        if all(callable(getattr(type(m), method, None)) for method in _LOGGING_METHODS):
+            vars(m).update(dict.fromkeys(_LOGGING_METHODS, _say_nothing))
+
+
+def _say_nothing(*_: Any, **__: Any) -> None:
+    """Stands in for a logging method."""
+
+
+def _undo_modules(module: nn.Module) -> Callable[[], None]:
+    """What brings back all attributes of all submodules."""
+    seen: set[int] = set()
+    undos = []
+    for m in module.modules():
+        undos.append(_undo_mapping(vars(m), seen))
+        if getattr(m, "max_norm", None) is not None and (weight := m._parameters.get("weight")) is not None:
+            undos.append(_undo_tensor(weight))  # an embedding that renormalises its weight, in eval mode too
+
+    def undo() -> None:
+        for bring_back in undos:
+            bring_back()
+
+    return undo
+
+
+def _undo_content(value: Any, seen: set[int]) -> Callable[[], None] | None:
+    """What brings back a value's content; None where that cannot change or is dealt with already.
+
+    A parameter may not be written to by forward, and is kept by reference.
+    """
+    if id(value) in seen or isinstance(value, nn.Parameter):
+        return None
+    if isinstance(value, Tensor):
+        seen.add(id(value))
+        return _undo_tensor(value) if _is_plain(value) else None
+    if isinstance(value, dict):
+        return _undo_mapping(value, seen)
+    if isinstance(value, (list, deque, set)):
+        return _undo_collection(value, seen)
+    if isinstance(value, np.ndarray):
+        return _undo_array(value)
+    return _undo_generator(value)
+
+
+def _undo_mapping(mapping: dict[Any, Any], seen: set[int]) -> Callable[[], None]:
+    seen.add(id(mapping))
+    items = dict(mapping)
+    inner = [u for v in items.values() if (u := _undo_content(v, seen)) is not None]
+
+    def undo() -> None:
+        mapping.clear()
+        for key in items:  # not `update`, which adds in a Counter
+            mapping[key] = items[key]
+        for bring_back in inner:
+            bring_back()
+
+    return undo
+
+
+def _undo_collection(collection: list[Any] | deque[Any] | set[Any], seen: set[int]) -> Callable[[], None]:
+    seen.add(id(collection))
+    items = list(collection)
+    inner = [u for v in items if (u := _undo_content(v, seen)) is not None]
+
+    def undo() -> None:
+        collection.clear()
+        collection.update(items) if isinstance(collection, set) else collection.extend(items)
+        for bring_back in inner:
+            bring_back()
+
+    return undo
+
+
+def _undo_array(array: np.ndarray) -> Callable[[], None] | None:
+    if not array.flags.writeable:
+        return None
+    content = array.copy()
+    return lambda: np.copyto(array, content)
+
+
+def _undo_generator(value: Any) -> Callable[[], None] | None:
+    if isinstance(value, torch.Generator):
+        state: Any = value.get_state()
+        return lambda: value.set_state(state) and None
+    if isinstance(value, np.random.Generator):
+        state = value.bit_generator.state
+        return lambda: setattr(value.bit_generator, "state", state)
+    if isinstance(value, np.random.RandomState):
+        state = value.get_state()
+        return lambda: value.set_state(state)
+    if isinstance(value, random.Random):
+        state = value.getstate()
+        return lambda: value.setstate(state)
+    return None
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -89,78 +181,19 @@ def _is_plain(tensor: Tensor) -> bool:
     return not is_lazy(tensor) and tensor.layout is torch.strided and not tensor.is_meta
 
 
-def _write_back(tensor: Tensor, value: Tensor) -> None:
-    """Writes only what differs: a write counts as a change to autograd, even one of the same bits.
+def _undo_tensor(tensor: Tensor) -> Callable[[], None]:
+    content = tensor.detach().clone()
 
-    Bits are compared, so that a NaN in a buffer does not look like a difference.
-    """
-    if tensor.shape != value.shape or not torch.equal(_bits(tensor), _bits(value)):
-        tensor.set_(value) if tensor.shape != value.shape else tensor.copy_(value)
+    def undo() -> None:
+        # Only what differs is written: to autograd a write is a change, even one of the same bits.
+        if tensor.shape != content.shape or tensor.dtype != content.dtype:
+            tensor.data = content
+        elif not torch.equal(_bits(tensor), _bits(content)):
+            tensor.copy_(content)
+
+    return undo
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach()
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
-    return tensor.contiguous().view(torch.uint8) if tensor.dim() else tensor.reshape(1).view(torch.uint8)
-
-
-def _save_attributes(module: nn.Module) -> list[tuple[str, Any, Any]]:
-    """Of each attribute its name, itself, and its content where that could change in place."""
-    skip = _REGISTRIES | (set(module._defaults) if isinstance(module, Metric) else set())
-    saved = [(k, v, _content(v)) for k, v in vars(module).items() if k not in skip]
-    if isinstance(module, Metric):
-        states = {k: getattr(module, k) for k in module._defaults}
-        saved += [(k, v, _content(v)) for k, v in states.items()]
-    return saved
-
-
-def _content(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().clone() if _is_plain(value) else None
-    if isinstance(value, torch.Generator):
-        return value.get_state()
-    if isinstance(value, np.random.Generator):
-        return value.bit_generator.state
-    if isinstance(value, random.Random):
-        return value.getstate()
-    return value.copy() if type(value) in _CONTAINERS else None
-
-
-def _restore_attributes(module: nn.Module, saved: list[tuple[str, Any, Any]]) -> None:
-    attributes = vars(module)
-    for name, value, content in saved:
-        attributes[name] = value
-        if content is None:
-            continue
-        if isinstance(value, Tensor):
-            with torch.inference_mode(False), torch.no_grad():
-                _write_back(value, content)
-        elif isinstance(value, torch.Generator):
-            value.set_state(content)
-        elif isinstance(value, np.random.Generator):
-            value.bit_generator.state = content
-        elif isinstance(value, random.Random):
-            value.setstate(content)
-        elif isinstance(value, list):
-            value[:] = content
-        else:
-            value.clear()
-            value.update(content)
-    kept = {name for name, _, _ in saved} | _REGISTRIES
-    for name in [k for k in attributes if k not in kept]:
-        del attributes[name]
-
-
-@contextlib.contextmanager
-def _muted(module: nn.Module) -> Iterator[None]:
-    """Silences the logging methods of every submodule that has them; attributes are restored by the caller."""
-    for m in module.modules():
-        for method in _LOGGING_METHODS:
-            if callable(getattr(type(m), method, None)):
-                vars(m)[method] = _say_nothing
-    yield
-
-
-def _say_nothing(*_: Any, **__: Any) -> None:
-    """Stands in for a logging method."""
+    """The bytes of a tensor, so that a NaN does not look like a difference."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from fnet_callbacks.errors import CaptureError
 
@@ -23,10 +24,18 @@ _CHANNELS_FIRST = (
     nn.modules.batchnorm._NormBase,  # BatchNorm and InstanceNorm
     nn.GroupNorm,
 )
-_CHANNELS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag)
 _BATCH_FIRST_BY_FLAG = (nn.RNNBase, nn.MultiheadAttention)
-_CELLS = (nn.RNNCellBase,)
-PARAMETRIC = _CHANNELS_FIRST + _CHANNELS_LAST + _BATCH_FIRST_BY_FLAG + _CELLS
+_UNITS_LAST = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.RNNCellBase,
+    *_BATCH_FIRST_BY_FLAG,
+)
+PARAMETRIC = _CHANNELS_FIRST + _UNITS_LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +46,23 @@ class Layer:
         name: The module's name, with ``#k`` for its k-th call in a forward pass where there are several.
         module: The module's name as in ``named_modules``, for attaching a hook.
         call: Which call of the module in one forward pass, from 0.
+        n_calls: How often the module is called in one forward pass.
         takes_input: Whether the module's input is watched (the pre-activation) and not its output.
         batch_axis: The axis of the samples.
         unit_axis: The axis of the units.
         n_units: Length of the unit axis.
+        is_folded: Whether the samples' axis holds the tokens too, those of a sample side by side.
     """
 
     name: str
     module: str
     call: int
+    n_calls: int
     takes_input: bool
     batch_axis: int
     unit_axis: int
     n_units: int
+    is_folded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +81,8 @@ class _Call:
 
 def first_tensor(value: Any) -> Tensor | None:
     """The tensor itself, or the first of a tuple or list (what a recurrent or attention module returns)."""
-    if isinstance(value, (tuple, list)) and value:
+    if isinstance(value, (tuple, list)) and value and not isinstance(value, PackedSequence):
         value = value[0]
-    if isinstance(value, nn.utils.rnn.PackedSequence):
-        return None
     return value if isinstance(value, Tensor) else None
 
 
@@ -95,35 +106,38 @@ def choose_layers(
         run: One forward pass on a batch; called once, inside the caller's isolation.
         n_samples: Samples in that batch; tells the batch axis.
         layers: ``"auto"`` takes the outputs of nonlinearity modules, where there are none those of parametric
-            modules; what comes at or after the last parametric module (the output head) is left out. Or glob patterns
-            over module names; of nested matches the innermost counts, a name without wildcards is taken as it is.
-        signal: ``"post"`` watches outputs; ``"pre"`` the input of each nonlinearity, before an in-place one changes it.
+            modules; what comes at or after the last parametric module (the output head) is left out, unless
+            it is all there is. Or glob patterns over module names; of nested matches the innermost counts, a
+            name without wildcards is taken as it is.
+        signal: ``"post"`` watches outputs; ``"pre"`` the input of each nonlinearity, before an in-place one
+            changes it.
 
     Returns:
         The watched activations in the order in which they were computed.
 
     Raises:
-        CaptureError: A pattern matches nothing, a matched module never ran or returns no tensor, or an activation
-            has no axis of samples.
+        CaptureError: A pattern matches nothing, a matched module never ran or returns no tensor, or an
+            activation has no axis of samples.
 
-    Reference: post-activation as in Zhang et al. (arXiv 2205.11702), pre-activation as in Hod et al. (2110.08058).
+    Reference: post-activation as in Zhang et al. (arXiv 2205.11702), pre-activation as in Hod et al.
+        (2110.08058).
     Cost: one forward pass.
     """
     if signal not in ("post", "pre"):
         raise CaptureError(f"`signal={signal!r}` should be 'post' or 'pre'")
-    calls = _trace(module, run, n_samples)
-    chosen = _automatic(calls) if layers == "auto" else _matching(module, calls, layers)
+    calls = _trace(module, run)
+    is_automatic = layers == "auto"
+    chosen = _automatic(calls, signal, n_samples) if is_automatic else _matching(module, calls, layers)
     if not chosen:
-        seen = ", ".join(sorted({plain_name(c.module) for c in calls})) or "none"
         raise CaptureError(
-            f"`layers={layers!r}` leaves nothing to watch; modules that ran: {seen}. A hook does not fire on a module "
-            "whose `forward` is bypassed (functional calls, torch.compile, torch.jit)"
+            f"`layers={layers!r}` leaves nothing to watch; modules that ran: {_names(calls)}. A hook does "
+            "not fire on a module whose `forward` is bypassed (functional calls, torch.jit)"
         )
     counts = Counter(c.module for c in calls)
-    return [_layer(c, several=counts[c.module] > 1, signal=signal, n_samples=n_samples) for c in chosen]
+    return [_layer(c, n_calls=counts[c.module], signal=signal, n_samples=n_samples) for c in chosen]
 
 
-def _trace(module: nn.Module, run: Callable[[], object], n_samples: int) -> list[_Call]:
+def _trace(module: nn.Module, run: Callable[[], object]) -> list[_Call]:
     """The calls of all submodules in one forward pass, in the order in which they ended."""
     calls: list[_Call] = []
     seen: Counter[str] = Counter()
@@ -164,55 +178,96 @@ def _layout(module: nn.Module, output: Tensor | None, previous: tuple[int, int])
     if isinstance(module, _CHANNELS_FIRST):
         return 0, 1
     if isinstance(module, _BATCH_FIRST_BY_FLAG):
-        return (0 if module.batch_first or output is None or output.dim() < 3 else 1), -1
-    if isinstance(module, PARAMETRIC):
+        return (0 if module.batch_first else 1), -1
+    if isinstance(module, _UNITS_LAST):
         return previous[0], -1
     return previous
 
 
-def _automatic(calls: list[_Call]) -> list[_Call]:
-    with_tensor = [c for c in calls if c.output_shape is not None]
-    parametric = [i for i, c in enumerate(with_tensor) if c.is_parametric]
-    head = parametric[-1] if parametric else len(with_tensor)
-    hidden = with_tensor[:head] if head else with_tensor
-    nonlinear = [c for c in hidden if c.is_nonlinearity]
-    return nonlinear or [c for c in hidden if c.is_parametric]
+def _automatic(calls: list[_Call], signal: Signal, n_samples: int) -> list[_Call]:
+    """The nonlinearities before the head, else the parametric modules before it, else the head itself."""
+    head = max((i for i, c in enumerate(calls) if c.is_parametric), default=len(calls))
+    usable = [(i, c) for i, c in enumerate(calls) if _axes(c, _shape(c, signal), n_samples) is not None]
+    hidden = [c for i, c in usable if i < head]
+    return (
+        [c for c in hidden if c.is_nonlinearity]
+        or [c for c in hidden if c.is_parametric]
+        or [c for _, c in usable if c.is_parametric]
+    )
 
 
 def _matching(module: nn.Module, calls: list[_Call], layers: str | Sequence[str]) -> list[_Call]:
     patterns = [layers] if isinstance(layers, str) else list(layers)
+    # Of a compiled module and its wrapper, which have one plain name, the module itself comes last.
     names = {plain_name(name): name for name, _ in module.named_modules() if name}
     chosen: set[str] = set()
     for pattern in patterns:
         matches = {n for n in names if fnmatch.fnmatchcase(n, pattern)}
         if not matches:
-            raise CaptureError(f"`layers`: {pattern!r} matches no module; there are: {', '.join(names) or 'none'}")
+            raise CaptureError(
+                f"`layers`: {pattern!r} matches no module; there are: {', '.join(names) or 'none'}"
+            )
         if pattern not in names:
             matches = {n for n in matches if not any(other.startswith(n + ".") for other in matches)}
         chosen |= matches
-    ran = {plain_name(c.module) for c in calls}
-    if idle := sorted(chosen - ran):
+    found = [c for c in calls if c.module in {names[n] for n in chosen}]
+    if idle := sorted(chosen - {plain_name(c.module) for c in found}):
         raise CaptureError(
-            f"`layers`: the hook on {', '.join(idle)} never fires; the module's `forward` is not called in a forward "
-            f"pass of the model. Modules that ran: {', '.join(sorted(ran)) or 'none'}"
+            f"`layers`: the hook on {', '.join(idle)} never fires; the module's `forward` is not called in a "
+            f"forward pass of the model. Modules that ran: {_names(calls)}"
         )
-    return [c for c in calls if plain_name(c.module) in chosen]
+    return found
 
 
-def _layer(call: _Call, *, several: bool, signal: Signal, n_samples: int) -> Layer:
-    takes_input = signal == "pre" and call.is_nonlinearity
-    shape = call.input_shape if takes_input else call.output_shape
-    name = plain_name(call.module) + (f"#{call.call}" if several else "")
-    if shape is None:
-        raise CaptureError(f"layer {name} gives no tensor; choose with `layers` a module that returns one")
-    batch_axis = next((a for a in (call.batch_axis, 0, 1) if a < len(shape) and shape[a] == n_samples), None)
-    if batch_axis is None and shape and n_samples and shape[0] % n_samples == 0:
-        batch_axis = 0  # tokens were folded into the batch
-    if batch_axis is None or len(shape) < 2:
-        raise CaptureError(f"layer {name} has shape {list(shape)}: no axis has the batch's {n_samples} samples")
+def _names(calls: list[_Call]) -> str:
+    return ", ".join(sorted({plain_name(c.module) for c in calls})) or "none"
+
+
+def _shape(call: _Call, signal: Signal) -> tuple[int, ...] | None:
+    return call.input_shape if signal == "pre" and call.is_nonlinearity else call.output_shape
+
+
+def _axes(call: _Call, shape: tuple[int, ...] | None, n_samples: int) -> tuple[int, int, bool] | None:
+    """Axis of the samples, axis of the units, and whether tokens are folded into the samples' axis.
+
+    None where there is no such axis.
+    """
+    if shape is None or len(shape) < 2:
+        return None
+    # A matrix has its samples first, whatever the layout of the sequence that it came from.
+    candidates = (call.batch_axis, 0, 1) if len(shape) > 2 else (0, 1)
+    batch_axis = next((a for a in candidates if shape[a] == n_samples), None)
+    is_folded = batch_axis is None and shape[0] > 0 and shape[0] % n_samples == 0
+    if is_folded:
+        batch_axis = 0
+    if batch_axis is None:
+        return None
     unit_axis = call.unit_axis % len(shape)
     if unit_axis == batch_axis:
-        unit_axis = len(shape) - 1 if batch_axis != len(shape) - 1 else 0
-    return Layer(name, call.module, call.call, takes_input, batch_axis, unit_axis, shape[unit_axis])
+        unit_axis = 0 if batch_axis else len(shape) - 1
+    return batch_axis, unit_axis, is_folded
 
 
+def _layer(call: _Call, *, n_calls: int, signal: Signal, n_samples: int) -> Layer:
+    shape = _shape(call, signal)
+    name = plain_name(call.module) + (f"#{call.call}" if n_calls > 1 else "")
+    if shape is None:
+        raise CaptureError(
+            f"`layers`: {name} gives no tensor; choose a module that returns one, or a tuple whose first is"
+        )
+    if (axes := _axes(call, shape, n_samples)) is None:
+        raise CaptureError(
+            f"`layers`: {name} has shape {list(shape)}, in which no axis has the batch's {n_samples} samples"
+        )
+    batch_axis, unit_axis, is_folded = axes
+    return Layer(
+        name=name,
+        module=call.module,
+        call=call.call,
+        n_calls=n_calls,
+        takes_input=signal == "pre" and call.is_nonlinearity,
+        batch_axis=batch_axis,
+        unit_axis=unit_axis,
+        n_units=shape[unit_axis],
+        is_folded=is_folded,
+    )

@@ -7,14 +7,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 
-from fnet_callbacks.capture.batches import as_labels, batch_inputs, batch_labels, batch_size, detached_copy
+from fnet_callbacks.capture.batches import (
+    as_labels,
+    batch_inputs,
+    batch_labels,
+    batch_size,
+    detached_copy,
+    label_in,
+)
 from fnet_callbacks.errors import CaptureError
 
 _LABEL_ATTRIBUTES = ("targets", "labels", "y")
-# Drawing by label reads the labels; where only the items have them, a data set of up to so many probes is read.
+# Drawing by label reads the labels; where only items have them, a data set of up to so many probes is read.
 _MAX_READ = 4
+# Integers above this are taken for something else than classes (identifiers, counts).
+_MAX_CLASSES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,8 @@ class Probe:
         first: The first batch of all ranks, for the trial pass.
         positions: Of each its place among all ranks' batches.
         n_samples: S over all ranks.
-        num_classes: One more than the largest label, over all ranks; None without labels.
+        num_classes: One more than the largest label, over all ranks; None without labels, or where they
+            are no classes: negative, or 10,000 and more.
         indices: Which items of the data set were drawn; None where batches were kept as they passed.
     """
 
@@ -60,11 +70,15 @@ class Probe:
 
 def can_be_drawn(dataset: Any) -> bool:
     """Whether items can be drawn by index; an iterable data set is never iterated by us."""
-    return not isinstance(dataset, IterableDataset) and hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    return (
+        not isinstance(dataset, IterableDataset)
+        and hasattr(dataset, "__getitem__")
+        and hasattr(dataset, "__len__")
+    )
 
 
 def draw_probe(
-    source: Dataset | DataLoader | Any,
+    source: Any,
     *,
     size: int,
     seed: int,
@@ -72,10 +86,12 @@ def draw_probe(
     rank: int = 0,
     world_size: int = 1,
 ) -> Probe:
-    """Draws ``size`` items of a data set, stratified by label where there are labels, and keeps their batches.
+    """Draws ``size`` items of a data set, stratified by label where there are labels, and keeps their
+    batches.
 
-    The draw depends on the data set and ``seed`` alone. A loader gives its data set, its ``collate_fn`` and its batch
-    size; its sampler and its generator are not used. Every rank reads all the batches and keeps its share.
+    The draw depends on the data set and ``seed`` alone. A loader gives its data set, its ``collate_fn`` and
+    its batch size; its sampler and its generator are not used. Every rank reads all the batches and keeps
+    its share.
 
     Args:
         source: A map-style data set or a loader of one.
@@ -91,7 +107,9 @@ def draw_probe(
     loader = source if isinstance(source, DataLoader) else None
     dataset = source.dataset if loader is not None else source
     if not can_be_drawn(dataset) or len(dataset) == 0:
-        raise CaptureError(f"`probe`: {type(dataset).__name__} should be a data set with a length and items by index")
+        raise CaptureError(
+            f"`probe`: {type(dataset).__name__} should be a data set with a length and items by index"
+        )
     indices = draw_indices(dataset, size=size, seed=seed)
     batches = list(
         DataLoader(
@@ -119,8 +137,9 @@ def keep_batches(batches: Sequence[Any], *, reader: BatchReader, rank: int = 0, 
 def draw_indices(dataset: Any, *, size: int, seed: int) -> list[int]:
     """Which items form the probe: a seeded draw in which each class has its share, in random order.
 
-    Labels are taken from the data set's ``targets``, ``labels`` or ``y`` (or a TensorDataset's second tensor, or those
-    of the parts of a Subset or ConcatDataset); a small data set is read; else the draw is not stratified.
+    Labels are taken from the data set's ``targets``, ``labels`` or ``y`` (or a TensorDataset's second
+    tensor, or those of the parts of a Subset or ConcatDataset); a small data set is read; else the draw is
+    not stratified.
 
     Args:
         dataset: With a length and items by index.
@@ -162,18 +181,20 @@ def dataset_labels(dataset: Any) -> np.ndarray | None:
         values = next((getattr(dataset, a) for a in _LABEL_ATTRIBUTES if hasattr(dataset, a)), None)
     if values is None or callable(values):
         return None
-    labels = np.asarray(values)
+    try:
+        labels = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    except ValueError:  # ragged: what stands there is no label
+        return None
     return labels if labels.shape == (len(dataset),) and labels.dtype.kind in "iub" else None
 
 
 def _read_labels(dataset: Any) -> np.ndarray | None:
     labels = []
     for i in range(len(dataset)):
-        item = dataset[i]
-        label = item[1] if isinstance(item, (tuple, list)) and len(item) > 1 else None
-        if not isinstance(label, (int, np.integer)) and not (
-            isinstance(label, Tensor) and label.dim() == 0 and not label.is_floating_point()
-        ):
+        label = label_in(dataset[i])
+        if isinstance(label, Tensor) and label.dim() == 0 and not label.is_floating_point():
+            label = label.item()
+        if not isinstance(label, (int, np.integer)):
             return None
         labels.append(int(label))
     return np.array(labels)
@@ -186,16 +207,26 @@ def _batch_size(loader: DataLoader | None) -> int:
 
 
 def _keep(
-    batches: Sequence[Any], reader: BatchReader, *, rank: int, world_size: int, indices: tuple[int, ...] | None
+    batches: Sequence[Any],
+    reader: BatchReader,
+    *,
+    rank: int,
+    world_size: int,
+    indices: tuple[int, ...] | None,
 ) -> Probe:
-    labels = [reader.labels(b) for b in batches]
-    known = [label for label in labels if label is not None and len(label)]
-    labelled = len(known) == len(batches) and min(int(label.min()) for label in known) >= 0 if known else False
     return Probe(
         batches=tuple(detached_copy(b) for b in batches[rank::world_size]),
         first=detached_copy(batches[0]),
         positions=tuple(range(rank, len(batches), world_size)),
         n_samples=sum(reader.size(b) for b in batches),
-        num_classes=1 + max(int(label.max()) for label in known) if labelled else None,
+        num_classes=_num_classes([reader.labels(b) for b in batches]),
         indices=indices,
     )
+
+
+def _num_classes(labels: list[Tensor | None]) -> int | None:
+    known = [label for label in labels if label is not None and len(label)]
+    if not known or len(known) < len(labels):
+        return None
+    low, high = min(int(label.min()) for label in known), max(int(label.max()) for label in known)
+    return high + 1 if low >= 0 and high < _MAX_CLASSES else None

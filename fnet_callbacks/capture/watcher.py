@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.capture.layers import Layer, first_tensor
-from fnet_callbacks.capture.units import draw_tokens, rows_of_units
+from fnet_callbacks.capture.units import draw_tokens, rows_of_units, samples_first
 from fnet_callbacks.errors import CaptureError
 
 
@@ -44,7 +44,6 @@ class Watcher:
         self._of_module: dict[str, list[int]] = defaultdict(list)
         for i, layer in enumerate(self.layers):
             self._of_module[layer.module].append(i)
-        self._calls_a_pass = {name: 1 + max(self.layers[i].call for i in found) for name, found in self._of_module.items()}
         self.expect(0)
 
     @property
@@ -61,9 +60,10 @@ class Watcher:
             batch_index: Its place in the probe; the draw of tokens depends on it.
         """
         self._n_samples, self._mask, self._batch_index = n_samples, mask, batch_index
-        self._positions: dict[int, Tensor] = {}
+        self._positions: dict[tuple[int, int], Tensor] = {}
         self._seen: Counter[str] = Counter()
         self._rows: list[list[Tensor]] = [[] for _ in self.layers]
+        self._failure: Exception | None = None
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
@@ -79,12 +79,16 @@ class Watcher:
         """What the nodes showed since ``expect``, ``[S, N]``, nodes in the order of the layers.
 
         Raises:
-            CaptureError: A layer was not called, or the layers do not share their samples.
+            CaptureError: A layer was not called or changed its shape, or the layers do not share their
+                samples.
         """
-        if silent := [layer.name for layer, rows in zip(self.layers, self._rows, strict=True) if not rows]:
+        if self._failure is not None:
+            raise self._failure
+        seen = list(zip(self.layers, self._rows, strict=True))
+        if silent := [layer.name for layer, rows in seen if not rows]:
             raise CaptureError(f"the hook on {', '.join(silent)} did not fire in this pass")
-        parts = [torch.cat(rows) if len(rows) > 1 else rows[0] for rows in self._rows]
-        if len({len(p) for p in parts}) > 1:
+        parts = [torch.cat(rows) for _, rows in seen]
+        if len({len(p) for p in parts}) > 1 or len({n for _, n in self._positions}) > 1:
             found = ", ".join(f"{layer.name} {len(p)}" for layer, p in zip(self.layers, parts, strict=True))
             raise CaptureError(
                 f"the watched layers do not share their samples (rows: {found}); choose with `layers` those that do"
@@ -102,9 +106,11 @@ class Watcher:
 
     def _on_call(self, name: str, indices: list[int]) -> Callable[[Any], None]:
         by_call = {self.layers[i].call: i for i in indices}
+        n_calls = self.layers[indices[0]].n_calls
 
         def see(value: Any) -> None:
-            call = self._seen[name] % self._calls_a_pass[name]
+            # A training step may make several passes; their rows are taken one after the other.
+            call = self._seen[name] % n_calls
             self._seen[name] += 1
             tensor = first_tensor(value)
             if call in by_call and tensor is not None:
@@ -112,30 +118,25 @@ class Watcher:
 
         return see
 
+    @torch.no_grad()
     def _reduce(self, activation: Tensor, index: int) -> Tensor:
-        layer = self.layers[index]
-        units = self._units[index].to(activation.device)
-        self._units[index] = units
-        with torch.no_grad():
-            return rows_of_units(
-                activation,
-                layer,
-                units,
-                n_samples=self._n_samples,
-                mask=self._mask,
-                token_positions=self._token_positions(activation, layer),
-            )
+        self._units[index] = units = self._units[index].to(activation.device)
+        values = samples_first(activation, self.layers[index], n_samples=self._n_samples)
+        if self._tokens_per_sample is not None:
+            return rows_of_units(values, units, token_positions=self._token_positions(values))
+        mask = None if self._mask is None else self._mask.to(values.device)
+        return rows_of_units(values, units, mask=mask)
 
-    def _token_positions(self, activation: Tensor, layer: Layer) -> Tensor | None:
-        if self._tokens_per_sample is None:
-            return None
-        n_tokens = activation.numel() // (self._n_samples * layer.n_units)
-        if n_tokens not in self._positions:
-            self._positions[n_tokens] = draw_tokens(
-                self._n_samples,
+    def _token_positions(self, values: Tensor) -> Tensor:
+        """The same tokens for all layers of a pass."""
+        n_samples, n_tokens = len(values), values.shape[1:-1].numel()
+        if (n_samples, n_tokens) not in self._positions:
+            is_padded = self._mask is not None and self._mask.shape == (n_samples, n_tokens)
+            self._positions[n_samples, n_tokens] = draw_tokens(
+                n_samples,
                 n_tokens,
-                per_sample=self._tokens_per_sample,
-                mask=self._mask,
+                per_sample=self._tokens_per_sample or 1,
+                mask=self._mask if is_padded else None,
                 seed=(self._seed, self._batch_index),
-            ).to(activation.device)
-        return self._positions[n_tokens]
+            )
+        return self._positions[n_samples, n_tokens].to(values.device)

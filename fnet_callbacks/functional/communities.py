@@ -199,28 +199,43 @@ def _louvain(graph: Graph, labels: np.ndarray, generator: np.random.Generator) -
     """Modularity, as an integer, and labels after cycles up and down until modularity stays."""
     finest: _Level = (graph.indptr, graph.indices, np.ones(len(graph.indices), np.int64), graph.degrees)
     best = _quality(graph, labels)
+    split = False
     while True:
-        moved = _cycle(finest, labels, generator)
+        moved = _cycle(finest, labels, generator, split=split)
         quality = _quality(graph, moved)
         if quality <= best:
             return best, labels
-        best, labels = quality, moved
+        best, labels, split = quality, moved, True
 
 
-def _cycle(level: _Level, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Up: move nodes, then make communities the nodes of the next level. Down: move nodes on each again."""
+def _cycle(level: _Level, labels: np.ndarray, generator: np.random.Generator, *, split: bool) -> np.ndarray:
+    """Up: move nodes, then merge each community to a node of the next level. Down: move nodes on each again.
+
+    With ``split`` the finest communities are first taken apart into what holds together within them, so that
+    parts can change sides. Without, a second cycle would hardly find anything to move.
+    """
     passed: list[tuple[_Level, np.ndarray]] = []
     labels = _moved(level, labels, generator)
     while True:
-        coarse, coarse_of = _kernels.aggregate(*level, labels)
+        parts = _parts(level, labels, generator) if split and not passed else labels
+        coarse, coarse_of = _kernels.aggregate(*level, parts)
         n_coarse = len(coarse[-1])
         if n_coarse == len(labels):
             break
         passed.append((level, coarse_of))
-        level, labels = coarse, _moved(coarse, np.arange(n_coarse), generator)
+        coarse_labels = np.empty(n_coarse, np.int64)
+        coarse_labels[coarse_of] = labels
+        level = coarse
+        labels = _moved(coarse, np.unique(coarse_labels, return_inverse=True)[1], generator)
     for finer, coarse_of in reversed(passed):
         labels = _moved(finer, labels[coarse_of], generator)
     return labels
+
+
+def _parts(level: _Level, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """What a cold start finds inside the communities, at the nodes' full strengths."""
+    inner = _kernels.edges_within(*level[:3], labels)
+    return _moved((*inner, level[3]), np.arange(len(labels)), generator)
 
 
 def _moved(level: _Level, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:

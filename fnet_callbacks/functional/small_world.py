@@ -213,11 +213,12 @@ def small_world(graph: Graph, *, nulls: int | Sequence[Graph] = 10, seed: int = 
 
 
 def hqs_null(correlation: np.ndarray, *, seed: int) -> np.ndarray:
-    """A random correlation matrix with the mean and variance that the given one has off the diagonal.
+    """A random correlation matrix with about the mean and variance of the given one off the diagonal.
 
     With e and v the mean and variance off the diagonal: ``k = floor((1 - e²) / v)``,
     ``s² = -m² + sqrt(m⁴ + v / k)``, ``m = sqrt(e / k)``; ``L`` is ``[N, k]`` of normal draws with mean m and
     variance s², and ``L Lᵀ`` is scaled to a unit diagonal. A negative e is taken as 0; k is held in [2, N].
+    Mean and variance are met before the scaling, which narrows the spread a little where e is large.
 
     Args:
         correlation: ``[N, N]``, symmetric with unit diagonal.

@@ -119,6 +119,7 @@ def test_resuming_without_the_old_record_warns_and_goes_on(tmp_path: Path) -> No
     assert records(tmp_path / "b")[-1].steps == [9, 12, 15, 16]
 
 
+@pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists and is not empty")
 def test_a_second_fit_of_one_callback_begins_anew_and_keeps_the_first_record(tmp_path: Path) -> None:
     import lightning.pytorch as pl
     from interrupted_run import Model

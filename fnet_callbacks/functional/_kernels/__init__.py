@@ -16,7 +16,7 @@ from fnet_callbacks.functional._kernels.distances import (
     neighbour_links,
     neighbourhood_efficiencies,
 )
-from fnet_callbacks.functional._kernels.louvain import aggregate, move_nodes
+from fnet_callbacks.functional._kernels.louvain import aggregate, edges_within, move_nodes
 from fnet_callbacks.functional._kernels.rewiring import rewire
 from fnet_callbacks.functional._kernels.storage import adjacency, edges_of
 
@@ -27,6 +27,7 @@ __all__ = [
     "degree_order",
     "distance_counts",
     "edges_of",
+    "edges_within",
     "giant_sizes",
     "induced",
     "move_nodes",

@@ -118,3 +118,20 @@ def aggregate(indptr, indices, weights, strengths, labels):
         coarse_indptr[c + 1] = filled
     coarse = coarse_indptr, coarse_indices[:filled].copy(), coarse_weights[:filled].copy(), coarse_strengths
     return coarse, coarse_of
+
+
+@kernel
+def edges_within(indptr, indices, weights, labels):
+    """The CSR arrays of a level without the edges between communities."""
+    inner_indptr = np.zeros_like(indptr)
+    inner_indices = np.empty_like(indices)
+    inner_weights = np.empty_like(weights)
+    filled = 0
+    for i in range(len(labels)):
+        for e in range(indptr[i], indptr[i + 1]):
+            if labels[indices[e]] == labels[i]:
+                inner_indices[filled] = indices[e]
+                inner_weights[filled] = weights[e]
+                filled += 1
+        inner_indptr[i + 1] = filled
+    return inner_indptr, inner_indices[:filled].copy(), inner_weights[:filled].copy()

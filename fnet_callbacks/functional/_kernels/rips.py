@@ -1,14 +1,16 @@
 """Persistent H0 and H1 of a Vietoris-Rips filtration over Z/2, in O(N²) memory.
 
-Edges are named by their rank in the filtration, a strict order, and a triangle by its last edge and its apex, the
-node opposite: ``last * N + apex``. An edge that has a common neighbour when it enters opens a loop and closes it at
-once with the first such triangle (an apparent pair). Nearly all edges do, and word operations on bit-packed rows find
-them. What is left is reduced as persistent cohomology: the coboundaries of the loops' edges, latest edge first.
+Edges are named by their rank in the filtration, a strict order, and a triangle by its last edge and its apex,
+the node opposite: ``last * N + apex``. An edge that has a common neighbour when it enters opens a loop and
+closes it at once with the first such triangle (an apparent pair). Nearly all edges do, and word operations on
+bit-packed rows find them. What is left is reduced as persistent cohomology: the coboundaries of the loops'
+edges, latest edge first.
 
-A coboundary is never written out. It is a cursor that yields its triangles in order, and a column is a heap of
-cursors, so that triangles beyond the pivot cost nothing.
+A coboundary is never written out. It is a cursor that yields its triangles in order, and a column is a heap
+of cursors, so that triangles beyond the pivot cost nothing.
 
-Reference: Bauer (2021), Ripser, J. Appl. Comput. Topol. 5, 391 (cohomology, implicit columns, apparent pairs).
+Reference: Bauer (2021), Ripser, J. Appl. Comput. Topol. 5, 391 (cohomology, implicit columns, apparent
+pairs).
 """
 
 import numpy as np

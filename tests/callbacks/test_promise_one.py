@@ -1,0 +1,234 @@
+"""Training is not touched: everything is bit-equal with and without the monitors."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from small_models import (
+    CLASSES,
+    FEATURES,
+    Ledger,
+    Net,
+    TwoOptimizers,
+    functional_monitor,
+    loader,
+    robustness_monitor,
+    trainer,
+)
+from torch import Tensor, nn
+
+
+# Lightning, of the frozen BatchNorm.
+pytestmark = pytest.mark.filterwarnings("ignore:Found 1 module.s. in eval mode at the start of training")
+
+
+class FrozenNormCnn(nn.Module):
+    """A BatchNorm that stays in eval mode while the rest trains, and one that does not; in-place activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 6, 3, padding=1)
+        self.frozen = nn.BatchNorm2d(6)
+        self.first = nn.ReLU(inplace=True)
+        self.second_conv = nn.Conv2d(6, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.second = nn.ReLU(inplace=True)
+        self.head = nn.Linear(8, CLASSES)
+        self.frozen.eval()
+
+    def train(self, mode: bool = True) -> "FrozenNormCnn":
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(self.frozen(self.conv(x)))
+        return self.head(self.second(self.norm(self.second_conv(x))).mean((2, 3)))
+
+
+class OwnNoise(nn.Module):
+    """Draws from a generator of its own, in eval mode too, and counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU())
+        self.head = nn.Linear(16, CLASSES)
+        self.generator = torch.Generator().manual_seed(3)
+        self.calls = 0
+        self.history: list[float] = []
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.seen += len(x)
+        hidden = self.body(x)
+        hidden = hidden + 0.1 * torch.randn(hidden.shape, generator=self.generator)
+        hidden = hidden + 0.01 * torch.rand(()) + 0.01 * random.random() + 0.01 * np.random.rand()  # noqa: NPY002
+        self.history.append(float(hidden.detach().mean()))
+        return self.head(hidden)
+
+
+class Gru(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(2, 12, num_layers=2, batch_first=True, dropout=0.2)
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(x)[0][:, -1])
+
+
+def dropout_mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, CLASSES)
+    )
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Sequence[int]]] = {
+    "mlp with dropout and batch norm": (dropout_mlp, (FEATURES,)),
+    "cnn with a frozen batch norm": (FrozenNormCnn, (1, 4, 4)),
+    "own generator": (OwnNoise, (FEATURES,)),
+    "gru": (Gru, (4, 2)),
+}
+
+
+class Trace(pl.Callback):
+    """Writes down everything that training is made of, at every batch."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self._note(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        self._note(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._note(trainer, pl_module)
+
+    def _note(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        line: dict[str, Any] = {f"weight {k}": v for k, v in module.state_dict().items()}
+        line |= {f"gradient {k}": p.grad for k, p in module.named_parameters()}
+        line |= {f"buffer {k}": b for k, b in module.named_buffers()}
+        line |= {f"mode {k}": m.training for k, m in module.named_modules()}
+        for i, optimizer in enumerate(trainer.optimizers):
+            for j, state in optimizer.state_dict()["state"].items():
+                line |= {f"optimiser {i} {j} {k}": v for k, v in state.items()}
+        line["torch"] = torch.get_rng_state()
+        line["numpy"] = repr(np.random.get_state())  # noqa: NPY002
+        line["python"] = random.getstate()
+        if isinstance(module.net, OwnNoise):
+            line["own generator"] = module.net.generator.get_state()
+            line["own attributes"] = (module.net.calls, list(module.net.history))
+        for name in ("train_accuracy", "val_accuracy"):
+            line[f"metric {name}"] = getattr(module, name).metric_state["tp"]
+        line |= {f"logged {k}": v for k, v in trainer.callback_metrics.items() if not _is_ours(k)}
+        self.lines.append({k: _bits(v) for k, v in line.items()})
+
+
+def _bits(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.dtype, tuple(value.shape), value.detach().cpu().contiguous().numpy().tobytes()
+    return value
+
+
+def _is_ours(key: str) -> bool:
+    return key.startswith(("fnet", "robust"))
+
+
+def run(
+    folder: Path, model: Callable[[], Any], shape: Sequence[int], monitors: list[Any], **options: Any
+) -> Any:
+    pl.seed_everything(0, verbose=False)
+    trace, ledger = Trace(), Ledger()
+    fit = trainer(
+        folder,
+        trace,
+        *monitors,
+        logger=ledger,
+        max_epochs=2,
+        log_every_n_steps=2,
+        val_check_interval=4,
+        gradient_clip_val=options.pop("gradient_clip_val", 0.5),
+        **options,
+    )
+    fit.fit(model(), loader(shape=shape), loader(32, shape=shape, seed=1))
+    logged = [(step, {k: v for k, v in m.items() if not _is_ours(k)}) for step, m in ledger.rows]
+    return trace.lines, [(step, metrics) for step, metrics in logged if metrics], ledger
+
+
+def assert_untouched(
+    folder: Path, model: Callable[[], Any], shape: Sequence[int], source: str, **options: Any
+) -> None:
+    monitors = [functional_monitor(2, source=source, measures="fast"), robustness_monitor(3)]
+    bare, bare_log, _ = run(folder / "bare", model, shape, [], **options)
+    watched, watched_log, ledger = run(folder / "watched", model, shape, monitors, **options)
+    assert len(watched) == len(bare) > 20
+    for number, (expected, found) in enumerate(zip(bare, watched, strict=True)):
+        assert found.keys() == expected.keys()
+        assert not (differ := [k for k in expected if found[k] != expected[k]]), f"note {number}: {differ}"
+    assert watched_log == bare_log
+    assert {"train_loss", "train_accuracy", "val_accuracy"} <= {
+        k.removesuffix("_step") for _, m in bare_log for k in m
+    }
+    assert ledger.steps_of("fnet/modularity")[:2] == [0, 2]  # there was something to be touched by
+    assert ledger.steps_of("robust/pgd_0.1_accuracy")[:2] == [0, 3]
+
+
+@pytest.mark.parametrize("source", ["probe", "train"])
+@pytest.mark.parametrize("name", MODELS)
+def test_training_is_bit_equal_with_and_without_monitors(tmp_path: Path, name: str, source: str) -> None:
+    make, shape = MODELS[name]
+    assert_untouched(tmp_path, lambda: Net(make()), shape, source)
+
+
+@pytest.mark.parametrize("source", ["probe", "train"])
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_in_the_middle_of_accumulation_are_bit_equal(
+    tmp_path: Path, name: str, source: str
+) -> None:
+    make, shape = MODELS[name]
+    assert_untouched(tmp_path, lambda: Net(make()), shape, source, accumulate_grad_batches=3)
+
+
+@pytest.mark.parametrize("source", ["probe", "train"])
+def test_two_optimisers_are_bit_equal(tmp_path: Path, source: str) -> None:
+    assert_untouched(tmp_path, TwoOptimizers, (FEATURES,), source, gradient_clip_val=None)
+
+
+def test_the_trace_sees_one_draw_of_a_random_number(tmp_path: Path) -> None:
+    class Draws(pl.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            torch.rand(1)
+
+    bare, _, _ = run(tmp_path, lambda: Net(dropout_mlp()), (FEATURES,), [])
+    disturbed, _, _ = run(tmp_path, lambda: Net(dropout_mlp()), (FEATURES,), [Draws()])
+    assert bare != disturbed
+
+
+def test_a_frozen_batch_norm_stays_frozen_and_its_neighbour_does_not(tmp_path: Path) -> None:
+    cnn = FrozenNormCnn()
+    assert cnn.frozen.running_mean is not None
+    before = cnn.frozen.running_mean.clone()
+    trainer(tmp_path, functional_monitor()).fit(Net(cnn), loader(shape=(1, 4, 4)))
+    assert not cnn.frozen.training
+    assert torch.equal(cnn.frozen.running_mean, before)
+    assert cnn.norm.training
+    assert int(cnn.norm.num_batches_tracked or 0) == 8
+
+
+def test_two_runs_of_one_seed_measure_the_same(tmp_path: Path) -> None:
+    found = []
+    for _ in range(2):
+        monitors = [functional_monitor(layer_measures=[]), robustness_monitor()]
+        ledger = run(tmp_path, lambda: Net(dropout_mlp()), (FEATURES,), monitors)[2]
+        found.append(
+            [(s, {k: v for k, v in m.items() if _is_ours(k) and "cost" not in k}) for s, m in ledger.rows]
+        )
+    np.testing.assert_equal(found[0], found[1])

@@ -1,0 +1,21 @@
+"""What all tests share: one thread, nothing drawn on a screen, no file outside of pytest's folders."""
+
+import os
+
+import pytest
+import torch
+
+# One thread: sums come out the same in every test, and processes of their own do not fight for cores.
+torch.set_num_threads(1)
+os.environ["MPLBACKEND"] = "Agg"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def wandb_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """W&B writes below pytest's folder and never asks the network."""
+    folder = tmp_path_factory.mktemp("wandb")
+    os.environ |= {
+        f"WANDB_{kind}": str(folder)
+        for kind in ("DIR", "CACHE_DIR", "DATA_DIR", "CONFIG_DIR", "ARTIFACT_DIR")
+    }
+    os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}

@@ -1,0 +1,198 @@
+"""Models, data and a trainer small enough that a fit takes a fraction of a second."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
+
+from fnet_callbacks import FunctionalNetworkMonitor, RobustnessMonitor
+
+CLASSES = 3
+FEATURES = 8
+
+
+def points(n: int = 64, *, shape: Sequence[int] = (FEATURES,), seed: int = 0) -> TensorDataset:
+    """Inputs in [0, 1], and labels that can be learnt: which third of the first values is the largest."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.rand(n, *shape, generator=generator)
+    thirds = inputs.flatten(1)[:, :6].reshape(n, CLASSES, 2).sum(2)
+    return TensorDataset(inputs, thirds.argmax(1))
+
+
+def loader(
+    n: int = 64, *, batch_size: int = 8, shape: Sequence[int] = (FEATURES,), seed: int = 0
+) -> DataLoader:
+    """A loader in a fixed order."""
+    return DataLoader(points(n, shape=shape, seed=seed), batch_size=batch_size)
+
+
+class Stream(IterableDataset):
+    """Points that come one after another; counts how often it was iterated."""
+
+    def __init__(self, n: int = 64, *, start: int = 0) -> None:
+        self.points = points(n)
+        self.start = start
+        self.iterations = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.iterations += 1
+        return iter([self.points[i] for i in range(self.start, len(self.points))])
+
+
+def mlp(*hidden: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Linear and activation for each hidden width, and a head."""
+    widths = [FEATURES, *hidden]
+    layers = [part for a, b in zip(widths, hidden, strict=False) for part in (nn.Linear(a, b), activation())]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], CLASSES))
+
+
+class Net(pl.LightningModule):
+    """A classifier around ``net``; logs a loss, a step value and torchmetrics objects, as users do."""
+
+    def __init__(self, net: nn.Module | None = None, *, lr: float = 1e-2) -> None:
+        super().__init__()
+        self.net = mlp(16, 12) if net is None else net
+        self.lr = lr
+        self.train_accuracy = MulticlassAccuracy(CLASSES, average="micro")
+        self.val_accuracy = MulticlassAccuracy(CLASSES, average="micro")
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(x)
+
+    def loss(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        logits, labels = self(batch[0]), batch[1]
+        return nn.functional.cross_entropy(logits, labels), logits, labels
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss, logits, labels = self.loss(batch)
+        self.train_accuracy(logits, labels)
+        self.log("train_loss", loss, on_step=True, on_epoch=True)
+        self.log("train_accuracy", self.train_accuracy, on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        loss, logits, labels = self.loss(batch)
+        self.val_accuracy(logits, labels)
+        self.log("val_loss", loss)
+        self.log("val_accuracy", self.val_accuracy)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
+
+
+class BareNet(pl.LightningModule):
+    """No ``forward``: the work is in the submodule ``net``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp(16, 12)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1e-2)
+
+
+class DictNet(Net):
+    """``forward`` returns a dict, as Hugging Face models do."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.net(x)}
+
+    def loss(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        logits, labels = self(batch[0])["logits"], batch[1]
+        return nn.functional.cross_entropy(logits, labels), logits, labels
+
+
+def logits_of_dict(output: dict[str, Tensor]) -> Tensor:
+    """Named by its dotted path in tests."""
+    return output["logits"]
+
+
+class TwoOptimizers(Net):
+    """Manual optimisation with two optimisers, both stepped in every batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        loss, logits, labels = self.loss(batch)
+        self.train_accuracy(logits, labels)
+        self.log("train_loss", loss)
+        self.log("train_accuracy", self.train_accuracy)
+        optimizers: Any = self.optimizers()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer in optimizers:
+            optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        body, head = self.net[:-1], self.net[-1]  # type: ignore[index]
+        return torch.optim.Adam(body.parameters(), lr=1e-2), torch.optim.SGD(head.parameters(), lr=1e-2)
+
+
+class Ledger(Logger):
+    """Keeps what was logged, and when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+
+    @property
+    def name(self) -> str:
+        return "ledger"
+
+    @property
+    def version(self) -> str:
+        return "0"
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((step, dict(metrics)))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def steps_of(self, key: str) -> list[int | None]:
+        return [step for step, metrics in self.rows if key in metrics]
+
+
+def functional_monitor(every_n_steps: int = 2, **options: Any) -> FunctionalNetworkMonitor:
+    """One that raises where a measure fails and draws nothing."""
+    settings: dict[str, Any] = {"nulls": 2, "density": 0.3, "figures": None, "on_error": "raise"}
+    return FunctionalNetworkMonitor(every_n_steps, **{**settings, **options})
+
+
+def robustness_monitor(every_n_steps: int = 2, **options: Any) -> RobustnessMonitor:
+    """Two steps of PGD on inputs in [0, 1]."""
+    settings: dict[str, Any] = {"bounds": (0.0, 1.0), "epsilons": [0.1], "steps": 2, "on_error": "raise"}
+    return RobustnessMonitor(every_n_steps, **{**settings, **options})
+
+
+def trainer(folder: Path | str, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
+    """A quiet one on the CPU, for one epoch."""
+    settings: dict[str, Any] = {
+        "max_epochs": 1,
+        "logger": False,
+        "accelerator": "cpu",
+        "devices": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
+        "log_every_n_steps": 1,
+        "default_root_dir": str(folder),
+    }
+    return pl.Trainer(callbacks=list(callbacks), **{**settings, **options})
+
+
+def values(ledger: Ledger, key: str) -> dict[int | None, float]:
+    """Step to value."""
+    return {step: metrics[key] for step, metrics in ledger.rows if key in metrics}
