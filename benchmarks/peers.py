@@ -1,4 +1,4 @@
-"""Cost against peers: NetworkX, igraph and ripser.py, as ratios measured in one run on the same matrix.
+"""Cost against peers: NetworkX, igraph, gudhi and ripser.py, as ratios measured in one run on the same matrix.
 
 The matrix is the correlation of the live units of a ReLU MLP, trained here on scikit-learn's digits; the
 graph has 5 % density. Contestants of a row run in turn, round after round, and each is given its fastest
@@ -131,7 +131,8 @@ def rows_of(n_units: int, rounds: int, pool: ProcessPoolExecutor) -> list[dict]:
             "networkx": lambda: nx.community.louvain_communities(nx_graph, seed=0),
         },
         "H0 + H1": {
-            ours: lambda: persistence(distance, max_dim=1),
+            ours: lambda: persistence(distance, max_dim=1, backend="native"),
+            "gudhi": lambda: persistence(distance, max_dim=1, backend="gudhi"),
             "ripser.py": lambda: ripser.ripser(distance, maxdim=1, distance_matrix=True),
         },
     }
@@ -157,7 +158,7 @@ def rows_of(n_units: int, rounds: int, pool: ProcessPoolExecutor) -> list[dict]:
 
 
 def print_table(rows: list[dict]) -> None:
-    peers = ["networkx", "igraph", "ripser.py"]
+    peers = ["networkx", "igraph", "gudhi", "ripser.py"]
     print(
         f"{'nodes':>6} {'edges':>7}  {'measure':<24}{'ours, ms':>10}"
         + "".join(f"{name:>16}" for name in peers)

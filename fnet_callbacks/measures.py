@@ -33,7 +33,7 @@ class GraphSettings:
     seed: int = 0
     homology_radius: float = math.inf
     homology_max_nodes: int = 1024
-    homology_backend: F.Backend = "gudhi"
+    homology_backend: F.Backend = "native"
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         seed: Of the null graphs and of the communities.
         homology_radius: Largest distance ``1 - |r|`` of the filtration; None for all of it.
         homology_max_nodes: The most nodes whose homology is computed; above, that of a seeded draw.
-        homology_backend: ``"gudhi"`` or ``"ripser"``.
+        homology_backend: ``"native"``, ``"gudhi"`` or ``"ripser"``; they agree.
         save_correlation: Keeps the correlation matrix in the record too, float32.
         figures: ``"log"`` draws the snapshots 0, 1, 2, 4, 8, ... and the last; an integer every k-th and the last; None
             none.
@@ -112,7 +112,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         seed: int = 0,
         homology_radius: float | None = None,
         homology_max_nodes: int = 1024,
-        homology_backend: F.Backend = "gudhi",
+        homology_backend: F.Backend = "native",
         save_correlation: bool = False,
         figures: Literal["log"] | int | None = "log",
         on_error: Literal["warn", "raise"] = "warn",
@@ -386,7 +386,7 @@ def _check(monitor: FunctionalNetworkMonitor) -> None:
         ("signal", monitor.signal, ("post", "pre")),
         ("samples", monitor.samples, ("inputs", "tokens")),
         ("source", monitor.source, ("probe", "train")),
-        ("homology_backend", g.homology_backend, ("gudhi", "ripser")),
+        ("homology_backend", g.homology_backend, ("native", "gudhi", "ripser")),
     )
     for argument, value, allowed in choices:
         if value not in allowed:

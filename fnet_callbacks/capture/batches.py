@@ -14,8 +14,9 @@ from fnet_callbacks.errors import CaptureError, FnetError
 LABEL_KEYS = ("labels", "label", "targets", "target", "y")
 INPUT_KEYS = ("inputs", "input", "x", "image", "images", "pixel_values", "input_ids", "features", "data")
 MASK_KEY = "attention_mask"
-# Of what torch says where a module lacks `forward`; a NotImplementedError of an operator says something else.
-_NO_FORWARD = 'missing the required "forward"'
+# What torch says where a module lacks `forward`, by arguments and by keywords; an operator that is not
+# implemented says something else.
+_NO_FORWARD = ('missing the required "forward"', "_forward_unimplemented()")
 
 
 def resolve(function: Callable[[Any], Any] | str | None, argument: str) -> Callable[[Any], Any] | None:
@@ -33,23 +34,17 @@ def resolve(function: Callable[[Any], Any] | str | None, argument: str) -> Calla
 
 
 def batch_inputs(batch: Any) -> Any:
-    """The model's inputs in a batch: itself, the first of a tuple, or a mapping without its labels.
-
-    Raises:
-        CaptureError: The batch is none of these, or holds no tensor.
-    """
+    """The model's inputs in a batch: itself, the first of a tuple, or a mapping without its labels."""
     if isinstance(batch, Mapping):
-        inputs: Any = {k: v for k, v in batch.items() if k not in LABEL_KEYS}
-    elif isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch):
-        inputs = batch[0]
-    else:
-        inputs = batch
-    if not _tensors(inputs):
-        raise CaptureError(
-            f"no input tensor found in a batch of type {type(batch).__name__}; pass `batch_to_inputs`, "
-            "a function from your batch to what the model is called with"
-        )
-    return inputs
+        return {k: v for k, v in batch.items() if k not in LABEL_KEYS}
+    if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch):
+        return batch[0]
+    return batch
+
+
+def holds_tensor(data: Any) -> bool:
+    """Whether there is a tensor with an axis of samples anywhere in ``data``."""
+    return bool(_tensors(data))
 
 
 def batch_labels(batch: Any) -> Tensor | None:
@@ -138,11 +133,11 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
         ) from error
     try:
         return model(*arguments, **keywords)
-    except NotImplementedError as error:
-        if _NO_FORWARD not in str(error):
+    except (NotImplementedError, TypeError) as error:
+        if not any(said in str(error) for said in _NO_FORWARD):
             raise
         raise CaptureError(
-            f"{type(model).__name__} has no `forward`; pass `model='net'` with the name of the submodule to call"
+            f"{type(model).__name__} has no `forward`; pass `model='net'`, the name of the submodule to call"
         ) from error
 
 

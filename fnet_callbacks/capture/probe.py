@@ -15,6 +15,7 @@ from fnet_callbacks.capture.batches import (
     batch_labels,
     batch_size,
     detached_copy,
+    holds_tensor,
     label_in,
 )
 from fnet_callbacks.errors import CaptureError
@@ -34,8 +35,18 @@ class BatchReader:
     to_labels: Callable[[Any], Any] | None = None
 
     def inputs(self, batch: Any) -> Any:
-        """What the model is called with."""
-        return batch_inputs(self.to_inputs(batch)) if self.to_inputs else batch_inputs(batch)
+        """What the model is called with.
+
+        Raises:
+            CaptureError: There is no tensor in it.
+        """
+        inputs = self.to_inputs(batch) if self.to_inputs else batch_inputs(batch)
+        if not holds_tensor(inputs):
+            raise CaptureError(
+                f"no input tensor found in a batch of type {type(batch).__name__}; pass `batch_to_inputs`, a "
+                "function from your batch to what the model is called with"
+            )
+        return inputs
 
     def labels(self, batch: Any) -> Tensor | None:
         """One integer a sample, ``[S]``, or None."""
@@ -86,8 +97,7 @@ def draw_probe(
     rank: int = 0,
     world_size: int = 1,
 ) -> Probe:
-    """Draws ``size`` items of a data set, stratified by label where there are labels, and keeps their
-    batches.
+    """Draws ``size`` items of a data set, stratified by label where it has labels, and keeps their batches.
 
     The draw depends on the data set and ``seed`` alone. A loader gives its data set, its ``collate_fn`` and
     its batch size; its sampler and its generator are not used. Every rank reads all the batches and keeps
@@ -105,7 +115,7 @@ def draw_probe(
         CaptureError: The data set is empty, iterable, or its batches hold no inputs.
     """
     loader = source if isinstance(source, DataLoader) else None
-    dataset = source.dataset if loader is not None else source
+    dataset: Any = source if loader is None else loader.dataset
     if not can_be_drawn(dataset) or len(dataset) == 0:
         raise CaptureError(
             f"`probe`: {type(dataset).__name__} should be a data set with a length and items by index"

@@ -59,8 +59,8 @@ def samples_first(activation: Tensor, layer: Layer, *, n_samples: int) -> Tensor
     shape = list(activation.shape)
     if len(shape) <= max(layer.batch_axis, layer.unit_axis) or shape[layer.unit_axis] != layer.n_units:
         raise CaptureError(
-            f"layer {layer.name} had {layer.n_units} units on axis {layer.unit_axis} in the trial pass; its shape "
-            f"is now {shape}"
+            f"layer {layer.name} had {layer.n_units} units on axis {layer.unit_axis} in the trial pass; "
+            f"its shape is now {shape}"
         )
     values = activation.movedim((layer.batch_axis, layer.unit_axis), (0, -1))
     if not layer.is_folded:

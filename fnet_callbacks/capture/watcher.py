@@ -91,7 +91,8 @@ class Watcher:
         if len({len(p) for p in parts}) > 1 or len({n for _, n in self._positions}) > 1:
             found = ", ".join(f"{layer.name} {len(p)}" for layer, p in zip(self.layers, parts, strict=True))
             raise CaptureError(
-                f"the watched layers do not share their samples (rows: {found}); choose with `layers` those that do"
+                f"the watched layers do not share their samples (rows: {found}); choose with `layers` "
+                "those that do"
             )
         widest = parts[0].dtype if len({p.dtype for p in parts}) == 1 else torch.float64
         return torch.cat([p.to(parts[0].device, widest) for p in parts], dim=1)

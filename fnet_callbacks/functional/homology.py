@@ -12,8 +12,9 @@ from gudhi.sklearn.rips_persistence import RipsPersistence
 from ripser import ripser
 
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.functional.rips import rips_diagrams
 
-Backend = Literal["gudhi", "ripser"]
+Backend = Literal["native", "gudhi", "ripser"]
 
 # Every backend counts with coefficients in Z/2. gudhi's own default is Z/11, which gives other diagrams as
 # soon as the complex has torsion, and complexes of correlation matrices do.
@@ -35,8 +36,9 @@ def persistence(
         max_dim: Highest dimension of homology: 0 components, 1 loops, 2 voids.
         threshold: Longest edge that enters the filtration. Features still open there have death ``inf``,
             in every dimension.
-        backend: ``"gudhi"``, or ``"ripser"``, which rounds distances to float32 (6e-8) and is several times
-            slower.
+        backend: ``"gudhi"``; ``"ripser"``, which rounds distances to float32 (6e-8); or ``"native"``, our own, for
+            ``max_dim`` up to 1: the diagrams of gudhi to the bit, several times faster on the correlations of
+            a trained network and tens of times on noise.
 
     Returns:
         One diagram for each of the dimensions 0 to ``max_dim``, without features of zero persistence. A
@@ -46,17 +48,18 @@ def persistence(
         FnetError: ``distance`` is not as described above, or another argument is out of range.
 
     Reference: Zhang, Dong, Zhang & Lin (2022), arXiv 2205.11702, on ``1 - |r|``; Bauer (2021), Ripser,
-        J. Appl. Comput. Topol. 5, 391, for the algorithm of both backends.
-    Cost: grows faster than N² and depends on the data: 0.2 s at N = 800, 1.4 s at 1600 on a trained network's
-        correlations, more near initialisation. A threshold bounds it.
+        J. Appl. Comput. Topol. 5, 391, for the algorithm of all backends.
+    Cost: grows faster than N² and depends on the data; noise is dearest. A threshold bounds it.
 
     >>> square = np.abs(np.subtract.outer(np.arange(4), np.arange(4)) % 2) + 0.0
     >>> square[[0, 1, 2, 3], [2, 3, 0, 1]] = 1.5
     >>> [diagram.tolist() for diagram in persistence(square)]
     [[[0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, inf]], [[1.0, 1.5]]]
     """
-    if backend not in ("gudhi", "ripser"):
-        raise FnetError(f'backend must be "gudhi" or "ripser"; got {backend!r}')
+    if backend not in ("native", "gudhi", "ripser"):
+        raise FnetError(f'backend must be "native", "gudhi" or "ripser"; got {backend!r}')
+    if backend == "native" and max_dim > 1:
+        raise FnetError(f'backend "native" has max_dim up to 1, got {max_dim}; "gudhi" goes higher')
     if max_dim < 0:
         raise FnetError(f"max_dim must be at least 0; got {max_dim}")
     if not threshold >= 0:
@@ -64,6 +67,8 @@ def persistence(
     distance = _checked_distance(distance)
     if len(distance) == 0:
         return [np.empty((0, 2)) for _ in range(max_dim + 1)]
+    if backend == "native":
+        return list(rips_diagrams(distance, threshold=threshold))[: max_dim + 1]
     if backend == "gudhi":
         rips = RipsPersistence(
             homology_dimensions=list(range(max_dim + 1)),

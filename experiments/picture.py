@@ -1,0 +1,72 @@
+"""One picture of a run: its network at three snapshots, and its curves. ``python -m experiments.picture RUN OUT.png``.
+
+RUN is a run's log directory, such as ``runs/digits_mlp/version_0``.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fnet_callbacks import Record, read_record
+from fnet_callbacks.figures import Painter, Portrait
+
+CURVES = {
+    "accuracy": {
+        "robust/clean_accuracy": "clean",
+        "robust/fgsm_0.1_accuracy": "FGSM",
+        "robust/pgd_0.1_accuracy": "PGD",
+    },
+    "communities": {"fnet/modularity": "modularity", "fnet/partition_ami": "AMI with the last snapshot"},
+    "small-worldness": {"fnet/sigma": "against rewired graphs", "fnet/sigma_hqs": "against random correlations"},
+    "loops": {"fnet/loops": "number of H1 points"},
+}
+
+
+def portrait(record: Record, step: int) -> Portrait:
+    """What the record has of a snapshot; the correlation is not needed for the graph."""
+    arrays = {name.removeprefix("fnet."): a for name, a in record.arrays(step).items()}
+    layers = record.manifest["monitors"]["fnet"]["layers"]
+    return Portrait(
+        title=f"step {step}",
+        n_neurons=sum(len(layer["neurons"]) for layer in layers),
+        nodes=arrays["neuron"],
+        correlation=np.eye(len(arrays["neuron"])),
+        edges=arrays["edges"],
+        partition=arrays["partition"],
+        diagrams=[],
+    )
+
+
+def draw(record: Record) -> Figure:
+    """Three networks above, four charts below."""
+    figure = Figure(figsize=(12.5, 7.4), dpi=110, layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[1.5, 1])
+    painter = Painter()
+    shown = [record.steps[0], record.steps[2], record.steps[-1]]
+    for step in record.steps:  # every snapshot, so that positions and colours carry over
+        image = painter.paint(portrait(record, step))["graph"]
+        if step in shown:
+            axes = above.add_subplot(1, 3, 1 + shown.index(step))
+            axes.imshow(image)
+            axes.set_axis_off()
+    for axes, (title, series) in zip(below.subplots(1, len(CURVES)), CURVES.items(), strict=True):
+        curves(axes, record, title, series)
+    return figure
+
+
+def curves(axes: Axes, record: Record, title: str, series: dict[str, str]) -> None:
+    """One chart of some of a record's series."""
+    for key, label in series.items():
+        axes.plot(record.steps, record.series(key), marker=".", markersize=4, linewidth=1.3, label=label)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("step")
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+
+
+if __name__ == "__main__":
+    draw(read_record(Path(sys.argv[1]) / "fnet")).savefig(sys.argv[2])
