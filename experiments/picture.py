@@ -1,4 +1,6 @@
-"""One picture of a run: its network at three snapshots, and its curves. ``python -m experiments.picture RUN OUT.png``.
+"""One picture of a run: its network at three snapshots, and its curves.
+
+    python -m experiments.picture RUN OUT.png
 
 RUN is a run's log directory, such as ``runs/digits_mlp/version_0``.
 """
@@ -20,7 +22,10 @@ CURVES = {
         "robust/pgd_0.1_accuracy": "PGD",
     },
     "communities": {"fnet/modularity": "modularity", "fnet/partition_ami": "AMI with the last snapshot"},
-    "small-worldness": {"fnet/sigma": "against rewired graphs", "fnet/sigma_hqs": "against random correlations"},
+    "small-worldness": {
+        "fnet/sigma": "against rewired graphs",
+        "fnet/sigma_hqs": "against random correlations",
+    },
     "loops": {"fnet/loops": "number of H1 points"},
 }
 
@@ -43,7 +48,7 @@ def portrait(record: Record, step: int) -> Portrait:
 def draw(record: Record) -> Figure:
     """Three networks above, four charts below."""
     figure = Figure(figsize=(12.5, 7.4), dpi=110, layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1.5, 1])
+    above, below = figure.subfigures(2, 1, height_ratios=[1.5, 1])  # type: ignore[misc]
     painter = Painter()
     shown = [record.steps[0], record.steps[2], record.steps[-1]]
     for step in record.steps:  # every snapshot, so that positions and colours carry over

@@ -54,7 +54,9 @@ class TrainCLI(LightningCLI):
             print(summary(Path(folder) / "fnet"))
         except FnetError as error:
             print(f"no summary: {error}")
-        print(f"\nSee it evolve: {Path(sys.executable).parent / 'tensorboard'} --logdir {Path(folder).parent}")
+        print(
+            f"\nSee it evolve: {Path(sys.executable).parent / 'tensorboard'} --logdir {Path(folder).parent}"
+        )
 
 
 def summary(folder: Path) -> str:

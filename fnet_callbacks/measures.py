@@ -1,7 +1,8 @@
 """The registry: what is measured of a network, at which tier.
 
-A measure is one function of a ``Scope`` and one line in ``MEASURES``. What several measures need (the graph, its null
-graphs, the diagrams) is a property of the scope: computed when first asked for, once, and charged to its own name.
+A measure is one function of a ``Scope`` and one line in ``MEASURES``. What several measures need (the graph,
+its null graphs, the diagrams) is a property of the scope: computed when first asked for, once, and charged to
+its own name.
 """
 
 import math
@@ -14,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from fnet_callbacks import functional as F
+from fnet_callbacks import functional as F  # noqa: N812 - as torch's functional is imported
 from fnet_callbacks.errors import FnetError
 
 Tier = Literal["fast", "standard", "full"]
@@ -23,7 +24,7 @@ TIERS: tuple[Tier, ...] = ("fast", "standard", "full")
 
 @dataclass(frozen=True, slots=True)
 class GraphSettings:
-    """How a correlation becomes a graph, and what bounds the dear measures; see ``FunctionalNetworkMonitor``."""
+    """How a correlation becomes a graph, what bounds dear measures; see ``FunctionalNetworkMonitor``."""
 
     method: F.Method = "mst"
     density: float = 0.05
@@ -47,7 +48,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """What is carried from one snapshot to the next: communities ``[N]`` (-1 where dead) and edges, by neuron."""
+    """What is carried on to the next snapshot: communities ``[N]`` (-1 where dead) and edges, by neuron."""
 
     partition: np.ndarray
     edges: np.ndarray
@@ -75,7 +76,7 @@ class Stopwatch:
                 self._inner[-1] += elapsed
 
 
-class Unavailable(Exception):
+class NoValueError(Exception):
     """A measure has no value here; the message says why, and goes to the record."""
 
 
@@ -96,7 +97,7 @@ class Scope:
         activity: Activity,
         *,
         previous: Previous | None = None,
-        settings: GraphSettings = GraphSettings(),
+        settings: GraphSettings | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
         self.n_neurons = len(correlation)
@@ -105,7 +106,7 @@ class Scope:
         self.correlation = correlation if live.all() else correlation[np.ix_(live, live)]
         self.activity = activity
         self.previous = previous
-        self.settings = settings
+        self.settings = settings or GraphSettings()
         self.stopwatch = stopwatch or Stopwatch()
         self.notes: dict[str, str] = {}
 
@@ -127,7 +128,12 @@ class Scope:
         tree = self.tree if s.method == "mst" else None
         with self.stopwatch.part("graph"):
             return F.graph_from_correlation(
-                self.correlation, method=s.method, density=s.density, threshold=s.threshold, sign=s.sign, tree=tree
+                self.correlation,
+                method=s.method,
+                density=s.density,
+                threshold=s.threshold,
+                sign=s.sign,
+                tree=tree,
             )
 
     @cached_property
@@ -159,14 +165,12 @@ class Scope:
     def diagrams(self) -> list[np.ndarray]:
         """Persistence diagrams H0 and H1 of the Vietoris-Rips filtration on ``1 - |r|``."""
         s = self.settings
+        correlation = self.correlation
         with self.stopwatch.part("homology"):
-            correlation = self.correlation
             if len(correlation) > s.homology_max_nodes:
-                kept = np.sort(np.random.default_rng(s.seed).permutation(len(correlation))[: s.homology_max_nodes])
-                self.notes["loops"] = f"homology of {s.homology_max_nodes} of {len(correlation)} nodes"
+                order = np.random.default_rng(s.seed).permutation(len(correlation))
+                kept = np.sort(order[: s.homology_max_nodes])
                 correlation = correlation[np.ix_(kept, kept)]
-            if math.isfinite(s.homology_radius):
-                self.notes["functional_persistence"] = f"homology up to radius {s.homology_radius}"
             return F.persistence(
                 F.correlation_distance(correlation),
                 max_dim=1,
@@ -174,11 +178,22 @@ class Scope:
                 backend=s.homology_backend,
             )
 
+    @property
+    def homology_bound(self) -> str | None:
+        """What was left out of the diagrams; None where nothing was."""
+        s, n = self.settings, len(self.nodes)
+        bounds = []
+        if n > s.homology_max_nodes:
+            bounds.append(f"{s.homology_max_nodes} of {n} neurons")
+        if s.homology_radius < 1:
+            bounds.append(f"distances up to {s.homology_radius:g}")
+        return f"homology of {', '.join(bounds)}" if bounds else None
+
     @cached_property
     def betti(self) -> np.ndarray:
         """Betti numbers at the graph's own scale."""
         if self.scale > self.settings.homology_radius:
-            raise Unavailable(f"the graph's scale {self.scale:.3f} is beyond homology_radius")
+            raise NoValueError(f"the graph's scale {self.scale:.3f} is beyond homology_radius")
         return F.betti_numbers(self.diagrams, self.scale)
 
     @cached_property
@@ -192,15 +207,15 @@ class Scope:
         return name in vars(self)
 
     def require(self, n_nodes: int) -> None:
-        """Raises ``Unavailable`` for fewer live neurons."""
+        """Raises ``NoValueError`` for fewer live neurons."""
         if len(self.nodes) < n_nodes:
-            raise Unavailable(f"{len(self.nodes)} live neurons; at least {n_nodes} are needed")
+            raise NoValueError(f"{len(self.nodes)} live neurons; at least {n_nodes} are needed")
 
     def require_more_than_tree(self) -> None:
-        """Raises ``Unavailable`` where the spanning tree is more than half of the edges."""
+        """Raises ``NoValueError`` where the spanning tree is more than half of the edges."""
         self.require(2)
         if self.settings.method == "mst" and 2 * len(self.tree) > self.graph.n_edges:
-            raise Unavailable(f"the spanning tree is {len(self.tree)} of {self.graph.n_edges} edges")
+            raise NoValueError(f"the spanning tree is {len(self.tree)} of {self.graph.n_edges} edges")
 
     def to_previous(self) -> Previous:
         """What the next snapshot of this scope starts from."""
@@ -220,20 +235,20 @@ class Scope:
 def _live(scope: Scope, values: np.ndarray | None) -> np.ndarray:
     """The live neurons' entries of ``[..., N]``."""
     if values is None:
-        raise Unavailable("not gathered")
+        raise NoValueError("not gathered")
     scope.require(1)
     return values[..., scope.nodes]
 
 
 def _selectivity(scope: Scope) -> float:
     if scope.activity.class_active_share is None:
-        raise Unavailable("the probe has no labels")
+        raise NoValueError("the probe has no labels")
     return F.selectivity_entropy(_live(scope, scope.activity.class_active_share))
 
 
 def _histogram(scope: Scope) -> float:
     if scope.activity.kept is None:
-        raise Unavailable("not measured on live batches")
+        raise NoValueError("not measured on live batches")
     return F.histogram_entropy(_live(scope, scope.activity.kept))
 
 
@@ -252,17 +267,17 @@ def _of_pairs(measure: Callable[[Scope], float]) -> Callable[[Scope], float]:
 
 def _partition_ami(scope: Scope) -> float:
     if scope.previous is None:
-        raise Unavailable("no snapshot before this one")
+        raise NoValueError("no snapshot before this one")
     before = scope.previous.partition[scope.nodes]
     in_both = before >= 0
     if not in_both.any():
-        raise Unavailable("no neuron was alive in both snapshots")
+        raise NoValueError("no neuron was alive in both snapshots")
     return F.adjusted_mutual_information(before[in_both], scope.partition[in_both])
 
 
 def _edge_turnover(scope: Scope) -> float:
     if scope.previous is None:
-        raise Unavailable("no snapshot before this one")
+        raise NoValueError("no snapshot before this one")
     now = F.Graph.from_edges(scope.n_neurons, scope.nodes[scope.graph.edges])
     return F.edge_turnover(now, F.Graph.from_edges(scope.n_neurons, scope.previous.edges))
 
@@ -347,6 +362,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("fault_tolerance_degree", "full", _fault_tolerance("degree")),
 )
 BY_NAME: Mapping[str, Measure] = {m.name: m for m in MEASURES}
+_OF_HOMOLOGY = ("betti_0", "betti_1", "loops", "functional_persistence", "persistent_entropy")
 
 
 def names_of(measures: str | Iterable[str]) -> tuple[str, ...]:
@@ -358,18 +374,21 @@ def names_of(measures: str | Iterable[str]) -> tuple[str, ...]:
     asked = {measures} if isinstance(measures, str) else set(measures)
     if unknown := sorted(asked - set(TIERS) - set(BY_NAME)):
         raise FnetError(
-            f"`measures`: {', '.join(map(repr, unknown))} is neither a tier ({', '.join(TIERS)}) nor a measure "
-            f"({', '.join(BY_NAME)})"
+            f"`measures`: {', '.join(map(repr, unknown))} is neither a tier ({', '.join(TIERS)}) nor a "
+            f"measure ({', '.join(BY_NAME)})"
         )
     depth = max((TIERS.index(t) for t in TIERS if t in asked), default=-1)
     return tuple(m.name for m in MEASURES if m.name in asked or TIERS.index(m.tier) <= depth)
 
 
-def measure(scope: Scope, names: Iterable[str], *, on_error: Literal["warn", "raise"] = "warn") -> dict[str, float]:
+def measure(
+    scope: Scope, names: Iterable[str], *, on_error: Literal["warn", "raise"] = "warn"
+) -> dict[str, float]:
     """Measures a scope.
 
-    A measure without a value here gives NaN, its reason in ``scope.notes``. One that fails gives NaN too, the error in
-    ``scope.notes`` behind ``"failed: "``, unless ``on_error="raise"``. Costs go to ``scope.stopwatch``.
+    A measure without a value here gives NaN, its reason in ``scope.notes``. One that fails gives NaN too, the
+    error in ``scope.notes`` behind ``"failed: "``, unless ``on_error="raise"``. Where homology was bounded,
+    the notes of its measures say so. Costs go to ``scope.stopwatch``.
 
     Args:
         scope: The network.
@@ -379,15 +398,20 @@ def measure(scope: Scope, names: Iterable[str], *, on_error: Literal["warn", "ra
     Returns:
         Name to value.
     """
-    values = {}
+    values: dict[str, float] = {}
     for name in names:
+        values[name] = math.nan
         try:
             with scope.stopwatch.part(name):
                 values[name] = float(BY_NAME[name].of(scope))
-        except Unavailable as reason:
-            values[name], scope.notes[name] = math.nan, str(reason)
+        except NoValueError as reason:
+            scope.notes[name] = str(reason)
         except Exception as error:
             if on_error == "raise":
                 raise
-            values[name], scope.notes[name] = math.nan, f"failed: {type(error).__name__}: {error}"
+            scope.notes[name] = f"failed: {type(error).__name__}: {error}"
+        if math.isnan(values[name]):
+            scope.notes.setdefault(name, "not defined for this network")
+        elif name in _OF_HOMOLOGY and scope.homology_bound:
+            scope.notes[name] = scope.homology_bound
     return values

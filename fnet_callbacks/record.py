@@ -1,9 +1,11 @@
 """The run's own files: one folder, readable with NumPy and json alone.
 
-``manifest.json`` says what was measured on what, ``scalars.jsonl`` holds one line a snapshot, ``snapshot_<step>.npz`` the
-arrays of one snapshot. A snapshot counts from the moment its line is complete; its arrays are written before that.
+``manifest.json`` says what was measured on what, ``scalars.jsonl`` holds one line a snapshot,
+``snapshot_<step>.npz`` the arrays of one snapshot. A snapshot counts from the moment its line is complete;
+its arrays are written before that.
 """
 
+import itertools
 import json
 import math
 import os
@@ -22,7 +24,7 @@ from fnet_callbacks.errors import RecordError
 FORMAT = "fnet-record"
 VERSION = 1
 MANIFEST, SCALARS = "manifest.json", "scalars.jsonl"
-# What a reader accepts of one file: far above what a snapshot of 4,096 neurons needs, far below a decompression bomb.
+# What a reader accepts of one file: far above what a snapshot of 4,096 neurons needs, far below a bomb.
 MAX_BYTES = 2**30
 
 
@@ -37,6 +39,7 @@ class Snapshot:
         notes: Key to the reason why its value is NaN or bounded.
         arrays: Name to array; kept in the snapshot's npz file.
         is_end: Taken because training ended, off the schedule; dropped when training goes on.
+        time: When it was taken, in seconds since 1970; not part of what makes two records equal either.
     """
 
     step: int
@@ -45,6 +48,7 @@ class Snapshot:
     notes: Mapping[str, str] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     is_end: bool = False
+    time: float = field(default_factory=time.time)
 
 
 class SnapshotStore:
@@ -64,22 +68,24 @@ class SnapshotStore:
             OSError: The folder cannot be written.
         """
         if (self.folder / SCALARS).exists():
-            aside = next(p for i in range(1, 10**6) if not (p := self.folder.with_name(f"{self.folder.name}.{i}")).exists())
-            self.folder.rename(aside)
+            places = (self.folder.with_name(f"{self.folder.name}.{i}") for i in itertools.count(1))
+            self.folder.rename(next(place for place in places if not place.exists()))
         self.write_manifest(manifest)
         (self.folder / SCALARS).touch()
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Writes ``manifest.json`` beside itself and renames it."""
+        """Writes ``manifest.json`` beside itself and renames it; NaN and infinity, no JSON, become null."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"format": FORMAT, "version": VERSION, **manifest}, indent=1, default=str)
+        strict = json.loads(json.dumps(dict(manifest), default=str), parse_constant=lambda _: None)
+        text = json.dumps({"format": FORMAT, "version": VERSION, **strict}, indent=1)
         _write_beside(self.folder / MANIFEST, lambda f: f.write(text.encode()))
 
     def adopt(self, source: str | os.PathLike[str], *, step: int) -> int:
         """Goes on from the record of an interrupted run: takes its snapshots up to ``step`` into this folder.
 
-        What stands after ``step`` will be measured again; where source and folder are the same, it is moved to
-        ``superseded/``, not deleted. An end snapshot is left out, as training goes on.
+        What stands after ``step`` will be measured again; where source and folder are the same, it is moved
+        to ``superseded/``, not deleted. An end snapshot is left out, as training goes on. The manifest is the
+        caller's to write.
 
         Returns:
             Number of snapshots taken over.
@@ -90,17 +96,14 @@ class SnapshotStore:
         """
         record = read_record(source)
         kept = [s for s in record.snapshots if s.step <= step and not s.is_end]
-        same = Path(source).resolve() == self.folder.resolve()
-        if same:
-            self._supersede([s for s in record.snapshots if s.step > step or s.is_end])
+        if Path(source).resolve() == self.folder.resolve():
+            self._supersede([s for s in record.snapshots if s not in kept])
         else:
-            if (self.folder / SCALARS).exists():
-                self.start(record.manifest)
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.start(record.manifest)
             for s in kept:
                 if (arrays := record.array_file(s.step)).exists():
                     shutil.copyfile(arrays, self.folder / arrays.name)
-        lines = b"".join(_line(s) for s in kept)
+        lines = b"".join(map(_line, kept))
         _write_beside(self.folder / SCALARS, lambda f: f.write(lines))
         return len(kept)
 
@@ -111,8 +114,8 @@ class SnapshotStore:
             OSError: The disk is full or cannot be written; what was recorded before stays readable.
         """
         if snapshot.arrays:
-            target = self.folder / f"snapshot_{snapshot.step}.npz"
-            _write_beside(target, lambda f: np.savez(f, allow_pickle=False, **snapshot.arrays))  # type: ignore[arg-type]
+            arrays: dict[str, Any] = dict(snapshot.arrays)
+            _write_beside(self.folder / _array_name(snapshot.step), lambda f: np.savez(f, **arrays))
         _append_line(self.folder / SCALARS, _line(snapshot))
 
     def _supersede(self, snapshots: list[Snapshot]) -> None:
@@ -121,7 +124,7 @@ class SnapshotStore:
         attic = self.folder / "superseded"
         attic.mkdir(exist_ok=True)
         for s in snapshots:
-            if (arrays := self.folder / f"snapshot_{s.step}.npz").exists():
+            if (arrays := self.folder / _array_name(s.step)).exists():
                 os.replace(arrays, attic / arrays.name)
             _append_line(attic / SCALARS, _line(s))
 
@@ -145,7 +148,7 @@ class Record:
 
     def array_file(self, step: int) -> Path:
         """Where the arrays of a snapshot stand."""
-        return self.folder / f"snapshot_{step}.npz"
+        return self.folder / _array_name(step)
 
     def arrays(self, step: int) -> dict[str, np.ndarray]:
         """The arrays of a snapshot; empty where it has none.
@@ -157,16 +160,11 @@ class Record:
         if not path.exists():
             return {}
         try:
-            with zipfile.ZipFile(path) as archive:
-                size = sum(i.file_size for i in archive.infolist())
-            if size > MAX_BYTES:
-                raise RecordError(f"{path} unpacks to {size} bytes; the limit is {MAX_BYTES}")
-            with np.load(path, allow_pickle=False) as data:
-                return {name: data[name] for name in data.files}
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-            if isinstance(error, RecordError):
-                raise
-            raise RecordError(f"{path} cannot be read: {error}") from error
+            return _read_arrays(path)
+        except RecordError:
+            raise
+        except Exception as error:  # a damaged archive raises whatever the reader stumbles over
+            raise RecordError(f"{path} cannot be read: {error!r}") from error
 
 
 def read_record(folder: str | os.PathLike[str]) -> Record:
@@ -186,13 +184,17 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
     try:
         manifest = json.loads(_read_bytes(folder / MANIFEST))
     except FileNotFoundError as error:
-        raise RecordError(f"`folder={str(folder)!r}` holds no {MANIFEST}; it should be a record's folder") from error
+        raise RecordError(
+            f"`folder={str(folder)!r}` holds no {MANIFEST}; it should be a record's folder"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{folder / MANIFEST} cannot be read: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RecordError(f"{folder / MANIFEST} is no manifest of a record")
     if manifest.get("version") != VERSION:
-        raise RecordError(f"{folder} is a record of version {manifest.get('version')!r}; this package reads {VERSION}")
+        raise RecordError(
+            f"{folder} is a record of version {manifest.get('version')!r}; this package reads {VERSION}"
+        )
     snapshots = {s.step: s for s in _read_lines(folder / SCALARS)}
     return Record(folder, manifest, tuple(snapshots[step] for step in sorted(snapshots)))
 
@@ -202,6 +204,8 @@ def _read_lines(path: Path) -> Iterator[Snapshot]:
         lines = _read_bytes(path).split(b"\n")
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error}") from error
     for number, line in enumerate(lines[:-1], start=1):
         try:
             row = json.loads(line)
@@ -211,9 +215,22 @@ def _read_lines(path: Path) -> Iterator[Snapshot]:
                 cost_ms={k: float(v) for k, v in row["cost_ms"].items()},
                 notes=dict(row["notes"]),
                 is_end=bool(row["end"]),
+                time=float(row["time"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise RecordError(f"{path}, line {number}: not a snapshot ({error})") from error
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        size = sum(i.file_size for i in archive.infolist())
+    if size > MAX_BYTES:
+        raise RecordError(f"{path} unpacks to {size} bytes; the limit is {MAX_BYTES}")
+    with np.load(path, allow_pickle=False) as data:
+        arrays = {name: data[name] for name in data.files}
+    if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise RecordError(f"{path} holds something that is no array: {', '.join(strange)}")
+    return arrays
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -222,11 +239,15 @@ def _read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def _array_name(step: int) -> str:
+    return f"snapshot_{step}.npz"
+
+
 def _line(snapshot: Snapshot) -> bytes:
     row = {
         "step": snapshot.step,
         "end": snapshot.is_end,
-        "time": round(time.time(), 3),
+        "time": round(snapshot.time, 3),
         "scalars": {k: float(v) if math.isfinite(v) else None for k, v in snapshot.scalars.items()},
         "cost_ms": {k: round(v, 3) for k, v in snapshot.cost_ms.items()},
         "notes": dict(snapshot.notes),

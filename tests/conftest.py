@@ -19,3 +19,9 @@ def wandb_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
         for kind in ("DIR", "CACHE_DIR", "DATA_DIR", "CONFIG_DIR", "ARTIFACT_DIR")
     }
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Models that a test makes without a seed of its own start from the same weights in every run."""
+    torch.manual_seed(0)

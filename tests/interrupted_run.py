@@ -1,4 +1,4 @@
-"""A small run that can kill itself, as a function and as a script: ``python tests/interrupted_run.py '{...}'``."""
+"""A small run that can kill itself: a function, and a script that takes the function's arguments as JSON."""
 
 import json
 import os
@@ -94,7 +94,9 @@ def run(
         enable_model_summary=False,
         log_every_n_steps=1000,
     )
-    trainer.fit(Model(0.0 if exact else 0.3), DataLoader(data, batch_size=8, shuffle=not exact), ckpt_path=resume)
+    trainer.fit(
+        Model(0.0 if exact else 0.3), DataLoader(data, batch_size=8, shuffle=not exact), ckpt_path=resume
+    )
     if logger == "wandb":
         import wandb
 

@@ -45,8 +45,9 @@ class Session:
         self.monitors = list(monitors)
         self.step = 0
         self._trainer = trainer
-        self._snapshots = 0
-        self._last_step = -1
+        self._counts: dict[str, int] = {}  # snapshots of each monitor, the one after the last step left out
+        self._last_steps: dict[str, int] = {}
+        self._last: Snapshot | None = None
         self._values: dict[str, float] = {}
         self._resumed_from: str | None = None
         self._is_open = False
@@ -67,7 +68,7 @@ class Session:
         """Opens the session at the first batch, takes the snapshot before the first step, watches live batches."""
         if not self._is_open:
             self._open(batch)
-            if self.step == 0 and self._last_step < 0:
+            if self.step == 0 and not self._last_steps:
                 self._snapshot(self.monitors)
         to_end = self._batches_to_end()
         for monitor in self._live_monitors():
@@ -98,10 +99,10 @@ class Session:
         """Takes the snapshot after the last step, draws the last figures and waits for them."""
         if not self._is_open:
             return
-        if self._last_step != self.step:
-            self._snapshot(self.monitors, is_end=True)
+        if due := [m for m in self.monitors if self._last_steps.get(m.name) != self.step]:
+            self._snapshot(due, is_end=True)
         for monitor in self.monitors:
-            self._draw(monitor, self._last_step, is_last=True)
+            self._draw(monitor, self.step, is_last=True)
         self._show(wait=True)
 
     def close(self) -> None:
@@ -117,8 +118,8 @@ class Session:
         record = self._store.folder if self._store is not None else None
         return {
             "step": self.step,
-            "last_step": self._last_step,
-            "snapshots": self._snapshots,
+            "last_steps": dict(self._last_steps),
+            "counts": dict(self._counts),
             "record": str(record.resolve()) if record is not None else self._resumed_from,
             "values": dict(self._values),
             "probes": {key: kept for key, source in self._probes.items() if (kept := source.state())},
@@ -127,8 +128,8 @@ class Session:
     def go_on_from(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint's ``state``; of several monitors' states the one that came furthest counts."""
         if self._resumed_from is None or state["step"] > self.step:
-            self.step, self._last_step = state["step"], state["last_step"]
-            self._snapshots, self._values = state["snapshots"], dict(state["values"])
+            self.step, self._last_steps = state["step"], dict(state["last_steps"])
+            self._counts, self._values = dict(state["counts"]), dict(state["values"])
             self._resumed_from = state["record"]
             self._kept_probes = state["probes"]
 
@@ -204,7 +205,7 @@ class Session:
 
     def _snapshot(self, due: Sequence[ProbeMonitor], *, is_end: bool = False) -> None:
         for monitor in due:
-            monitor.stopwatch = Stopwatch()
+            monitor.stopwatch, monitor.portrait = Stopwatch(), None
         measured, error = self._measure(due)
         # An error itself need not survive being pickled.
         found = _scalars(measured, self.step), error and f"on rank 0: {error!r}"
@@ -214,12 +215,11 @@ class Session:
         self._publish(values)
         if self._trainer.is_global_zero and measured:
             self._write(measured, values, is_end=is_end)
-        self._last_step = self.step
-        if is_end:
-            return
         for monitor in due:
-            monitor.settle()
-        self._snapshots += 1
+            self._last_steps[monitor.name] = self.step
+            if not is_end:
+                monitor.settle()
+                self._counts[monitor.name] = self._counts.get(monitor.name, 0) + 1
 
     def _measure(self, due: Sequence[ProbeMonitor]) -> tuple[dict[str, Measured], Exception | None]:
         """Rank 0's measurements by monitor; what goes wrong there is returned, so that every rank can raise it."""
@@ -309,6 +309,7 @@ class Session:
             arrays={f"{name}.{k}": a for name, m in measured.items() for k, a in m.arrays.items()},
             is_end=is_end,
         )
+        snapshot = self._last = _merged(self._last, snapshot)
         if self._store is not None:
             try:
                 self._store.append(snapshot)
@@ -330,7 +331,7 @@ class Session:
     # Figures. -----------------------------------------------------------------------------------------------------
 
     def _draw(self, monitor: ProbeMonitor, step: int, *, is_last: bool = False) -> None:
-        if monitor.portrait is not None and (is_last or monitor.draws_at(self._snapshots)):
+        if monitor.portrait is not None and (is_last or monitor.draws_at(self._counts.get(monitor.name, 0))):
             self._pictures.append((step, monitor.name, self._artist.paint(monitor.name, monitor.portrait)))
             monitor.portrait = None
 
@@ -408,6 +409,20 @@ def _probe_key(monitor: ProbeMonitor) -> str:
     read = (monitor.reader.to_inputs, monitor.reader.to_labels)
     given = id(monitor.probe) if monitor.probe is not None else None
     return repr((given, monitor.is_live, monitor.probe_size, monitor.probe_seed, read))
+
+
+def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
+    """One snapshot of a step where some monitors were due at it and the others come because training ended there."""
+    if before is None or before.step != snapshot.step:
+        return snapshot
+    return Snapshot(
+        step=snapshot.step,
+        scalars={**before.scalars, **snapshot.scalars},
+        cost_ms={**before.cost_ms, **snapshot.cost_ms},
+        notes={**before.notes, **snapshot.notes},
+        arrays={**before.arrays, **snapshot.arrays},
+        is_end=before.is_end,
+    )
 
 
 def _scalars(measured: Mapping[str, Measured], step: int) -> dict[str, float]:

@@ -83,19 +83,15 @@ def test_wandb_holds_every_key_at_every_snapshot(tmp_path: Path, log_every_n_ste
     rows = history(run_file(tmp_path))
     for key in KEYS:
         axis = f"{key.split('/')[0].removesuffix('_layers')}/step"
-        found = {int(row[axis]): _number(row[key]) for row in rows if key in row}
+        found = {int(row[axis]): float(row[key]) for row in rows if key in row}
         assert_equal_to_record(found, record, key)
     for tag in IMAGES:
-        shown = [row for row in rows if tag in row]
+        shown = [row for row in rows if f"{tag}/path" in row]
         assert {int(row["fnet/step"]) for row in shown} == set(STEPS)
-        assert all((run_file(tmp_path).parent / "files" / row[tag]["path"]).stat().st_size > 1000 for row in shown)
+        assert all((run_file(tmp_path).parent / "files" / row[f"{tag}/path"]).stat().st_size > 1000 for row in shown)
     axes = step_metrics(run_file(tmp_path))
     assert {axes[f"{p}/*"] for p in ("fnet", "fnet_layers")} == {"fnet/step"}
     assert axes["robust/*"] == "robust/step"
-
-
-def _number(value: Any) -> float:
-    return float(value)
 
 
 @pytest.mark.parametrize("log_every_n_steps", [1, 7, 1000])

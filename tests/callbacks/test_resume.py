@@ -29,7 +29,9 @@ def killed(folder: Path, **options: object) -> str:
     """Runs until the kill and returns the last checkpoint."""
     command = [sys.executable, interrupted_run.__file__, json.dumps({"folder": str(folder), **options})]
     root = Path(interrupted_run.__file__).parents[1]
-    ended = subprocess.run(command, cwd=root, env=_environment(root), capture_output=True, text=True, timeout=200)
+    ended = subprocess.run(
+        command, cwd=root, env=_environment(root), capture_output=True, text=True, timeout=200
+    )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     checkpoints = (folder / "checkpoints").glob("*.ckpt")
     return str(max(checkpoints, key=lambda p: int(p.stem.removeprefix("step="))))
@@ -68,7 +70,9 @@ def test_a_resumed_record_is_bit_equal_to_an_uninterrupted_one(tmp_path: Path, l
 
 
 @pytest.mark.parametrize(
-    "checkpoint_every, kill_at, restored", [(STEPS_PER_EPOCH, 20, 16), (5, 23, 20)], ids=["between epochs", "within one"]
+    "checkpoint_every, kill_at, restored",
+    [(STEPS_PER_EPOCH, 20, 16), (5, 23, 20)],
+    ids=["between epochs", "within one"],
 )
 def test_no_snapshot_is_lost_or_doubled_where_training_does_not_resume_exactly(
     tmp_path: Path, checkpoint_every: int, kill_at: int, restored: int
@@ -79,7 +83,9 @@ def test_no_snapshot_is_lost_or_doubled_where_training_does_not_resume_exactly(
     run(str(tmp_path), exact=False, checkpoint_every=checkpoint_every, resume=checkpoint)
 
     old, new = records(tmp_path)
-    assert old.steps == before.steps == [*range(0, kill_at + 1, 3)]  # what the killed run wrote is left as it was
+    assert (
+        old.steps == before.steps == [*range(0, kill_at + 1, 3)]
+    )  # what the killed run wrote is left as it was
     assert new.folder.parts[-2:] == ("version_1", "fnet")
     assert new.steps == [*SCHEDULED, TOTAL]
     for snapshot in new.snapshots:

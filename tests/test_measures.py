@@ -1,0 +1,414 @@
+"""The registry: what a tier holds, what each measure is, and a written result for every network."""
+
+import math
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from fnet_callbacks import functional as F  # noqa: N812
+from fnet_callbacks.errors import FnetError
+from fnet_callbacks.measures import (
+    MEASURES,
+    Activity,
+    GraphSettings,
+    Measure,
+    Previous,
+    Scope,
+    Stopwatch,
+    measure,
+    names_of,
+)
+
+FAST = (
+    "n_neurons",
+    "dead_fraction",
+    "mean_abs_correlation",
+    "effective_rank",
+    "activation_entropy",
+    "histogram_entropy",
+    "selectivity_entropy",
+    "clustering",
+    "path_length",
+    "global_efficiency",
+    "degree_entropy",
+    "modularity",
+    "n_communities",
+    "community_entropy",
+    "partition_ami",
+    "edge_turnover",
+    "tree_mean",
+    "tree_std",
+)
+STANDARD = (
+    *FAST,
+    "sigma",
+    "sigma_hqs",
+    "modularity_z",
+    "betti_0",
+    "betti_1",
+    "loops",
+    "functional_persistence",
+    "persistent_entropy",
+)
+FULL = (*STANDARD, "local_efficiency", "fault_tolerance_random", "fault_tolerance_degree")
+HOMOLOGY = ("betti_0", "betti_1", "loops", "functional_persistence", "persistent_entropy")
+
+
+def activations(n_units: int = 100, n_samples: int = 60, *, n_dead: int = 0, seed: int = 0) -> np.ndarray:
+    """A few factors that groups of units share, and noise; the last units are dead."""
+    generator = np.random.default_rng(seed)
+    factors = generator.normal(size=(n_samples, 5))
+    values = factors[:, np.arange(n_units) % 5] + generator.normal(size=(n_samples, n_units))
+    values[:, n_units - n_dead :] = 0
+    return values
+
+
+def activity_of(values: np.ndarray, labels: np.ndarray | None = None) -> Activity:
+    def share(rows: np.ndarray) -> np.ndarray:
+        return (rows > 0).mean(0) if len(rows) else np.full(rows.shape[1], np.nan)
+
+    of_class = None if labels is None else np.stack([share(values[labels == c]) for c in range(3)])
+    return Activity(share(values), of_class, values)
+
+
+def scope_of(values: np.ndarray, labels: np.ndarray | None = None, **options) -> Scope:
+    return Scope(F.correlation_matrix(values), activity_of(values, labels), **options)
+
+
+def labels_of(values: np.ndarray) -> np.ndarray:
+    return np.arange(len(values)) % 3
+
+
+# Names. -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tier", "names"), [("fast", FAST), ("standard", STANDARD), ("full", FULL)])
+def test_a_tier_holds_what_the_design_says(tier, names):
+    assert names_of(tier) == names
+
+
+def test_names_and_tiers_can_be_mixed_and_come_in_one_order_without_repeats():
+    assert names_of(["sigma", "n_neurons", "sigma"]) == ("n_neurons", "sigma")
+    assert names_of(["local_efficiency", "fast", "path_length"]) == (*FAST, "local_efficiency")
+    assert names_of([]) == ()
+
+
+@pytest.mark.parametrize("wrong", ["sigmaa", ["fast", "sigmaa"]])
+def test_an_unknown_name_leads_to_those_there_are(wrong):
+    with pytest.raises(
+        FnetError, match=r"`measures`: 'sigmaa' is neither a tier \(fast, .* nor a measure \(n_neu"
+    ):
+        names_of(wrong)
+
+
+# Values. ------------------------------------------------------------------------------------
+
+
+def test_every_measure_is_that_function_of_the_live_neurons():
+    values = activations(n_dead=4)
+    labels, live = labels_of(values), slice(0, 96)
+    settings = GraphSettings(seed=3)
+    before = scope_of(activations(n_dead=4, seed=1), settings=settings).to_previous()
+    correlation = F.correlation_matrix(values)[live, live]
+    tree = F.spanning_tree(correlation)
+    graph = F.graph_from_correlation(correlation, tree=tree)
+    partition = F.communities(graph, initial=before.partition[live], seed=3)
+    lengths = 1 - np.abs(correlation[tree[:, 0], tree[:, 1]])
+    diagrams = F.persistence(F.correlation_distance(correlation), backend="ripser")
+    betti = F.betti_numbers(diagrams, F.graph_scale(correlation, graph, tree))
+    activity = activity_of(values, labels)
+    expected = {
+        "n_neurons": 96,
+        "dead_fraction": 0.04,
+        "mean_abs_correlation": F.mean_abs_correlation(correlation),
+        "effective_rank": F.effective_rank(correlation),
+        "activation_entropy": F.activation_entropy(activity.active_share[live]),
+        "histogram_entropy": F.histogram_entropy(values[:, live]),
+        "selectivity_entropy": F.selectivity_entropy(activity.class_active_share[:, live]),
+        "clustering": F.clustering_coefficient(graph),
+        "path_length": F.path_length(graph),
+        "global_efficiency": F.global_efficiency(graph),
+        "degree_entropy": F.degree_entropy(graph.degrees),
+        "modularity": F.modularity(graph, partition),
+        "n_communities": len(np.unique(partition)),
+        "community_entropy": F.community_entropy(partition),
+        "partition_ami": F.adjusted_mutual_information(before.partition[live], partition),
+        "edge_turnover": F.edge_turnover(graph, F.Graph.from_edges(96, before.edges)),
+        "tree_mean": lengths.mean(),
+        "tree_std": lengths.std(),
+        "sigma": F.small_world(graph, nulls=10, seed=3).sigma,
+        "sigma_hqs": F.small_world_hqs(correlation, graph, nulls=10, seed=3),
+        "modularity_z": F.modularity_z(graph, value=F.modularity(graph, partition), seed=3, starts=2),
+        "betti_0": betti[0],
+        "betti_1": betti[1],
+        "loops": len(diagrams[1]),
+        "functional_persistence": F.functional_persistence(diagrams[1]),
+        "persistent_entropy": F.persistent_entropy(diagrams[1]),
+        "local_efficiency": F.local_efficiency(graph),
+        "fault_tolerance_random": F.fault_tolerance(graph, order="random", seed=3),
+        "fault_tolerance_degree": F.fault_tolerance(graph, order="degree", seed=3),
+    }
+    scope = scope_of(values, labels, previous=before, settings=settings)
+    found = measure(scope, FULL, on_error="raise")
+    assert tuple(found) == tuple(expected)
+    assert found == pytest.approx(expected, rel=1e-4)  # ripser rounds to float32
+    assert scope.notes == {}
+
+
+def test_the_first_snapshot_has_nothing_to_be_compared_with():
+    scope = scope_of(activations())
+    found = measure(scope, ["partition_ami", "edge_turnover"])
+    assert all(map(math.isnan, found.values()))
+    assert set(scope.notes.values()) == {"no snapshot before this one"}
+
+
+def test_an_unchanged_network_agrees_with_the_last():
+    previous = scope_of(activations()).to_previous()
+    found = measure(scope_of(activations(), previous=previous), ["partition_ami", "edge_turnover"])
+    assert found == {"partition_ami": 1, "edge_turnover": 0}
+
+
+def test_neurons_that_died_or_came_alive_are_left_out_of_the_comparison_of_partitions():
+    before = activations()
+    now = before.copy()
+    before[:, :10], now[:, 90:] = 0, 0
+    previous = scope_of(before).to_previous()
+    assert (previous.partition < 0).nonzero()[0].tolist() == list(range(10))
+    scope = scope_of(now, previous=previous)
+    found = measure(scope, ["partition_ami", "edge_turnover"], on_error="raise")
+    both = np.arange(10, 90)
+    expected = F.adjusted_mutual_information(previous.partition[both], scope.to_previous().partition[both])
+    assert found["partition_ami"] == pytest.approx(expected)
+    assert 0 < found["edge_turnover"] < 1
+
+
+def test_without_a_neuron_alive_in_both_snapshots_partitions_cannot_be_compared():
+    before, now = activations(4), activations(4)
+    before[:, :2], now[:, 2:] = 0, 0
+    scope = scope_of(now, previous=scope_of(before).to_previous())
+    assert math.isnan(measure(scope, ["partition_ami"])["partition_ami"])
+    assert scope.notes == {"partition_ami": "no neuron was alive in both snapshots"}
+    assert measure(scope, ["edge_turnover"]) == {"edge_turnover": 1}
+
+
+def test_where_the_tree_is_most_of_the_edges_what_it_dictates_is_nan_with_the_reason():
+    scope = scope_of(activations(30))  # 29 of the tree, 22 at a density of 5 %
+    found = measure(scope, FULL)
+    by_tree = {name for name, note in scope.notes.items() if note == "the spanning tree is 29 of 29 edges"}
+    assert by_tree == {"clustering", "sigma", "sigma_hqs", "modularity_z"}
+    assert all(math.isnan(found[name]) for name in by_tree)
+    assert not math.isnan(found["path_length"])
+    denser = scope_of(activations(30), settings=GraphSettings(density=0.3))
+    assert not any(math.isnan(v) for v in measure(denser, by_tree).values())
+
+
+def test_without_a_tree_small_networks_have_a_clustering():
+    scope = scope_of(activations(30), settings=GraphSettings(method="density"))
+    assert not math.isnan(measure(scope, ["clustering"])["clustering"])
+
+
+# Homology that is bounded. ------------------------------------------------------------------
+
+
+def test_a_radius_below_one_is_noted_at_every_measure_of_homology():
+    scope = scope_of(activations(), settings=GraphSettings(homology_radius=0.9))
+    found = measure(scope, (*HOMOLOGY, "modularity"))
+    assert scope.notes == dict.fromkeys(HOMOLOGY, "homology of distances up to 0.9")
+    assert found["loops"] == len(F.persistence(F.correlation_distance(scope.correlation), threshold=0.9)[1])
+
+
+def test_a_radius_short_of_the_graphs_scale_leaves_no_betti_numbers():
+    scope = scope_of(activations(), settings=GraphSettings(homology_radius=0.1))
+    found = measure(scope, HOMOLOGY)
+    assert math.isnan(found["betti_0"])
+    assert "is beyond homology_radius" in scope.notes["betti_0"]
+    assert not math.isnan(found["loops"])
+
+
+def test_above_the_most_nodes_a_seeded_draw_is_taken_and_noted():
+    def found(**options) -> tuple[dict[str, float], dict[str, str]]:
+        scope = scope_of(activations(), settings=GraphSettings(homology_max_nodes=50, **options))
+        return measure(scope, HOMOLOGY), scope.notes
+
+    values, notes = found()
+    assert notes == dict.fromkeys(HOMOLOGY, "homology of 50 of 100 neurons")
+    assert values == found()[0]
+    assert values != found(seed=1)[0]
+    assert set(found(homology_radius=0.9)[1].values()) == {
+        "homology of 50 of 100 neurons, distances up to 0.9"
+    }
+
+
+def test_a_bound_that_bounds_nothing_is_not_noted():
+    scope = scope_of(activations(), settings=GraphSettings(homology_max_nodes=100, homology_radius=1.0))
+    measure(scope, HOMOLOGY)
+    assert scope.notes == {}
+
+
+# Networks that are hardly any. --------------------------------------------------------------
+
+nan, inf = math.nan, math.inf
+DEGENERATE = {
+    "no unit": np.empty((20, 0)),
+    "no sample": np.empty((0, 5)),
+    "one sample": np.ones((1, 5)),
+    "all dead": np.zeros((20, 5)),
+    "one live": np.eye(20, 5) * [1, 0, 0, 0, 0],
+    "one unit": np.eye(20, 1),
+    "two samples": np.array([[0.0, 1.0, 2.0, 5.0], [1.0, 0.0, 2.0, 7.0]]),
+    "two units": activations(2),
+    "two equal units": np.repeat(activations(1), 2, axis=1),
+    "all equal": np.repeat(activations(1), 100, axis=1),
+    "uncorrelated": np.vstack([np.eye(100), -np.eye(100)]),
+    "not a number": np.where(np.arange(100) < 2, nan, activations()),
+    "infinite": np.where(np.arange(100) < 2, inf, activations()),
+    "all infinite": np.full((20, 5), -inf),
+    "huge": activations() * 1e200,
+    "tiny": activations() * 1e-200,
+}
+
+
+@pytest.mark.parametrize("case", DEGENERATE)
+@pytest.mark.parametrize("with_previous", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        GraphSettings(),
+        GraphSettings(method="density", sign="positive"),
+        GraphSettings(method="threshold", threshold=0.5),
+    ],
+    ids=lambda s: s.method,
+)
+def test_a_degenerate_network_has_a_written_result_for_every_measure(case, with_previous, settings):
+    values = DEGENERATE[case]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        previous = scope_of(values, settings=settings).to_previous() if with_previous else None
+        scope = scope_of(values, labels_of(values), previous=previous, settings=settings)
+        found = measure(scope, FULL, on_error="raise")
+        scope.to_previous()
+    assert tuple(found) == FULL
+    assert not any(map(math.isinf, found.values()))
+    assert {name for name, value in found.items() if math.isnan(value)} == set(scope.notes)
+
+
+def test_a_network_without_a_live_neuron():
+    scope = scope_of(DEGENERATE["all dead"], labels_of(DEGENERATE["all dead"]))
+    found = measure(scope, FULL)
+    defined = {name: value for name, value in found.items() if not math.isnan(value)}
+    assert defined == {
+        "n_neurons": 0,
+        "dead_fraction": 1,
+        "n_communities": 0,
+        "betti_0": 0,
+        "betti_1": 0,
+        "loops": 0,
+        "functional_persistence": 0,
+        "persistent_entropy": 0,
+    }
+
+
+def test_a_network_of_one_live_neuron():
+    scope = scope_of(DEGENERATE["one live"])
+    found = measure(scope, STANDARD)
+    assert (found["n_neurons"], found["effective_rank"], found["n_communities"], found["betti_0"]) == (
+        1,
+        1,
+        1,
+        1,
+    )
+    assert scope.notes["path_length"] == "1 live neurons; at least 2 are needed"
+
+
+def test_units_that_are_not_finite_are_dead_and_the_others_measured():
+    found = measure(scope_of(DEGENERATE["infinite"]), FULL)
+    finite = measure(scope_of(activations()[:, 2:]), FULL)
+    assert found["dead_fraction"] == pytest.approx(0.02)
+    same = [
+        name
+        for name in FULL
+        if name not in ("dead_fraction", "selectivity_entropy", "partition_ami", "edge_turnover")
+    ]
+    assert [found[n] for n in same] == pytest.approx([finite[n] for n in same], rel=1e-12)
+
+
+def test_labels_and_values_that_were_not_gathered_are_the_reason():
+    values = activations()
+    scope = Scope(F.correlation_matrix(values), Activity((values > 0).mean(0)))
+    found = measure(scope, ["selectivity_entropy", "histogram_entropy", "activation_entropy"])
+    assert scope.notes == {
+        "selectivity_entropy": "the probe has no labels",
+        "histogram_entropy": "not measured on live batches",
+    }
+    assert not math.isnan(found["activation_entropy"])
+
+
+# Failure and cost. --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    def fail(scope: Scope) -> float:
+        raise ZeroDivisionError("by design")
+
+    registry = {m.name: m for m in MEASURES} | {"sigma": Measure("sigma", "standard", fail)}
+    monkeypatch.setattr("fnet_callbacks.measures.BY_NAME", registry)
+
+
+@pytest.mark.usefixtures("failing")
+def test_a_measure_that_fails_is_nan_and_the_others_go_on():
+    scope = scope_of(activations())
+    found = measure(scope, ["n_neurons", "sigma", "modularity"])
+    assert math.isnan(found["sigma"])
+    assert scope.notes == {"sigma": "failed: ZeroDivisionError: by design"}
+    assert not math.isnan(found["modularity"])
+
+
+@pytest.mark.usefixtures("failing")
+def test_a_measure_that_fails_raises_where_the_user_asked_for_it():
+    with pytest.raises(ZeroDivisionError):
+        measure(scope_of(activations()), ["sigma"], on_error="raise")
+
+
+def test_the_time_of_a_part_inside_another_is_counted_once(monkeypatch):
+    clock = iter(
+        [0.0, 1.0, 3.0, 10.0, 20.0, 25.0]
+    )  # outer from 0 to 10, inner from 1 to 3, outer again for 5
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    watch = Stopwatch()
+    with watch.part("outer"), watch.part("inner"):
+        pass
+    with watch.part("outer"):
+        pass
+    assert watch.ms == {"inner": 2_000, "outer": 8_000 + 5_000}
+
+
+def test_shared_parts_are_computed_once_and_charged_to_their_own_name():
+    scope = scope_of(activations())
+    measure(scope, STANDARD)
+    parts = {"graph", "communities", "wiring", "null_graphs", "homology"}
+    assert parts | set(STANDARD) <= set(scope.stopwatch.ms)
+    before = {name: scope.stopwatch.ms[name] for name in parts}
+    measure(scope, STANDARD)
+    assert {name: scope.stopwatch.ms[name] for name in parts} == before
+
+
+def test_only_what_a_measure_needs_is_computed():
+    scope = scope_of(activations())
+    measure(scope, ["path_length"])
+    assert scope.is_computed("wiring")
+    assert not scope.is_computed("diagrams")
+    assert not scope.is_computed("partition")
+
+
+def test_what_is_carried_on_is_by_neuron():
+    values = activations(6)
+    values[:, 1] = 0
+    carried = scope_of(values).to_previous()
+    assert isinstance(carried, Previous)
+    assert carried.partition[1] == -1
+    assert (carried.partition[[0, 2, 3, 4, 5]] >= 0).all()
+    assert 1 not in carried.edges
+    assert carried.edges.max() == 5
