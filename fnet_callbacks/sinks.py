@@ -27,67 +27,109 @@ class Sinks:
     """Writes to all of a trainer's loggers; one that raises is named in a warning once, and the others go on.
 
     Args:
-        loggers: Lightning loggers; anything with ``log_metrics(metrics, step=...)``.
+        loggers: Lightning loggers; anything with ``log_metrics(metrics, step=...)`` and ``save()``.
         keys: What will be written, ``<name>/<measure>``; the layout and the axes are declared for it at once.
         figure_folder: Where figures go as files when no logger takes images; None drops them.
     """
 
-    def __init__(self, loggers: Iterable[Any], *, keys: Sequence[str], figure_folder: Path | None = None) -> None:
-        self._loggers = list(loggers)
-        self._keys = keys
+    def __init__(
+        self, loggers: Iterable[Any], *, keys: Sequence[str], figure_folder: Path | None = None
+    ) -> None:
+        self._writers = [_writer_of(logger) for logger in loggers]
         self._figure_folder = figure_folder
-        self._complained: set[str] = set()
-        for logger in self._loggers:
-            self._try(logger, lambda logger=logger: self._declare(logger))
+        self._complained: set[int] = set()
+        for writer in self._writers:
+            self._try(writer.logger, lambda writer=writer: writer.declare(keys))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes values at a step, at once: nothing waits for the trainer's own logging interval."""
-        for logger in self._loggers:
-            self._try(logger, lambda logger=logger: _write_scalars(logger, step, values))
+        for writer in self._writers:
+            self._try(writer.logger, lambda writer=writer: writer.scalars(step, values))
 
     def figures(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes images ``[H, W, 3]`` uint8 by key to the loggers that take them, else to files."""
-        takers = [logger for logger in self._loggers if _is_tensorboard(logger) or _is_wandb(logger)]
-        for logger in takers:
-            self._try(logger, lambda logger=logger: _write_figures(logger, step, images))
-        if not takers and self._figure_folder is not None:
-            self._try(self._figure_folder, lambda: _save_figures(self._figure_folder, step, images))
-
-    def _declare(self, logger: Any) -> None:
-        if _is_tensorboard(logger):
-            logger.experiment.add_custom_scalars(_layout(self._keys))
-        if _is_wandb(logger):
-            for prefix in sorted({key.split("/")[0] for key in self._keys}):
-                logger.experiment.define_metric(f"{prefix}/*", step_metric=f"{prefix.removesuffix('_layers')}/step")
+        takers = [writer for writer in self._writers if writer.takes_images]
+        for writer in takers:
+            self._try(writer.logger, lambda writer=writer: writer.figures(step, images))
+        if not takers and (folder := self._figure_folder) is not None:
+            self._try(self, lambda: _save_figures(folder, step, images))
 
     def _try(self, sink: Any, write: Callable[[], None]) -> None:
         try:
             write()
         except Exception as error:
-            kind = type(sink).__name__
-            if kind not in self._complained:
-                self._complained.add(kind)
-                warnings.warn(f"{kind} failed and is not waited for: {error!r}", FnetWarning, stacklevel=2)
+            if id(sink) not in self._complained:
+                self._complained.add(id(sink))
+                warnings.warn(
+                    f"{type(sink).__name__} failed: {error!r}; training goes on, and later failures of it are not told",
+                    FnetWarning,
+                    stacklevel=2,
+                )
 
 
-def _write_scalars(logger: Any, step: int, values: Mapping[str, float]) -> None:
-    logger.log_metrics(dict(values), step=step)
-    if _is_tensorboard(logger):
-        logger.experiment.flush()
-    elif not _is_wandb(logger):
-        logger.save()
+class _Writer:
+    """What any Lightning logger can do: scalars."""
+
+    takes_images = False
+
+    def __init__(self, logger: Any) -> None:
+        self.logger = logger
+
+    def declare(self, keys: Sequence[str]) -> None:
+        """Says once what will come."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.logger.log_metrics(dict(values), step=step)
+        self.logger.save()
+
+    def figures(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Writes images, where the logger takes them."""
 
 
-def _write_figures(logger: Any, step: int, images: Mapping[str, np.ndarray]) -> None:
-    if _is_tensorboard(logger):
+class _TensorBoard(_Writer):
+    takes_images = True
+
+    def declare(self, keys: Sequence[str]) -> None:
+        self.logger.experiment.add_custom_scalars(_layout(keys))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.logger.log_metrics(dict(values), step=step)
+        self.logger.experiment.flush()
+
+    def figures(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         for key, image in images.items():
-            logger.experiment.add_image(key, image, global_step=step, dataformats="HWC")
-        logger.experiment.flush()
-        return
-    import wandb
+            self.logger.experiment.add_image(key, image, global_step=step, dataformats="HWC")
+        self.logger.experiment.flush()
 
-    steps = {f"{key.split('/')[0]}/step": step for key in images}
-    logger.log_metrics({k: wandb.Image(image) for k, image in images.items()} | steps, step=step)
+
+class _Wandb(_Writer):
+    takes_images = True
+
+    def declare(self, keys: Sequence[str]) -> None:
+        prefixes = {key.split("/")[0] for key in keys}
+        for prefix in sorted(prefixes):
+            name = prefix.removesuffix("_layers")
+            name = name if name in prefixes else prefix  # a monitor's own name may end like that
+            self.logger.experiment.define_metric(f"{prefix}/*", step_metric=f"{name}/step")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.logger.log_metrics(dict(values), step=step)
+
+    def figures(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        import wandb
+
+        steps = {f"{key.split('/')[0]}/step": step for key in images}
+        self.logger.log_metrics({k: wandb.Image(image) for k, image in images.items()} | steps, step=step)
+
+
+def _writer_of(logger: Any) -> _Writer:
+    try:
+        experiment = logger.experiment
+    except Exception:  # a logger without one, or one that cannot start, which its first write will tell
+        return _Writer(logger)
+    if hasattr(experiment, "add_custom_scalars"):
+        return _TensorBoard(logger)
+    return _Wandb(logger) if type(experiment).__module__.split(".")[0] == "wandb" else _Writer(logger)
 
 
 def _save_figures(folder: Path, step: int, images: Mapping[str, np.ndarray]) -> None:
@@ -107,18 +149,3 @@ def _layout(keys: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
             if any(re.fullmatch(pattern, key) for pattern in patterns for key in keys):
                 layout.setdefault(name, {})[chart] = ["Multiline", [f"^{pattern}$" for pattern in patterns]]
     return layout
-
-
-def _is_tensorboard(logger: Any) -> bool:
-    return hasattr(_experiment(logger), "add_custom_scalars")
-
-
-def _is_wandb(logger: Any) -> bool:
-    return type(_experiment(logger)).__module__.split(".")[0] == "wandb"
-
-
-def _experiment(logger: Any) -> Any:
-    try:
-        return logger.experiment
-    except Exception:  # a logger without one, or one that cannot start, is not of either kind
-        return None

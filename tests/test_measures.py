@@ -9,17 +9,8 @@ import pytest
 
 from fnet_callbacks import functional as F  # noqa: N812
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.measures import (
-    MEASURES,
-    Activity,
-    GraphSettings,
-    Measure,
-    Previous,
-    Scope,
-    Stopwatch,
-    measure,
-    names_of,
-)
+from fnet_callbacks.measures import MEASURES, Measure, measure, names_of
+from fnet_callbacks.scope import Activity, GraphSettings, Previous, Scope, Stopwatch
 
 FAST = (
     "n_neurons",

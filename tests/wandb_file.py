@@ -1,6 +1,7 @@
 """Reads back what W&B wrote offline: LevelDB's log format behind a header of seven bytes."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,20 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 _HEADER, _BLOCK, _HEAD = 7, 32 * 1024, 7
 _FULL, _LAST = 1, 4
+_END = "exit"
 
 
-def records(file: Path) -> Iterator[Record]:
-    """The records of a ``run-<id>.wandb`` file, in the order in which they were written."""
-    data = file.read_bytes()
+def records(file: Path) -> list[Record]:
+    """The records of a finished run's ``run-<id>.wandb`` file, in the order in which they were written."""
+    for _ in range(100):  # another process writes it; `wandb.finish` may return before the end is on disk
+        found = list(_parsed(file.read_bytes()))
+        if found and found[-1].WhichOneof("record_type") == _END:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{file} has no end")
+
+
+def _parsed(data: bytes) -> Iterator[Record]:
     assert data[:4] == b":W&B"
     position, parts = _HEADER, b""
     while position + _HEAD <= len(data):
@@ -23,6 +33,8 @@ def records(file: Path) -> Iterator[Record]:
             continue
         length = int.from_bytes(data[position + 4 : position + 6], "little")
         kind = data[position + 6]
+        if position + _HEAD + length > len(data):
+            return
         parts += data[position + _HEAD : position + _HEAD + length]
         position += _HEAD + length
         if kind in (_FULL, _LAST):

@@ -10,7 +10,14 @@ import torch
 from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.batches import batch_size, call_model, detached_copy, submodule, to_device, token_mask
+from fnet_callbacks.capture.batches import (
+    batch_size,
+    call_model,
+    detached_copy,
+    submodule,
+    to_device,
+    token_mask,
+)
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.probe import BatchReader
 from fnet_callbacks.errors import FnetError

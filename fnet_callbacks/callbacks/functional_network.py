@@ -23,8 +23,9 @@ from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.figures import Portrait
-from fnet_callbacks.measures import Activity, GraphSettings, Previous, Scope, measure, names_of
+from fnet_callbacks.measures import measure, names_of
 from fnet_callbacks.metrics import ActivationStatistics, RunningCorrelation
+from fnet_callbacks.scope import Activity, GraphSettings, Previous, Scope
 
 # Values kept for the histogram entropy, over all ranks: 64 MB in float32. A larger probe is read up to there.
 _KEPT_VALUES = 2**24
@@ -128,7 +129,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             model=model,
             on_error=on_error,
         )
-        self.measures, self.layer_measures = names_of(measures), names_of(layer_measures)
+        self.measures = names_of(measures)
+        self.layer_measures = names_of(layer_measures, argument="layer_measures")
         self.layers, self.signal, self.samples, self.source = layers, signal, samples, source
         self.max_samples, self.max_neurons = max_samples, max_neurons
         self.figures, self.save_correlation = figures, save_correlation

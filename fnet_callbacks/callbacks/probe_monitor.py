@@ -18,7 +18,7 @@ from fnet_callbacks.capture.probe import BatchReader, Probe
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.figures import Portrait
-from fnet_callbacks.measures import Stopwatch
+from fnet_callbacks.scope import Stopwatch
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

@@ -12,7 +12,15 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from fnet_callbacks.attacks import Loss, Norm, Normalize, RobustAccuracy, correct_predictions, cross_entropy, robust_accuracy
+from fnet_callbacks.attacks import (
+    Loss,
+    Norm,
+    Normalize,
+    RobustAccuracy,
+    correct_predictions,
+    cross_entropy,
+    robust_accuracy,
+)
 from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
 from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
 from fnet_callbacks.capture.batches import resolve
@@ -33,6 +41,11 @@ class _Tally:
     @property
     def accuracy(self) -> float:
         return self.correct / self.total if self.total else math.nan
+
+    @property
+    def variance(self) -> float:
+        """Of the count, as a binomial's."""
+        return self.correct * (1 - self.accuracy)
 
     @property
     def blind_share(self) -> float:
@@ -232,8 +245,8 @@ class RobustnessMonitor(ProbeMonitor):
         pgd = self._tallies.attacked.get(("pgd", epsilon))
         if fgsm is None or pgd is None or not pgd.total:
             return
-        # A single sample more can be chance of the random start.
-        if pgd.correct - fgsm.correct > max(1, 0.01 * pgd.total):
+        # Two standard errors: a few samples more are chance, of the random start and where FGSM is all but optimal.
+        if pgd.correct - fgsm.correct > 2 * math.sqrt(pgd.variance + fgsm.variance):
             note = f"PGD ({pgd.accuracy:.3f}) is weaker than FGSM ({fgsm.accuracy:.3f})"
             found.notes[f"{self._key('pgd', epsilon)}_accuracy"] = note
 

@@ -23,8 +23,8 @@ from fnet_callbacks.artist import Artist
 from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.probes import ProbeSource
 from fnet_callbacks.errors import FnetError, FnetWarning, RecordError
-from fnet_callbacks.measures import Stopwatch
 from fnet_callbacks.record import Snapshot, SnapshotStore
+from fnet_callbacks.scope import Stopwatch
 from fnet_callbacks.sinks import Sinks
 
 if TYPE_CHECKING:
@@ -367,11 +367,9 @@ class Session:
         try:
             yield
         except Exception as error:
-            if self._must_raise(monitor, error):
+            if monitor.on_error == "raise":
                 raise
-            if monitor.name not in self._complained:
-                self._complained.add(monitor.name)
-                warnings.warn(f"{monitor.name}: a live batch was not seen: {error!r}", FnetWarning, stacklevel=2)
+            self._warn(monitor, error, "a live batch was not seen")
 
     def _live_monitors(self) -> list[ProbeMonitor]:
         return [monitor for monitor in self.monitors if monitor.is_live]
@@ -384,8 +382,12 @@ class Session:
             return in_epoch
         return min(in_epoch, (trainer.max_steps - trainer.global_step) / max(1, len(trainer.optimizers)))
 
-    def _warn(self, monitor: ProbeMonitor, error: Exception) -> None:
-        warnings.warn(f"{monitor.name}: no snapshot at step {self.step}: {error!r}", FnetWarning, stacklevel=2)
+    def _warn(self, monitor: ProbeMonitor, error: Exception, what: str = "no snapshot") -> None:
+        """Warns once of each kind of failure: what fails at one step will fail at the next."""
+        kind = f"{monitor.name} {what} {type(error)}"
+        if kind not in self._complained:
+            self._complained.add(kind)
+            warnings.warn(f"{monitor.name}: {what} at step {self.step}: {error!r}", FnetWarning, stacklevel=2)
 
     def _complain_of_failures(self, notes: Mapping[str, str]) -> None:
         for key, note in notes.items():

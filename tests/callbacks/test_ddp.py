@@ -1,0 +1,83 @@
+"""Two ranks: they measure together, hold the same values, and none is left waiting."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ranks_run
+
+from fnet_callbacks import Record, read_record
+
+pytestmark = pytest.mark.slow
+ROOT = Path(ranks_run.__file__).parents[1]
+
+
+def run(folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    folder.mkdir()
+    command = [sys.executable, ranks_run.__file__, json.dumps({"folder": str(folder), **options})]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def fit(folder: Path, **options: Any) -> tuple[Record, list[list[dict[str, float]]]]:
+    ended = run(folder, **options)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    diaries = [json.loads(p.read_text()) for p in sorted(folder.glob("rank_*.json"))]
+    return read_record(folder / "csv" / "version_0" / "fnet"), diaries
+
+
+def test_two_ranks_measure_what_one_does(tmp_path: Path) -> None:
+    one, _ = fit(tmp_path / "one", devices=1)
+    two, diaries = fit(tmp_path / "two", devices=2)
+    assert one.steps == [0, 4, 8, 12, 16]
+    assert two.steps == [0, 4, 8]  # each rank has half of the batches
+    assert two.snapshots[0].scalars.keys() == one.snapshots[0].scalars.keys()
+
+    # On the same weights, at step 0, the sums over two halves of the probe are those of the whole.
+    before, both = one.arrays(0), two.arrays(0)
+    np.testing.assert_array_equal(both["fnet.neuron"], before["fnet.neuron"])
+    np.testing.assert_allclose(both["fnet.correlation"], before["fnet.correlation"], atol=1e-6)
+    for key, value in one.snapshots[0].scalars.items():
+        assert two.snapshots[0].scalars[key] == pytest.approx(value, abs=1e-6, nan_ok=True), key
+    assert two.snapshots[0].scalars["fnet/n_samples"] == 44
+
+    assert len(diaries) == 2
+    assert len(diaries[0]) == len(diaries[1]) == 9
+    for first, second in zip(*diaries, strict=True):
+        np.testing.assert_equal(first, second)
+    assert {page["fnet/step"] for page in diaries[0]} == {0, 4, 8}
+    assert len(list((tmp_path / "two").rglob("manifest.json"))) == 1
+
+
+def test_early_stopping_on_a_measure_stops_all_ranks(tmp_path: Path) -> None:
+    record, diaries = fit(tmp_path / "run", devices=2, stop=True, epochs=9)
+    assert record.steps == [0, 4, 8]
+    assert [d[-1]["global_step"] for d in diaries] == [8, 8]
+
+
+@pytest.mark.parametrize("options", [{"data": "streamed"}, {"source": "train"}], ids=["passing batches", "live batches"])
+def test_each_rank_brings_its_own_batches(tmp_path: Path, options: dict[str, Any]) -> None:
+    record, diaries = fit(tmp_path / "run", devices=2, probe_size=32, **options)
+    assert record.steps[:3] == [0, 4, 8]
+    assert record.series("fnet/n_samples")[:3].tolist() == [16, 32, 32] or options.get("source") == "train"
+    assert np.isfinite(record.series("fnet/selectivity_entropy")[1:]).all()
+    np.testing.assert_equal(diaries[0][-1], diaries[1][-1])
+
+
+@pytest.mark.parametrize("on_error", ["warn", "raise"])
+def test_what_fails_on_one_rank_leaves_no_other_waiting(tmp_path: Path, on_error: str) -> None:
+    ended = run(tmp_path / "run", devices=2, model="Fails", on_error=on_error)
+    record = read_record(tmp_path / "run" / "csv" / "version_0" / "fnet")
+    assert record.steps == [0]
+    assert "only here" in ended.stderr
+    if on_error == "warn":
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        assert "on another rank" in ended.stderr
+    else:
+        assert ended.returncode != 0

@@ -1,0 +1,84 @@
+"""A small run over one or two ranks that leaves what each rank saw: ``python tests/ranks_run.py '{...}'``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import CSVLogger
+from small_models import Net, Stream, functional_monitor, loader, robustness_monitor, trainer
+from torch.utils.data import DataLoader
+
+
+class Diary(pl.Callback):
+    """Writes what a rank holds at the end of each batch and of the fit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pages: list[dict[str, Any]] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._note(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._note(trainer)
+        (self.folder / f"rank_{trainer.global_rank}.json").write_text(json.dumps(self.pages))
+
+    def _note(self, trainer: pl.Trainer) -> None:
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("fnet", "robust"))}
+        self.pages.append({"global_step": trainer.global_step, **metrics})
+
+
+class Fails(Net):
+    """Fails in eval mode on one rank alone, after a while."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if not self.training and self.global_rank == 1 and self.trainer.global_step >= 4:
+            raise RuntimeError("only here")
+        return self.net(x)
+
+
+def run(
+    folder: str,
+    *,
+    devices: int,
+    strategy: str = "ddp_fork",
+    model: str = "Net",
+    data: str = "drawn",
+    source: Any = "probe",
+    stop: bool = False,
+    on_error: str = "warn",
+    epochs: int = 2,
+    probe_size: int = 44,
+) -> None:
+    torch.manual_seed(0)
+    callbacks: list[pl.Callback] = [
+        functional_monitor(4, save_correlation=True, source=source, probe_size=probe_size, on_error=on_error),
+        robustness_monitor(4, probe_size=probe_size, on_error=on_error),
+        Diary(Path(folder)),
+    ]
+    if stop:
+        callbacks.append(EarlyStopping("fnet/mean_abs_correlation", patience=0, min_delta=1e9))
+    fitted = trainer(
+        folder,
+        *callbacks,
+        devices=devices,
+        strategy=strategy if devices > 1 else "auto",
+        logger=CSVLogger(folder, name="csv"),
+        max_epochs=epochs,
+        enable_checkpointing=False,
+    )
+    train = DataLoader(Stream(), batch_size=8) if data == "streamed" else loader()
+    val = None if data == "streamed" or source == "train" else loader(50, seed=1, batch_size=7)
+    fitted.fit({"Net": Net, "Fails": Fails}[model](), train, val)
+    assert np.isfinite(fitted.global_step)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    options = json.loads(sys.argv[1])
+    run(options.pop("folder"), **options)

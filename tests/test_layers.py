@@ -1,0 +1,167 @@
+"""Who may import whom, and what an import pulls in."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "fnet_callbacks"
+MODULES = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p in sorted(ROOT.rglob("*.py"))}
+
+# A room may import those of the floors below it and its neighbours on its own floor.
+FLOORS = [
+    {"errors"},
+    {"functional"},
+    {"metrics", "capture", "attacks", "scope", "measures", "record"},
+    {"figures", "artist", "sinks"},
+    {"callbacks"},
+]
+HEAVY_FOR_FUNCTIONAL = {
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "matplotlib",
+    "networkx",
+    "wandb",
+    "tensorboard",
+}
+# llvmlite is what Numba is made of.
+ALLOWED_IN_FUNCTIONAL = {"numpy", "scipy", "numba", "llvmlite", "sklearn", "gudhi", "ripser"}
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imports(path: Path, *, only_at_import: bool) -> Iterator[str]:
+    """Full names of what a module imports; with ``only_at_import`` without functions and type checking."""
+
+    def visit(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: relative import"
+                yield from (f"{child.module}.{alias.name}" for alias in child.names)
+            lazy = isinstance(child, (ast.FunctionDef, ast.Lambda)) or (
+                isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            )
+            if not (only_at_import and lazy):
+                yield from visit(child)
+
+    yield from visit(ast.parse(path.read_text()))
+
+
+def own(name: str) -> str | None:
+    """The module of this package that a name is of; None for one of another package."""
+    while name and name not in MODULES and f"{name}.__init__" not in MODULES:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def test_every_room_has_a_floor():
+    rooms = {room(module) for module in MODULES}
+    assert rooms - {"__init__"} == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_only_from_its_floor_and_below(module):
+    if room(module) == "__init__":  # resolves its names lazily
+        return
+    floor = next(i for i, rooms in enumerate(FLOORS) if room(module) in rooms)
+    allowed = set().union(*FLOORS[: floor + 1])
+    found = {
+        room(o)
+        for name in imports(MODULES[module], only_at_import=False)
+        if (o := own(name)) not in (None, "fnet_callbacks")
+    }
+    assert found <= allowed, f"{module} imports {found - allowed}"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {
+        module.removesuffix(".__init__"): {
+            o
+            for name in imports(path, only_at_import=True)
+            if (o := own(name)) is not None and o != module.removesuffix(".__init__")
+        }
+        for module, path in MODULES.items()
+    }
+    done: set[str] = set()
+
+    def walk(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " > ".join([*above, module])
+        if module not in done:
+            for other in sorted(graph.get(module, ())):
+                walk(other, (*above, module))
+            done.add(module)
+
+    for module in graph:
+        walk(module, ())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_callbacks_import_lightning_and_only_sinks_wandb_and_tensorboard_lazily(module):
+    everywhere = {name.split(".")[0] for name in imports(MODULES[module], only_at_import=False)}
+    at_import = {name.split(".")[0] for name in imports(MODULES[module], only_at_import=True)}
+    if room(module) != "callbacks":
+        assert not everywhere & {"lightning", "pytorch_lightning"}
+    if room(module) != "sinks":
+        assert not everywhere & {"wandb", "tensorboard"}
+    assert not at_import & {"wandb", "tensorboard"}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room(m) == "functional"])
+def test_functional_imports_nothing_heavier_than_its_numerics(module):
+    everywhere = {name.split(".")[0] for name in imports(MODULES[module], only_at_import=False)}
+    at_import = {name.split(".")[0] for name in imports(MODULES[module], only_at_import=True)}
+    outside = at_import - set(sys.stdlib_module_names) - {"fnet_callbacks"}
+    assert outside <= ALLOWED_IN_FUNCTIONAL
+    assert everywhere - at_import - set(sys.stdlib_module_names) <= {"networkx"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_short_says_what_it_is_and_imports_no_star(module):
+    text = MODULES[module].read_text()
+    assert len(text.splitlines()) <= 400
+    assert MODULES[module].stem not in ("utils", "helpers", "common", "misc")
+    assert ast.get_docstring(ast.parse(text))
+    assert not any(name.endswith(".*") for name in imports(MODULES[module], only_at_import=False))
+
+
+def pulled_in_by(statement: str) -> set[str]:
+    """The packages that are loaded after a statement, in a fresh interpreter."""
+    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True
+    )
+    return set(run.stdout.split())
+
+
+def test_what_is_numpy_pulls_in_neither_torch_nor_lightning():
+    rooms = "functional, measures, record, sinks, figures, artist"
+    loaded = pulled_in_by(f"from fnet_callbacks import {rooms}")
+    assert "numba" in loaded
+    assert not loaded & {"torch", "lightning", "pytorch_lightning", "torchmetrics", "wandb", "tensorboard"}
+
+
+def test_functional_is_light():
+    assert not pulled_in_by("import fnet_callbacks.functional") & HEAVY_FOR_FUNCTIONAL
+
+
+def test_the_package_itself_pulls_in_nothing_and_has_its_names():
+    names = "CaptureError, FnetError, FunctionalNetworkMonitor, Record, RecordError, RobustnessMonitor, read_record"
+    assert not pulled_in_by("import fnet_callbacks") & {"numpy", "torch", "lightning"}
+    assert "lightning" in pulled_in_by(f"from fnet_callbacks import {names}")
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    import fnet_callbacks
+
+    assert "FunctionalNetworkMonitor" in dir(fnet_callbacks)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = fnet_callbacks.nothing
