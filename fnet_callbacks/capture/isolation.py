@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+# Torch's registries of hooks, a dozen a module: those that a pass attaches are removed by who attached them.
+_HOOKS = frozenset(name for name in vars(nn.Module()) if "hook" in name)
 # Who has both logs to Lightning; a method that is only called `log` may be a logarithm.
 _LOGGING_METHODS = ("log", "log_dict")
 
@@ -94,6 +96,7 @@ def _undo_modules(module: nn.Module) -> Callable[[], None]:
     seen: set[int] = set()
     undos = []
     for m in module.modules():
+        seen.update(id(hooks) for name, hooks in vars(m).items() if name in _HOOKS)
         undos.append(_undo_mapping(vars(m), seen))
         if getattr(m, "max_norm", None) is not None and (weight := m._parameters.get("weight")) is not None:
             undos.append(_undo_tensor(weight))  # an embedding that renormalises its weight, in eval mode too
@@ -110,7 +113,12 @@ def _undo_content(value: Any, seen: set[int]) -> Callable[[], None] | None:
 
     A parameter may not be written to by forward, and is kept by reference.
     """
-    if id(value) in seen or isinstance(value, nn.Parameter):
+    # First what there is most of; a parameter and a submodule are dealt with elsewhere.
+    if (
+        value is None
+        or isinstance(value, (bool, int, float, str, nn.Module, nn.Parameter))
+        or id(value) in seen
+    ):
         return None
     if isinstance(value, Tensor):
         seen.add(id(value))

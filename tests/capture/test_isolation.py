@@ -291,3 +291,15 @@ def test_cyclic_attributes_are_no_trouble():
     model.ring.append(model.ring)
     run(model, torch.ones(1))
     assert model.ring[0] is model.ring
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_models_cuda_stream_goes_on_as_if_nothing_had_been_drawn_and_starts_from_the_seed():
+    device = torch.device("cuda", 0)
+    before = torch.cuda.get_rng_state(device)
+    drawn = []
+    for _ in range(2):
+        with isolated(nn.Identity(), seed=0, device=device):
+            drawn.append(torch.rand(3, device=device))
+    assert torch.equal(*drawn)
+    assert torch.equal(torch.cuda.get_rng_state(device), before)
