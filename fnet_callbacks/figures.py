@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
-from fnet_callbacks import functional as F  # noqa: N812 - as torch's functional is imported
+from fnet_callbacks import functional as F
 
 _DPI = 110
 _OTHER = (0.75, 0.75, 0.75)

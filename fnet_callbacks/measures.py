@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from fnet_callbacks import functional as F  # noqa: N812 - as torch's functional is imported
+from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.scope import NoValueError, Scope
 

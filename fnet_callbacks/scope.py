@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fnet_callbacks import functional as F  # noqa: N812 - as torch's functional is imported
+from fnet_callbacks import functional as F
 
 
 @dataclass(frozen=True, slots=True)

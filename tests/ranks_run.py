@@ -28,7 +28,9 @@ class Diary(pl.Callback):
         (self.folder / f"rank_{trainer.global_rank}.json").write_text(json.dumps(self.pages))
 
     def _note(self, trainer: pl.Trainer) -> None:
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("fnet", "robust"))}
+        metrics = {
+            k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("fnet", "robust"))
+        }
         self.pages.append({"global_step": trainer.global_step, **metrics})
 
 

@@ -44,5 +44,7 @@ def test_lightning_releases_that_carried_malware_are_excluded():
 def test_run_time_dependencies_are_permissively_licensed():
     copyleft = {"igraph", "python-igraph", "leidenalg", "bctpy", "giotto-ph", "giotto-tda", "cripser"}
     run_time = {Requirement(line).name for line in PROJECT["dependencies"]}
-    extras = {Requirement(line).name for e in ("wandb", "cli") for line in PROJECT["optional-dependencies"][e]}
+    extras = {
+        Requirement(line).name for e in ("wandb", "cli") for line in PROJECT["optional-dependencies"][e]
+    }
     assert not copyleft & (run_time | extras)

@@ -102,7 +102,9 @@ class Forward:
         n_samples = batch_size(inputs, labels)
         if labels is not None and len(labels) != n_samples:
             labels = None
-        return Batch(self._trainer.precision_plugin.convert_input(inputs), labels, n_samples, token_mask(inputs))
+        return Batch(
+            self._trainer.precision_plugin.convert_input(inputs), labels, n_samples, token_mask(inputs)
+        )
 
     def __call__(self, inputs: Any) -> Any:
         """The model's output."""

@@ -12,8 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.callbacks.arguments import check_arguments
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.live import LiveBatch, LiveWindow
 from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
@@ -21,14 +23,15 @@ from fnet_callbacks.capture.layers import Layer, Signal, choose_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
-from fnet_callbacks.errors import CaptureError, FnetError
+from fnet_callbacks.errors import CaptureError
 from fnet_callbacks.figures import Portrait
 from fnet_callbacks.measures import measure, names_of
 from fnet_callbacks.metrics import ActivationStatistics, RunningCorrelation
 from fnet_callbacks.scope import Activity, GraphSettings, Previous, Scope
 
-# Values kept for the histogram entropy, over all ranks: 64 MB in float32. A larger probe is read up to there.
-_KEPT_VALUES = 2**24
+# Values kept for the histogram entropy, over all ranks: 16 MB in float32, 4096 samples of 1024 neurons. Of a larger
+# probe, whose order is random, the first are read; more change a histogram of 32 bins little.
+_KEPT_VALUES = 2**22
 _WHOLE = ""
 
 
@@ -131,7 +134,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         )
         self.measures = names_of(measures)
         self.layer_measures = names_of(layer_measures, argument="layer_measures")
-        self.layers, self.signal, self.samples, self.source = layers, signal, samples, source
+        self.signal: Signal = signal
+        self.layers, self.samples, self.source = layers, samples, source
         self.max_samples, self.max_neurons = max_samples, max_neurons
         self.figures, self.save_correlation = figures, save_correlation
         self.graph = GraphSettings(
@@ -145,9 +149,10 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             homology_max_nodes=homology_max_nodes,
             homology_backend=homology_backend,
         )
-        _check(self)
+        check_arguments(self)
         self.forget()
 
+    @override
     def forget(self) -> None:
         self._previous: dict[str, Previous] = {}
         self._next: dict[str, Previous] = {}
@@ -159,6 +164,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     # What a monitor says of itself.
 
     @property
+    @override
     def settings(self) -> dict[str, Any]:
         return {
             "kind": type(self).__name__,
@@ -170,7 +176,9 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             "source": self.source,
             **asdict(self.graph),
             # JSON has no infinity.
-            "homology_radius": self.graph.homology_radius if math.isfinite(self.graph.homology_radius) else None,
+            "homology_radius": self.graph.homology_radius
+            if math.isfinite(self.graph.homology_radius)
+            else None,
             "layers": [
                 {"name": layer.name, "n_units": layer.n_units, "neurons": units.tolist()}
                 for layer, units in zip(self._layers, self._units, strict=True)
@@ -178,15 +186,18 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         }
 
     @property
+    @override
     def keys(self) -> list[str]:
         scopes = [self._key(layer.name, m) for layer in self._layers for m in self.layer_measures]
         return [self._key(_WHOLE, m) for m in self.measures] + scopes
 
     @property
+    @override
     def is_live(self) -> bool:
         return self.source == "train"
 
     @property
+    @override
     def watcher(self) -> Watcher | None:
         return self._watcher
 
@@ -198,6 +209,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     # A snapshot.
 
+    @override
     def prepare(self, forward: Forward, probe: Probe, batch: Batch) -> None:
         self._layers: list[Layer] = choose_layers(
             forward.module,
@@ -216,19 +228,21 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             seed=self.probe_seed,
         )
         self._forward = forward
-        self._share_of_kept = 1 / forward.world_size
+        # Made once: a torchmetrics Metric is in a reference cycle, one a snapshot would pile up until a collection.
+        self._correlation = RunningCorrelation(self._watcher.n_nodes).to(forward.moments_device)
+        self._activity = self._statistics(probe.num_classes or 0)
 
+    @override
     def begin(self, probe: Probe) -> None:
         assert self._watcher is not None
         classes = self._live.num_classes if self._live else probe.num_classes or 0
         self._has_labels = classes > 0 and self.samples == "inputs"
         # Each rank knows the labels of its own batches where they were kept as they passed.
         num_classes = self._forward.max_over_ranks(classes if self._has_labels else 0)
-        n, device = self._watcher.n_nodes, self._forward.moments_device
-        keep = 0 if self.is_live else max(2, int(_KEPT_VALUES * self._share_of_kept) // max(n, 1))
-        self._correlation = RunningCorrelation(n).to(device)
-        self._activity = ActivationStatistics(n, num_classes or None, keep=keep).to(device)
+        if num_classes != (self._activity.num_classes or 0):
+            self._activity = self._statistics(num_classes)
 
+    @override
     def see(self, batch: Batch, output: Any, index: int) -> None:
         assert self._watcher is not None
         self._take(self._watcher.rows(), batch.labels)
@@ -266,17 +280,22 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         assert self._watcher is not None
         self._live.append(LiveBatch(self._watcher.rows(), found.labels, found.n_samples))
 
+    @override
     def reduce(self) -> None:
         with self.stopwatch.part("moments"):
             if not self._correlation.update_called:
                 empty = torch.empty(0, self._correlation.num_units)
                 self._correlation.update(empty)
                 self._activity.update(empty)
-            self._matrix = self._correlation.compute()
-            self._summary = self._activity.compute()
-        del self._correlation, self._activity
-        self._live.clear()
+            try:
+                self._matrix = self._correlation.compute()
+                self._summary = self._activity.compute()
+            finally:
+                self._correlation.reset()
+                self._activity.reset()
+                self._live.clear()
 
+    @override
     def measure(self, step: int) -> Measured:
         summary, found = self._summary, Measured()
         activity = Activity(summary.active_share, summary.class_active_share, summary.kept)
@@ -302,15 +321,18 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         """Makes the last snapshot the one that the next is compared with."""
         self._previous = {**self._previous, **self._next}
 
+    @override
     def carry(self) -> dict[str, Any]:
         return {
             scope: {"partition": torch.from_numpy(p.partition), "edges": torch.from_numpy(p.edges)}
             for scope, p in self._previous.items()
         }
 
+    @override
     def take_up(self, state: Mapping[str, Any]) -> None:
         self._previous = {
-            scope: Previous(p["partition"].numpy(), p["edges"].numpy().reshape(-1, 2)) for scope, p in state.items()
+            scope: Previous(p["partition"].numpy(), p["edges"].numpy().reshape(-1, 2))
+            for scope, p in state.items()
         }
 
     def _take(self, rows: Tensor, labels: Tensor | None) -> None:
@@ -318,6 +340,11 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             self._correlation.update(rows)
             has_labels = self._has_labels and labels is not None and len(labels) == len(rows)
             self._activity.update(rows, labels if has_labels else None)
+
+    def _statistics(self, num_classes: int) -> ActivationStatistics:
+        n = self._correlation.num_units
+        keep = 0 if self.is_live else max(2, _KEPT_VALUES // (self._forward.world_size * max(n, 1)))
+        return ActivationStatistics(n, num_classes or None, keep=keep).to(self._forward.moments_device)
 
     def _tokens_per_sample(self, probe: Probe) -> int | None:
         """Tokens of one input that are samples; where batches are kept as they pass, the probe is still growing."""
@@ -327,7 +354,12 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         return max(1, self.max_samples // n_inputs)
 
     def _measure_scope(
-        self, scope_name: str, correlation: np.ndarray, activity: Activity, names: Sequence[str], found: Measured
+        self,
+        scope_name: str,
+        correlation: np.ndarray,
+        activity: Activity,
+        names: Sequence[str],
+        found: Measured,
     ) -> Scope:
         previous = self._previous.get(scope_name)
         if previous is not None and len(previous.partition) != len(correlation):
@@ -372,38 +404,3 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         if scope == _WHOLE:
             return f"{self.name}/{measure_name}"
         return f"{self.name}_layers/{scope.replace('/', '_')}/{measure_name}"
-
-
-def _check(monitor: FunctionalNetworkMonitor) -> None:
-    """The arguments that only a snapshot would have refused.
-
-    Raises:
-        FnetError: One of them is out of range; the message names it.
-    """
-    g = monitor.graph
-    F.graph_from_correlation(
-        np.eye(2), method=g.method, density=g.density, threshold=g.threshold, sign=g.sign
-    )
-    choices: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
-        ("signal", monitor.signal, ("post", "pre")),
-        ("samples", monitor.samples, ("inputs", "tokens")),
-        ("source", monitor.source, ("probe", "train")),
-        ("homology_backend", g.homology_backend, ("native", "gudhi", "ripser")),
-    )
-    for argument, value, allowed in choices:
-        if value not in allowed:
-            raise FnetError(f"`{argument}={value!r}` should be {' or '.join(map(repr, allowed))}")
-    least = (
-        ("max_samples", monitor.max_samples, 2),
-        ("max_neurons", monitor.max_neurons, 1),
-        ("nulls", g.nulls, 1),
-        ("seed", g.seed, 0),
-        ("homology_max_nodes", g.homology_max_nodes, 2),
-    )
-    for argument, number, smallest in least:
-        if number < smallest:
-            raise FnetError(f"`{argument}={number}` should be at least {smallest}")
-    if not g.homology_radius > 0:
-        raise FnetError(f"`homology_radius={g.homology_radius}` should be above 0, or None")
-    if monitor.figures not in ("log", None) and (not isinstance(monitor.figures, int) or monitor.figures < 1):
-        raise FnetError(f"`figures={monitor.figures!r}` should be 'log', an integer of at least 1, or None")

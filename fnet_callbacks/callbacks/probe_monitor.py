@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import lightning.pytorch as pl
 import numpy as np
 from lightning.pytorch.callbacks import Callback
+from typing_extensions import override
 
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.session import Session
@@ -76,7 +77,9 @@ class ProbeMonitor(Callback):
         if not isinstance(every_n_steps, int) or every_n_steps < 1:
             raise FnetError(f"`every_n_steps={every_n_steps!r}` should be an integer of at least 1")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise FnetError(f"`name={name!r}` should be letters, digits, '_', '.', '-': it names a folder and keys")
+            raise FnetError(
+                f"`name={name!r}` should be letters, digits, '_', '.', '-': it names a folder and keys"
+            )
         if probe_size < 2:
             raise FnetError(f"`probe_size={probe_size}` should be at least 2: one sample has no correlation")
         if probe_seed < 0:
@@ -89,7 +92,7 @@ class ProbeMonitor(Callback):
         self.probe_size = probe_size
         self.probe_seed = probe_seed
         self.model = model
-        self.on_error = on_error
+        self.on_error: Literal["warn", "raise"] = on_error
         self.reader = BatchReader(
             resolve(batch_to_inputs, "batch_to_inputs"), resolve(batch_to_labels, "batch_to_labels")
         )
@@ -180,6 +183,7 @@ class ProbeMonitor(Callback):
         """The name alone: settings may change between a run and its resumption."""
         return self.name
 
+    @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":
             if not self._drives(trainer):
@@ -195,28 +199,34 @@ class ProbeMonitor(Callback):
     def forget(self) -> None:
         """Back to before the first snapshot, for a callback that is used in another fit."""
 
+    @override
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if (session := self._driven(trainer)) is not None:
             session.before_batch(batch)
 
+    @override
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
         if (session := self._driven(trainer)) is not None:
             session.note_optimizer_step()
 
+    @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if (session := self._driven(trainer)) is not None:
             session.after_batch(batch)
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if (session := self._driven(trainer)) is not None:
             session.finish()
 
+    @override
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         if (session := self._driven(trainer)) is not None:
             session.close()
 
+    @override
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         if self._session is not None:
             self._state = self.state_dict()
@@ -224,11 +234,13 @@ class ProbeMonitor(Callback):
                 self._session.close()
             self._session = None
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         if self._session is None:
             return self._state or {}
         return {**self._session.state(), "carry": self.carry()}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self._session is None or not state_dict:
             self._state = state_dict or None

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from fnet_callbacks.attacks import (
     Loss,
@@ -67,10 +68,10 @@ class RobustnessMonitor(ProbeMonitor):
     """Measures accuracy on the probe, clean and under attack, every N steps.
 
     Keys: ``<name>/clean_accuracy``, ``<name>/<attack>_<epsilon>_accuracy``, and
-    ``<name>/<attack>_<epsilon>_zero_gradients``, the share of inputs on which the attack found no gradient. Works in the
-    inference mode of validation too, leaves no gradient on parameters and advances no global random stream. PGD is
-    reported as it is, never as the better of the two: where it is weaker than FGSM, or most gradients are zero,
-    gradients are masked and the accuracy overstates robustness; a warning says so once.
+    ``<name>/<attack>_<epsilon>_zero_gradients``, the share of inputs on which the attack found no gradient. Works
+    in the inference mode of validation too, leaves no gradient on parameters and advances no global random stream.
+    PGD is reported as it is, never as the better of the two: where it is weaker than FGSM by more than chance, or
+    most gradients are zero, gradients are masked and the accuracy overstates robustness; a warning says so once.
 
     Args:
         every_n_steps: Steps between snapshots; see ``ProbeMonitor``.
@@ -84,8 +85,8 @@ class RobustnessMonitor(ProbeMonitor):
         step_size: Length of a PGD step; default ``2.5 epsilon / steps``.
         random_start: Whether PGD starts from a random point of the ball.
         restarts: Independent runs of PGD, the strongest of which counts.
-        loss: ``loss(logits, labels)`` of each sample, which the attack increases; a callable or its dotted path. Default
-            cross-entropy.
+        loss: ``loss(logits, labels)`` of each sample, which the attack increases; a callable or its dotted path.
+            Default cross-entropy.
         output_to_logits: From what the model returns to logits ``[S, C]``; a callable or its dotted path.
         probe: See ``ProbeMonitor``; so are ``probe_size``, ``probe_seed``, ``batch_to_inputs``, ``batch_to_labels``,
             ``model`` and ``on_error``.
@@ -99,8 +100,8 @@ class RobustnessMonitor(ProbeMonitor):
     Raises:
         FnetError: An argument is out of range; labels are missing or inputs leave ``bounds`` (before the first step).
 
-    Reference: Goodfellow et al. (2015), arXiv 1412.6572; Madry et al. (2018), arXiv 1706.06083; on masked gradients Athalye
-        et al. (2018), arXiv 1802.00420.
+    Reference: Goodfellow et al. (2015), arXiv 1412.6572; Madry et al. (2018), arXiv 1706.06083; on masked
+        gradients Athalye et al. (2018), arXiv 1802.00420.
     Cost: for each epsilon one forward and backward pass on the probe for FGSM, ``steps * restarts`` for PGD.
     """
 
@@ -143,13 +144,18 @@ class RobustnessMonitor(ProbeMonitor):
         if not self.attacks or set(self.attacks) - {"fgsm", "pgd"}:
             raise FnetError(f"`attacks={attacks!r}` should be a list of 'fgsm', 'pgd'")
         if not self.epsilons or min(self.epsilons) <= 0:
-            raise FnetError(f"`epsilons={epsilons!r}` should be a list of numbers above 0, in the units of `bounds`")
+            raise FnetError(
+                f"`epsilons={epsilons!r}` should be a list of numbers above 0, in the units of `bounds`"
+            )
         if len({f"{e:.4g}" for e in self.epsilons}) < len(self.epsilons):
-            raise FnetError(f"`epsilons={epsilons!r}` should differ in their first four digits: they name the keys")
+            raise FnetError(
+                f"`epsilons={epsilons!r}` should differ in their first four digits: they name the keys"
+            )
         if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
             raise FnetError(f"`bounds={bounds!r}` should be (smallest, largest) of the raw inputs")
         self.bounds: tuple[float, float] = (float(bounds[0]), float(bounds[1]))
-        self.normalize, self.norm = normalize, norm
+        self.normalize = normalize
+        self.norm: Norm = norm
         self.steps, self.step_size = steps, step_size
         self.random_start, self.restarts = random_start, restarts
         self.loss = cast(Loss, resolve(cast(Any, loss), "loss") or cross_entropy)
@@ -157,10 +163,12 @@ class RobustnessMonitor(ProbeMonitor):
         self._check_attacks()
         self.forget()
 
+    @override
     def forget(self) -> None:
         self._has_warned = False
 
     @property
+    @override
     def settings(self) -> dict[str, Any]:
         return {
             "kind": type(self).__name__,
@@ -177,6 +185,7 @@ class RobustnessMonitor(ProbeMonitor):
         }
 
     @property
+    @override
     def keys(self) -> list[str]:
         attacked = [
             f"{self._key(attack, epsilon)}_{what}"
@@ -185,6 +194,7 @@ class RobustnessMonitor(ProbeMonitor):
         ]
         return [f"{self.name}/clean_accuracy", *attacked]
 
+    @override
     def prepare(self, forward: Forward, probe: Probe, batch: Batch) -> None:
         if batch.labels is None or probe.num_classes is None:
             raise FnetError(
@@ -201,10 +211,12 @@ class RobustnessMonitor(ProbeMonitor):
         # Refuses what is not a classifier's output.
         correct_predictions(self._model(batch.inputs), batch.labels)
 
+    @override
     def begin(self, probe: Probe) -> None:
         cases = itertools.product(self.attacks, self.epsilons)
         self._tallies = _Tallies(attacked={case: _Tally() for case in cases})
 
+    @override
     def see(self, batch: Batch, output: Any, index: int) -> None:
         if batch.labels is None:
             raise FnetError("a batch of the probe has no labels")
@@ -216,12 +228,14 @@ class RobustnessMonitor(ProbeMonitor):
             with self.stopwatch.part(attack):
                 tally.add(self._attacked(attack, epsilon, batch, index))
 
+    @override
     def reduce(self) -> None:
         tallies = [self._tallies.clean, *self._tallies.attacked.values()]
         counts = torch.tensor([[t.correct, t.total, t.zero_gradients] for t in tallies])
         for tally, row in zip(tallies, self._forward.sum_over_ranks(counts).tolist(), strict=True):
             tally.correct, tally.total, tally.zero_gradients = row
 
+    @override
     def measure(self, step: int) -> Measured:
         found = Measured(scalars={f"{self.name}/clean_accuracy": self._tallies.clean.accuracy})
         for (attack, epsilon), tally in self._tallies.attacked.items():
@@ -229,14 +243,18 @@ class RobustnessMonitor(ProbeMonitor):
             found.scalars[f"{key}_accuracy"] = tally.accuracy
             found.scalars[f"{key}_zero_gradients"] = tally.blind_share
             if tally.blind_share > 0.5:
-                found.notes[f"{key}_accuracy"] = f"gradients are zero on {tally.blind_share:.0%} of the inputs"
+                found.notes[f"{key}_accuracy"] = (
+                    f"gradients are zero on {tally.blind_share:.0%} of the inputs"
+                )
         for epsilon in self.epsilons:
             self._compare(epsilon, found)
         if found.notes and not self._has_warned:
             self._has_warned = True
             key, note = next(iter(found.notes.items()))
             warnings.warn(
-                f"{key} overstates robustness (masked gradients): {note}, at step {step}", FnetWarning, stacklevel=2
+                f"{key} overstates robustness (masked gradients): {note}, at step {step}",
+                FnetWarning,
+                stacklevel=2,
             )
         return found
 

@@ -1,36 +1,24 @@
-"""What the monitors of one trainer share: the count of steps, the passes over the probe, the record, the sinks."""
+"""What the monitors of one trainer share: the count of steps, the passes over the probe, one output."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-import time
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tqdm.auto import tqdm
 
-from fnet_callbacks.artist import Artist
 from fnet_callbacks.callbacks.forward import Forward
+from fnet_callbacks.callbacks.output import Output
 from fnet_callbacks.callbacks.probes import ProbeSource
-from fnet_callbacks.errors import FnetError, FnetWarning, RecordError
-from fnet_callbacks.record import Snapshot, SnapshotStore
+from fnet_callbacks.errors import FnetError, FnetWarning
 from fnet_callbacks.scope import Stopwatch
-from fnet_callbacks.sinks import Sinks
 
 if TYPE_CHECKING:
     from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
-
-_LIBRARIES = ("torch", "lightning", "numpy", "scipy", "numba", "gudhi", "networkx", "scikit-learn")
 
 
 class Session:
@@ -47,22 +35,18 @@ class Session:
         self._trainer = trainer
         self._counts: dict[str, int] = {}  # snapshots of each monitor, the one after the last step left out
         self._last_steps: dict[str, int] = {}
-        self._last: Snapshot | None = None
         self._values: dict[str, float] = {}
         self._resumed_from: str | None = None
         self._is_open = False
         self._has_stepped = False
         self._probes: dict[str, ProbeSource] = {}
         self._forwards: dict[str, Forward] = {}
-        self._store: SnapshotStore | None = None
-        self._sinks: Sinks | None = None
-        self._artist = Artist()
-        self._pictures: list[tuple[int, str, Future[dict[str, np.ndarray]]]] = []
+        self._output = Output(trainer, self.monitors)
         self._live_hooks = ExitStack()
         self._kept_probes: Mapping[str, Any] = {}
         self._complained: set[str] = set()
 
-    # The course of a fit. -----------------------------------------------------------------------------------------
+    # The course of a fit.
 
     def before_batch(self, batch: Any) -> None:
         """Opens the session at the first batch, takes the snapshot before the first step, watches live batches."""
@@ -102,25 +86,23 @@ class Session:
         if due := [m for m in self.monitors if self._last_steps.get(m.name) != self.step]:
             self._snapshot(due, is_end=True)
         for monitor in self.monitors:
-            self._draw(monitor, self.step, is_last=True)
-        self._show(wait=True)
+            self._output.draw(monitor, self.step)
+        self._output.show(wait=True)
 
     def close(self) -> None:
         """Shows the figures that are ready and lets go of everything; safe to call twice."""
         self._live_hooks.close()
-        self._show(wait=False)
-        self._artist.close()
+        self._output.close()
 
-    # Resuming. ----------------------------------------------------------------------------------------------------
+    # Resuming.
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of the session, in plain Python and torch."""
-        record = self._store.folder if self._store is not None else None
         return {
             "step": self.step,
             "last_steps": dict(self._last_steps),
             "counts": dict(self._counts),
-            "record": str(record.resolve()) if record is not None else self._resumed_from,
+            "record": self._output.record or self._resumed_from,
             "values": dict(self._values),
             "probes": {key: kept for key, source in self._probes.items() if (kept := source.state())},
         }
@@ -133,7 +115,7 @@ class Session:
             self._resumed_from = state["record"]
             self._kept_probes = state["probes"]
 
-    # Opening. -----------------------------------------------------------------------------------------------------
+    # Opening.
 
     def _open(self, batch: Any) -> None:
         for monitor in self.monitors:
@@ -146,62 +128,12 @@ class Session:
                 probe = source.probe()
                 first = forward.prepare(probe.first, has_passed=source.has_passed)
                 monitor.prepare(forward, probe, first)
-        self._open_record()
+        summaries = {m.name: self._probes[_probe_key(m)].summary() for m in self.monitors}
+        self._output.open(resumed_from=self._resumed_from, step=self.step, probes=summaries)
         self._is_open = True
         self._publish(self._values)
 
-    def _open_record(self) -> None:
-        folder = self._folder()
-        if not self._trainer.is_global_zero:
-            return
-        keys = [key for monitor in self.monitors for key in monitor.keys]
-        self._sinks = Sinks(self._trainer.loggers, keys=keys, figure_folder=folder / "figures" if folder else None)
-        if folder is None:
-            return
-        store = SnapshotStore(folder)
-        try:
-            if self._resumed_from is not None and self._adopted(store):
-                store.write_manifest(self._manifest())
-            else:
-                store.start(self._manifest())
-            self._store = store
-        except OSError as error:
-            warnings.warn(f"no record is written: {folder} cannot be ({error})", FnetWarning, stacklevel=2)
-
-    def _adopted(self, store: SnapshotStore) -> bool:
-        try:
-            store.adopt(self._resumed_from or "", step=self.step)
-        except RecordError as error:
-            warnings.warn(f"the record of the interrupted run is not taken over: {error}", FnetWarning, stacklevel=2)
-            return False
-        return True
-
-    def _folder(self) -> Path | None:
-        """Where the record goes; every rank asks, as the log directory is a collective."""
-        trainer = self._trainer
-        log_dir = trainer.log_dir
-        if getattr(trainer, "fast_dev_run", False):
-            return None
-        name = min(m.name for m in self.monitors)
-        if trainer.loggers and isinstance(trainer.loggers[0], (TensorBoardLogger, CSVLogger)) and log_dir:
-            return Path(log_dir) / name
-        version = str(trainer.loggers[0].version) if trainer.loggers else ""
-        run = version or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        return Path(log_dir or trainer.default_root_dir) / name / run
-
-    def _manifest(self) -> dict[str, Any]:
-        return {
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "model": type(self._trainer.lightning_module).__name__,
-            "monitors": {m.name: m.settings for m in self.monitors},
-            "probes": {m.name: self._probes[_probe_key(m)].summary() for m in self.monitors},
-            "versions": {
-                "python": platform.python_version(),
-                **{name: importlib.metadata.version(name) for name in _LIBRARIES},
-            },
-        }
-
-    # Snapshots. ---------------------------------------------------------------------------------------------------
+    # Snapshots.
 
     def _snapshot(self, due: Sequence[ProbeMonitor], *, is_end: bool = False) -> None:
         for monitor in due:
@@ -213,9 +145,12 @@ class Session:
         if reason is not None:
             raise error or FnetError(reason)
         self._publish(values)
-        if self._trainer.is_global_zero and measured:
-            self._write(measured, values, is_end=is_end)
+        if measured:
+            self._output.write(self.step, measured, values, is_end=is_end)
         for monitor in due:
+            monitor.portrait = measured[monitor.name].portrait if monitor.name in measured else None
+            if monitor.draws_at(self._counts.get(monitor.name, 0)):
+                self._output.draw(monitor, self.step)
             self._last_steps[monitor.name] = self.step
             if not is_end:
                 monitor.settle()
@@ -296,56 +231,12 @@ class Session:
                             monitor.see(batch, output, index)
                 bar.update()
 
-    def _write(self, measured: Mapping[str, Measured], values: Mapping[str, float], *, is_end: bool) -> None:
-        by_name = {m.name: m for m in self.monitors}
-        costs = {
-            f"{name}/cost_ms/{part}": ms for name in measured for part, ms in by_name[name].stopwatch.ms.items()
-        } | {f"{name}/cost_ms/total": sum(by_name[name].stopwatch.ms.values()) for name in measured}
-        snapshot = Snapshot(
-            step=self.step,
-            scalars=values,
-            cost_ms=costs,
-            notes={k: note for m in measured.values() for k, note in m.notes.items()},
-            arrays={f"{name}.{k}": a for name, m in measured.items() for k, a in m.arrays.items()},
-            is_end=is_end,
-        )
-        snapshot = self._last = _merged(self._last, snapshot)
-        if self._store is not None:
-            try:
-                self._store.append(snapshot)
-            except OSError as error:
-                warnings.warn(f"step {self.step} is not in the record: {error}", FnetWarning, stacklevel=2)
-        assert self._sinks is not None
-        self._sinks.scalars(self.step, {**values, **costs})
-        self._complain_of_failures(snapshot.notes)
-        self._show(wait=False)
-        for name, found in measured.items():
-            by_name[name].portrait = found.portrait
-            self._draw(by_name[name], self.step)
-
     def _publish(self, values: Mapping[str, float]) -> None:
         """Puts values where EarlyStopping, ModelCheckpoint, Ray Tune and Optuna look for them, on every rank."""
         self._values.update(values)
         self._trainer.callback_metrics.update({k: torch.tensor(v) for k, v in values.items()})
 
-    # Figures. -----------------------------------------------------------------------------------------------------
-
-    def _draw(self, monitor: ProbeMonitor, step: int, *, is_last: bool = False) -> None:
-        if monitor.portrait is not None and (is_last or monitor.draws_at(self._counts.get(monitor.name, 0))):
-            self._pictures.append((step, monitor.name, self._artist.paint(monitor.name, monitor.portrait)))
-            monitor.portrait = None
-
-    def _show(self, *, wait: bool) -> None:
-        while self._pictures and (wait or self._pictures[0][2].done()) and self._sinks is not None:
-            step, name, future = self._pictures.pop(0)
-            try:
-                images = future.result()
-            except Exception as error:
-                warnings.warn(f"no figures of {name} at step {step}: {error!r}", FnetWarning, stacklevel=2)
-                continue
-            self._sinks.figures(step, {f"{name}/figures/{k}": image for k, image in images.items()})
-
-    # Small things. ------------------------------------------------------------------------------------------------
+    # Small things.
 
     def _forward_of(self, monitor: ProbeMonitor) -> Forward:
         if monitor.name not in self._forwards:
@@ -355,7 +246,9 @@ class Session:
     def _progress(self, total: int, what: str) -> tqdm:
         bar = self._trainer.progress_bar_callback
         shown = getattr(bar, "is_enabled", False) and self._trainer.is_global_zero
-        return tqdm(total=total, desc=f"snapshot {self.step}: {what}", delay=1.0, leave=False, disable=not shown)
+        return tqdm(
+            total=total, desc=f"snapshot {self.step}: {what}", delay=1.0, leave=False, disable=not shown
+        )
 
     def _must_raise(self, monitor: ProbeMonitor, error: Exception) -> bool:
         """Wrong configuration stops the run before its first step; later only where the user asked for it."""
@@ -389,12 +282,6 @@ class Session:
             self._complained.add(kind)
             warnings.warn(f"{monitor.name}: {what} at step {self.step}: {error!r}", FnetWarning, stacklevel=2)
 
-    def _complain_of_failures(self, notes: Mapping[str, str]) -> None:
-        for key, note in notes.items():
-            if note.startswith("failed: ") and key not in self._complained:
-                self._complained.add(key)
-                warnings.warn(f"{key} {note}; it is NaN, training goes on", FnetWarning, stacklevel=2)
-
 
 @contextmanager
 def _noting(failed: dict[str, Exception], *monitors: ProbeMonitor) -> Iterator[None]:
@@ -411,20 +298,6 @@ def _probe_key(monitor: ProbeMonitor) -> str:
     read = (monitor.reader.to_inputs, monitor.reader.to_labels)
     given = id(monitor.probe) if monitor.probe is not None else None
     return repr((given, monitor.is_live, monitor.probe_size, monitor.probe_seed, read))
-
-
-def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
-    """One snapshot of a step where some monitors were due at it and the others come because training ended there."""
-    if before is None or before.step != snapshot.step:
-        return snapshot
-    return Snapshot(
-        step=snapshot.step,
-        scalars={**before.scalars, **snapshot.scalars},
-        cost_ms={**before.cost_ms, **snapshot.cost_ms},
-        notes={**before.notes, **snapshot.notes},
-        arrays={**before.arrays, **snapshot.arrays},
-        is_end=before.is_end,
-    )
 
 
 def _scalars(measured: Mapping[str, Measured], step: int) -> dict[str, float]:

@@ -61,7 +61,9 @@ def test_early_stopping_on_a_measure_stops_all_ranks(tmp_path: Path) -> None:
     assert [d[-1]["global_step"] for d in diaries] == [8, 8]
 
 
-@pytest.mark.parametrize("options", [{"data": "streamed"}, {"source": "train"}], ids=["passing batches", "live batches"])
+@pytest.mark.parametrize(
+    "options", [{"data": "streamed"}, {"source": "train"}], ids=["passing batches", "live batches"]
+)
 def test_each_rank_brings_its_own_batches(tmp_path: Path, options: dict[str, Any]) -> None:
     record, diaries = fit(tmp_path / "run", devices=2, probe_size=32, **options)
     assert record.steps[:3] == [0, 4, 8]

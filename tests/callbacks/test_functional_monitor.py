@@ -25,7 +25,7 @@ from small_models import (
     values,
 )
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from fnet_callbacks import FnetError, Record, read_record
 from fnet_callbacks.functional import correlation_matrix
@@ -37,7 +37,14 @@ def fast(every_n_steps: int = 4, **options: Any) -> Any:
     return functional_monitor(every_n_steps, **{"measures": "fast", **options})
 
 
-def fit(folder: Path, *callbacks: pl.Callback, model: Any = None, data: Any = None, val: Any = None, **options: Any) -> Ledger:
+def fit(
+    folder: Path,
+    *callbacks: pl.Callback,
+    model: Any = None,
+    data: Any = None,
+    val: Any = None,
+    **options: Any,
+) -> Ledger:
     ledger = Ledger()
     data = loader() if data is None else data
     trainer(folder, *callbacks, logger=ledger, **options).fit(model or Net(), data, val)
@@ -52,7 +59,10 @@ def record(folder: Path) -> Record:
 def ours(ledger: Ledger) -> list[tuple[Any, dict[str, float]]]:
     """Everything but the costs."""
     return [
-        (step, {k: v for k, v in m.items() if k.startswith(("fnet", "robust", "late")) and "cost_ms" not in k})
+        (
+            step,
+            {k: v for k, v in m.items() if k.startswith(("fnet", "robust", "late")) and "cost_ms" not in k},
+        )
         for step, m in ledger.rows
     ]
 
@@ -138,7 +148,11 @@ def test_layers_are_measured_on_their_own_block(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["dataset", "loader", "path"])
 def test_the_probe_may_be_given(tmp_path: Path, given: str) -> None:
-    probe = {"dataset": points(40), "loader": loader(40, batch_size=16), "path": "test_functional_monitor.forty"}[given]
+    probe = {
+        "dataset": points(40),
+        "loader": loader(40, batch_size=16),
+        "path": "test_functional_monitor.forty",
+    }[given]
     ledger = fit(tmp_path, fast(8, probe=probe), val=loader(16))
     assert set(values(ledger, "fnet/n_samples").values()) == {40}
 
@@ -154,7 +168,11 @@ def test_the_probe_is_of_the_training_data_where_there_is_no_other(tmp_path: Pat
 @pytest.mark.parametrize("kind", ["list", "dict", "combined"])
 def test_several_validation_loaders_give_the_first_one(tmp_path: Path, kind: str) -> None:
     loaders: Any = {"a": loader(24, seed=1), "b": loader(16, seed=2)}
-    val = {"list": list(loaders.values()), "dict": loaders, "combined": CombinedLoader(loaders, "sequential")}[kind]
+    val = {
+        "list": list(loaders.values()),
+        "dict": loaders,
+        "combined": CombinedLoader(loaders, "sequential"),
+    }[kind]
 
     class Several(Net):
         def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -234,7 +252,9 @@ def test_live_snapshots_make_no_pass_of_their_own_after_step_0(tmp_path: Path) -
 
 def test_live_batches_come_with_dropout_on(tmp_path: Path) -> None:
     def dropped() -> Net:
-        return Net(nn.Sequential(nn.Linear(FEATURES, 16), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(16, CLASSES)))
+        return Net(
+            nn.Sequential(nn.Linear(FEATURES, 16), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(16, CLASSES))
+        )
 
     share = {}
     for source in ("probe", "train"):
@@ -242,7 +262,7 @@ def test_live_batches_come_with_dropout_on(tmp_path: Path) -> None:
         share[source] = values(fit(tmp_path, monitor, model=dropped()), "fnet/activation_entropy")
     assert set(share["probe"].values()) == {0.0}  # a sigmoid is always above zero
     assert share["train"][0] == 0.0
-    assert share["train"][4] > 0.5 and share["train"][8] > 0.5
+    assert min(share["train"][4], share["train"][8]) > 0.5
 
 
 def test_live_batches_reach_over_the_end_of_an_epoch_cut_by_max_steps(tmp_path: Path) -> None:
@@ -261,17 +281,27 @@ def test_live_and_fixed_monitors_go_together(tmp_path: Path) -> None:
 
 
 def test_two_monitors_watch_different_layers(tmp_path: Path) -> None:
-    monitors = [fast(8, name="first", layers=["net.1"]), fast(8, name="second", layers=["net.3"], signal="pre")]
+    monitors = [
+        fast(8, name="first", layers=["net.1"]),
+        fast(8, name="second", layers=["net.3"], signal="pre"),
+    ]
     ledger = fit(tmp_path, *monitors)
     layers = {k.split("/")[1] for _, m in ledger.rows for k in m if "_layers/" in k}
     assert layers == {"net.1", "net.3"}
     settings = record(tmp_path).manifest["monitors"]
-    assert [layer["n_units"] for name in ("first", "second") for layer in settings[name]["layers"]] == [16, 12]
+    assert [layer["n_units"] for name in ("first", "second") for layer in settings[name]["layers"]] == [
+        16,
+        12,
+    ]
 
 
 @pytest.mark.parametrize(
     "layers, expected",
-    [("auto", ["net.1", "net.3"]), ("net.*", [f"net.{i}" for i in range(5)]), (["net.[02]"], ["net.0", "net.2"])],
+    [
+        ("auto", ["net.1", "net.3"]),
+        ("net.*", [f"net.{i}" for i in range(5)]),
+        (["net.[02]"], ["net.0", "net.2"]),
+    ],
 )
 def test_layers_are_chosen_by_patterns(tmp_path: Path, layers: Any, expected: list[str]) -> None:
     fit(tmp_path, fast(8, layers=layers))
@@ -282,7 +312,9 @@ def test_max_neurons_caps_the_network_by_a_draw_that_stays(tmp_path: Path) -> No
     neurons = []
     for seed in (1, 2):
         pl.seed_everything(seed, verbose=False)
-        ledger = fit(tmp_path / str(seed), fast(4, max_neurons=14), model=Net(mlp(32, 24, activation=nn.Tanh)))
+        ledger = fit(
+            tmp_path / str(seed), fast(4, max_neurons=14), model=Net(mlp(32, 24, activation=nn.Tanh))
+        )
         assert set(values(ledger, "fnet/n_neurons").values()) == {14}
         layers = record(tmp_path / str(seed)).manifest["monitors"]["fnet"]["layers"]
         neurons.append([layer["neurons"] for layer in layers])
@@ -410,7 +442,7 @@ def test_a_compiled_network_is_watched(tmp_path: Path) -> None:
 
 
 def test_lightning_refuses_two_monitors_of_one_name(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="state_key.*must be unique"):
+    with pytest.raises(RuntimeError, match=r"state_key.*must be unique"):
         trainer(tmp_path, fast(name="same"), robustness_monitor(name="same"))
 
 

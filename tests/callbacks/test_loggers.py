@@ -50,7 +50,9 @@ def assert_equal_to_record(found: dict[int, float], record: Record, key: str) ->
 @pytest.mark.parametrize("log_every_n_steps", [1, 7, 1000])
 def test_tensorboard_holds_every_key_at_every_snapshot(tmp_path: Path, log_every_n_steps: int) -> None:
     record = fit(tmp_path, TensorBoardLogger(tmp_path, name="tb"), log_every_n_steps=log_every_n_steps)
-    events = EventAccumulator(str(tmp_path / "tb" / "version_0"), size_guidance={"images": 0, "scalars": 0}).Reload()
+    events = EventAccumulator(
+        str(tmp_path / "tb" / "version_0"), size_guidance={"images": 0, "scalars": 0}
+    ).Reload()
     for key in KEYS:
         assert_equal_to_record({e.step: e.value for e in events.Scalars(key)}, record, key)
     assert [e.step for e in events.Scalars("fnet/cost_ms/total")] == STEPS
@@ -88,7 +90,9 @@ def test_wandb_holds_every_key_at_every_snapshot(tmp_path: Path, log_every_n_ste
     for tag in IMAGES:
         shown = [row for row in rows if f"{tag}/path" in row]
         assert {int(row["fnet/step"]) for row in shown} == set(STEPS)
-        assert all((run_file(tmp_path).parent / "files" / row[f"{tag}/path"]).stat().st_size > 1000 for row in shown)
+        assert all(
+            (run_file(tmp_path).parent / "files" / row[f"{tag}/path"]).stat().st_size > 1000 for row in shown
+        )
     axes = step_metrics(run_file(tmp_path))
     assert {axes[f"{p}/*"] for p in ("fnet", "fnet_layers")} == {"fnet/step"}
     assert axes["robust/*"] == "robust/step"
@@ -130,7 +134,10 @@ def test_the_record_holds_what_the_network_was(tmp_path: Path) -> None:
     (manifest,) = tmp_path.rglob("manifest.json")
     record = read_record(manifest.parent)
     settings = record.manifest["monitors"]["fnet"]
-    assert [(layer["name"], layer["n_units"]) for layer in settings["layers"]] == [("net.1", 16), ("net.3", 12)]
+    assert [(layer["name"], layer["n_units"]) for layer in settings["layers"]] == [
+        ("net.1", 16),
+        ("net.3", 12),
+    ]
     assert settings["every_n_steps"] == 4
     assert record.manifest["probes"]["fnet"]["n_samples"] == 16
     for snapshot in record.snapshots:
@@ -144,7 +151,9 @@ def test_the_record_holds_what_the_network_was(tmp_path: Path) -> None:
 
 
 def test_the_notes_say_why_a_value_is_missing(tmp_path: Path) -> None:
-    monitor = FunctionalNetworkMonitor(8, figures=None, nulls=2)  # 5 % of 28 nodes' pairs are less than the tree
+    monitor = FunctionalNetworkMonitor(
+        8, figures=None, nulls=2
+    )  # 5 % of 28 nodes' pairs are less than the tree
     trainer(tmp_path, monitor, logger=CSVLogger(tmp_path)).fit(Net(), loader(), loader(16))
     (manifest,) = tmp_path.rglob("manifest.json")
     first = read_record(manifest.parent).snapshots[0]

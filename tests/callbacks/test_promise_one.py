@@ -22,7 +22,6 @@ from small_models import (
 )
 from torch import Tensor, nn
 
-
 # Lightning, of the frozen BatchNorm.
 pytestmark = pytest.mark.filterwarnings("ignore:Found 1 module.s. in eval mode at the start of training")
 

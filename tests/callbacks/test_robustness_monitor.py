@@ -211,7 +211,7 @@ def test_labels_missing_stop_the_run_before_its_first_step(tmp_path: Path) -> No
 
     fitted = trainer(tmp_path, robustness_monitor(on_error="warn"))
     data = DataLoader(TensorDataset(points().tensors[0]), batch_size=8)
-    with pytest.raises(FnetError, match="no labels in the probe.*`batch_to_labels`"):
+    with pytest.raises(FnetError, match=r"no labels in the probe.*`batch_to_labels`"):
         fitted.fit(Unlabelled(), data)
     assert fitted.global_step == 0
 
@@ -223,7 +223,7 @@ def test_inputs_that_are_no_floating_point_tensor_are_refused(tmp_path: Path) ->
 
     inputs, labels = points().tensors
     data = DataLoader(TensorDataset((inputs * 9).long(), labels), batch_size=8)
-    with pytest.raises(FnetError, match="floating-point tensor.*`batch_to_inputs`"):
+    with pytest.raises(FnetError, match=r"floating-point tensor.*`batch_to_inputs`"):
         trainer(tmp_path, robustness_monitor()).fit(Tokens(), data)
 
 

@@ -8,7 +8,16 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from small_models import Ledger, Net, TwoOptimizers, functional_monitor, loader, robustness_monitor, trainer, values
+from small_models import (
+    Ledger,
+    Net,
+    TwoOptimizers,
+    functional_monitor,
+    loader,
+    robustness_monitor,
+    trainer,
+    values,
+)
 
 from fnet_callbacks import FunctionalNetworkMonitor, read_record
 from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
@@ -16,7 +25,9 @@ from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
 KEY = "fnet/mean_abs_correlation"
 
 
-def fit(folder: Path, *callbacks: pl.Callback, model: pl.LightningModule | None = None, **options: Any) -> Ledger:
+def fit(
+    folder: Path, *callbacks: pl.Callback, model: pl.LightningModule | None = None, **options: Any
+) -> Ledger:
     ledger = Ledger()
     trainer(folder, *callbacks, logger=ledger, **options).fit(model or Net(), loader(), loader(16, seed=1))
     return ledger
