@@ -35,6 +35,11 @@ class Activity:
     class_active_share: np.ndarray | None = None
     kept: np.ndarray | None = None
 
+    def of(self, neurons: slice) -> "Activity":
+        """That of some of the neurons."""
+        parts = (self.active_share, self.class_active_share, self.kept)
+        return Activity(*(None if p is None else p[..., neurons] for p in parts))  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True, slots=True)
 class Previous:

@@ -37,7 +37,7 @@ def main(is_monitored: bool) -> None:
         2, measures="fast", layer_measures=[], max_neurons=WIDTH, probe_size=SAMPLES, figures=None
     )
     trainer = pl.Trainer(
-        max_steps=4,
+        max_steps=2,
         logger=False,
         accelerator="cpu",
         callbacks=[monitor] if is_monitored else [],

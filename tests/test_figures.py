@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fnet_callbacks import functional as F  # noqa: N812
+from fnet_callbacks import functional as F
 from fnet_callbacks.artist import Artist
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.figures import Painter, Portrait

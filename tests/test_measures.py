@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from fnet_callbacks import functional as F  # noqa: N812
+from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.measures import MEASURES, Measure, measure, names_of
 from fnet_callbacks.scope import Activity, GraphSettings, Previous, Scope, Stopwatch

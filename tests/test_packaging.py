@@ -1,7 +1,7 @@
+import tomllib
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
-import tomllib
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 

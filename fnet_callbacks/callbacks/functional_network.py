@@ -305,12 +305,9 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             if not self.layer_measures:
                 break
             own = slice(start, start := start + len(units))
-            part = Activity(
-                activity.active_share[own],
-                None if activity.class_active_share is None else activity.class_active_share[:, own],
-                None if activity.kept is None else activity.kept[:, own],
+            self._measure_scope(
+                layer.name, self._matrix[own, own], activity.of(own), self.layer_measures, found
             )
-            self._measure_scope(layer.name, self._matrix[own, own], part, self.layer_measures, found)
         found.scalars[f"{self.name}/n_samples"] = float(summary.count)
         with self.stopwatch.part("record"):
             self._keep(whole, found, step)
