@@ -248,32 +248,28 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         self._take(self._watcher.rows(), batch.labels)
         self._watcher.expect(0)
 
+    @override
     def see_live(self) -> None:
-        """Takes in the live batches that were kept.
-
-        Raises:
-            CaptureError: There are none.
-        """
         if not self._live:
             raise CaptureError("no live batch was seen since the last snapshot")
         for batch in self._live:
             self._take(batch.rows, batch.labels)
 
+    @override
     def watch_live(
         self, forward: Forward, batch: Any, step: int, to_end: float
     ) -> contextlib.AbstractContextManager[None]:
-        """Watches a training batch, where it is among the last before a snapshot."""
         assert self._watcher is not None
         found = forward.read(batch)
         to_go = min(self.every_n_steps - step % self.every_n_steps, to_end)
-        if (to_go - 1) * found.n_samples >= self.probe_size:
+        if (to_go - 1) * found.n_samples >= self.probe_size:  # not among the last before a snapshot
             return contextlib.nullcontext()
         self._watched = found
         self._watcher.expect(found.n_samples, mask=found.mask, batch_index=step)
         return self._watcher.attached()
 
+    @override
     def keep_live(self) -> None:
-        """Keeps the last batches that were watched, as many as hold ``probe_size`` inputs."""
         found, self._watched = self._watched, None
         if found is None:
             return
