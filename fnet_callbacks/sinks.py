@@ -10,14 +10,17 @@ import numpy as np
 
 from fnet_callbacks.errors import FnetWarning
 
-# Curves that belong together, in TensorBoard's custom scalars: chart -> measures.
+# Curves that belong together and share a scale, in TensorBoard's custom scalars: chart -> measures.
 _CHARTS: Mapping[str, Sequence[str]] = {
-    "communities": ("modularity", "n_communities", "community_entropy", "partition_ami"),
-    "small world": ("clustering", "global_efficiency", "path_length"),
-    "against nulls": ("sigma", "sigma_hqs", "modularity_z"),
+    "communities": ("modularity", "partition_ami", "edge_turnover"),
+    "number of communities": ("n_communities",),
+    "small world": ("clustering", "global_efficiency", "local_efficiency"),
+    "small-worldness against nulls": ("sigma", "sigma_hqs"),
+    "modularity against nulls": ("modularity_z",),
     "loops": ("loops", "betti_1"),
-    "persistence": ("functional_persistence", "persistent_entropy"),
-    "entropy": ("activation_entropy", "histogram_entropy", "selectivity_entropy"),
+    "persistence": ("functional_persistence",),
+    "entropy": ("activation_entropy", "selectivity_entropy"),
+    "entropy of values and lifetimes": ("histogram_entropy", "persistent_entropy"),
     "redundancy": ("mean_abs_correlation", "tree_mean", "dead_fraction"),
     "accuracy": ("clean_accuracy", r"(fgsm|pgd)_.*_accuracy"),
 }
