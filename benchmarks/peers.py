@@ -179,7 +179,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of live neurons")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     if igraph is None:
         print("igraph is not installed, its column stays empty: pip install 'fnet-callbacks[benchmark]'")

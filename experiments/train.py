@@ -46,7 +46,7 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
 
     def after_fit(self) -> None:
-        """Print first, highest and last values, and how to see the rest."""
+        """Print first, best and last values, and how to see the rest."""
         folder = self.trainer.log_dir
         if folder is None or not self.trainer.is_global_zero:
             return
@@ -60,7 +60,7 @@ class TrainCLI(LightningCLI):
 
 
 def summary(folder: Path) -> str:
-    """A table of a record's main values: before training, at their highest, at the end."""
+    """A table of a record's main values before training, where clean accuracy was best, and at the end."""
     record = read_record(folder)
     keys = [
         key
@@ -68,17 +68,18 @@ def summary(folder: Path) -> str:
         for key in record.snapshots[-1].scalars
         if key == wanted or (wanted.endswith("_") and key.startswith(wanted) and key.endswith("_accuracy"))
     ]
-    width = max(map(len, keys), default=0)
-    lines = [f"\n{'':{width}}  {'step 0':>9}  {'highest':>9}  {'at step':>9}  {'last':>9}"]
+    accuracy = record.series(keys[0])
+    at = {"first": 0, "best": int(np.nanargmax(accuracy)), "last": -1}
+    width = max(map(len, keys))
+    lines = [
+        "",
+        f"{'':{width}}" + "".join(f"{name:>12}" for name in at),
+        f"{'step':{width}}" + "".join(f"{record.steps[i]:12d}" for i in at.values()),
+    ]
     for key in keys:
-        values = record.series(key)
-        if np.isnan(values).all():
-            lines.append(f"{key:{width}}  {'-':>9}")
-            continue
-        at = int(np.nanargmax(values))
-        cells = (f"{values[0]:9.4g}", f"{values[at]:9.4g}", f"{record.steps[at]:9d}", f"{values[-1]:9.4g}")
-        lines.append(f"{key:{width}}  {'  '.join(cells)}".replace("nan", "  -"))
-    return "\n".join(lines)
+        cells = (record.series(key)[i] for i in at.values())
+        lines.append(f"{key:{width}}" + "".join(f"{'-':>12}" if np.isnan(x) else f"{x:12.4g}" for x in cells))
+    return "\n".join([*lines, "", f"best: where {keys[0]} is highest"])
 
 
 if __name__ == "__main__":

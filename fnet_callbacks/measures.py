@@ -171,7 +171,11 @@ def names_of(measures: str | Iterable[str], *, argument: str = "measures") -> tu
 
 
 def measure(
-    scope: Scope, names: Iterable[str], *, on_error: Literal["warn", "raise"] = "warn"
+    scope: Scope,
+    names: Iterable[str],
+    *,
+    on_error: Literal["warn", "raise"] = "warn",
+    advance: Callable[[], object] = lambda: None,
 ) -> dict[str, float]:
     """Measures a scope.
 
@@ -183,6 +187,7 @@ def measure(
         scope: The network.
         names: Measures of the registry.
         on_error: What to do where a measure raises.
+        advance: Called after each measure, for a progress bar.
 
     Returns:
         Name to value.
@@ -203,4 +208,5 @@ def measure(
             scope.notes.setdefault(name, "not defined for this network")
         elif name in _OF_HOMOLOGY and scope.homology_bound:
             scope.notes[name] = scope.homology_bound
+        advance()
     return values

@@ -5,6 +5,7 @@
 its arrays are written before that.
 """
 
+import difflib
 import itertools
 import json
 import math
@@ -143,7 +144,17 @@ class Record:
         return [s.step for s in self.snapshots]
 
     def series(self, key: str) -> np.ndarray:
-        """One scalar at all snapshots, ``[T]``; NaN where it is missing."""
+        """One scalar at all snapshots, ``[T]``; NaN where a snapshot does not have it.
+
+        Raises:
+            RecordError: No snapshot has it.
+        """
+        known = {k for s in self.snapshots for k in s.scalars}
+        if key not in known:
+            like = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+            raise RecordError(
+                f"`key={key!r}` is in no snapshot" + (f"; there is {', '.join(like)}" if like else "")
+            )
         return np.array([s.scalars.get(key, math.nan) for s in self.snapshots])
 
     def array_file(self, step: int) -> Path:
@@ -151,11 +162,15 @@ class Record:
         return self.folder / _array_name(step)
 
     def arrays(self, step: int) -> dict[str, np.ndarray]:
-        """The arrays of a snapshot; empty where it has none.
+        """The arrays of a snapshot; empty where it has none or their file is gone.
 
         Raises:
             RecordError: The file is damaged, or larger than ``MAX_BYTES`` when unpacked.
         """
+        if step not in self.steps:
+            raise RecordError(
+                f"`step={step}` has no snapshot; there are {', '.join(map(str, self.steps)) or 'none'}"
+            )
         path = self.array_file(step)
         if not path.exists():
             return {}

@@ -197,9 +197,22 @@ class Scope:
         tree = self.tree if self.settings.method == "mst" else None
         return F.graph_scale(self.correlation, self.graph, tree)
 
-    def is_computed(self, name: str) -> bool:
-        """Whether a shared part was asked for and did not fail."""
-        return name in vars(self)
+    @property
+    def known_diagrams(self) -> list[np.ndarray]:
+        """The diagrams where a measure has asked for them, else none."""
+        return self.diagrams if "diagrams" in vars(self) else []
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the record keeps of the network; edges and all that follows are by node."""
+        diagrams = self.known_diagrams
+        return {
+            "neuron": self.nodes,
+            "edges": self.graph.edges,
+            "degree": self.graph.degrees,
+            "partition": self.partition,
+            **{f"diagram_{k}": d for k, d in enumerate(diagrams)},
+            **{f"betti_curve_{k}": F.betti_curve(d) for k, d in enumerate(diagrams)},
+        }
 
     def require(self, n_nodes: int) -> None:
         """Raises ``NoValueError`` for fewer live neurons."""
@@ -210,7 +223,9 @@ class Scope:
         """Raises ``NoValueError`` where the spanning tree is more than half of the edges."""
         self.require(2)
         if self.settings.method == "mst" and 2 * len(self.tree) > self.graph.n_edges:
-            raise NoValueError(f"the spanning tree is {len(self.tree)} of {self.graph.n_edges} edges")
+            raise NoValueError(
+                f"too few neurons: the spanning tree is {len(self.tree)} of {self.graph.n_edges} edges"
+            )
 
     def to_previous(self) -> Previous:
         """What the next snapshot of this scope starts from."""

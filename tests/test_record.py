@@ -74,12 +74,13 @@ def test_what_was_written_is_read_back(tmp_path):
     assert record.arrays(10)["fnet.edges"].shape == (0, 2)
 
 
-def test_a_value_that_is_not_there_is_nan(tmp_path):
+def test_what_no_snapshot_has_is_refused_with_what_there_is(tmp_path):
     store(tmp_path, 0)
     record = read_record(tmp_path)
-    assert np.isnan(record.series("fnet/sigma")).all()
-    assert np.isnan(record.series("no such key")).all()
-    assert record.arrays(7) == {}
+    with pytest.raises(RecordError, match="there is fnet/modularity"):
+        record.series("modularity")
+    with pytest.raises(RecordError, match="`step=7` has no snapshot; there are 0"):
+        record.arrays(7)
 
 
 def test_a_record_is_readable_with_json_and_numpy_alone(tmp_path):
@@ -360,4 +361,4 @@ def test_random_bytes_in_an_archive_raise_a_record_error_or_nothing(tmp_path, da
         data.draw(st.sampled_from([bytes(content), data.draw(st.binary())]))
     )
     with contextlib.suppress(RecordError):
-        Record(tmp_path, {}, ()).arrays(0)
+        Record(tmp_path, {}, (Snapshot(0, {}),)).arrays(0)

@@ -1,4 +1,4 @@
-"""What the constructor of ``FunctionalNetworkMonitor`` refuses, so that no snapshot has to."""
+"""What the constructors of monitors refuse, so that no snapshot has to."""
 
 from __future__ import annotations
 
@@ -13,6 +13,26 @@ if TYPE_CHECKING:
     from fnet_callbacks.callbacks.functional_network import FunctionalNetworkMonitor
 
 
+def check_integer(argument: str, value: Any, *, at_least: int) -> None:
+    """Refuses what is no integer, or too small.
+
+    Raises:
+        FnetError: Naming ``argument``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise FnetError(f"`{argument}={value!r}` should be an integer of at least {at_least}")
+
+
+def check_number(argument: str, value: Any, *, above: float) -> None:
+    """Refuses what is no number, or too small.
+
+    Raises:
+        FnetError: Naming ``argument``.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > above:
+        raise FnetError(f"`{argument}={value!r}` should be a number above {above:g}")
+
+
 def check_arguments(monitor: FunctionalNetworkMonitor) -> None:
     """The arguments that only a snapshot would have refused.
 
@@ -20,6 +40,8 @@ def check_arguments(monitor: FunctionalNetworkMonitor) -> None:
         FnetError: One of them is out of range; the message names it.
     """
     g = monitor.graph
+    check_number("density", g.density, above=-1)  # how large it may be says the graph
+    check_number("homology_radius", g.homology_radius, above=0)
     F.graph_from_correlation(
         np.eye(2), method=g.method, density=g.density, threshold=g.threshold, sign=g.sign
     )
@@ -40,9 +62,9 @@ def check_arguments(monitor: FunctionalNetworkMonitor) -> None:
         ("homology_max_nodes", g.homology_max_nodes, 2),
     )
     for argument, number, smallest in least:
-        if number < smallest:
-            raise FnetError(f"`{argument}={number}` should be at least {smallest}")
-    if not g.homology_radius > 0:
-        raise FnetError(f"`homology_radius={g.homology_radius}` should be above 0, or None")
-    if monitor.figures not in ("log", None) and (not isinstance(monitor.figures, int) or monitor.figures < 1):
-        raise FnetError(f"`figures={monitor.figures!r}` should be 'log', an integer of at least 1, or None")
+        check_integer(argument, number, at_least=smallest)
+    if monitor.figures not in ("log", None):
+        check_integer("figures", monitor.figures, at_least=1)
+    patterns = [monitor.layers] if isinstance(monitor.layers, str) else monitor.layers
+    if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
+        raise FnetError(f"`layers={monitor.layers!r}` should be 'auto' or glob patterns over module names")

@@ -19,7 +19,7 @@ from fnet_callbacks.callbacks.arguments import check_arguments
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.live import LiveBatch, LiveWindow
 from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
-from fnet_callbacks.capture.layers import Layer, Signal, choose_layers
+from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, folder_names
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
@@ -52,8 +52,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         name: Prefix of the keys, folder of the record, key of the state in a checkpoint; unique in the trainer.
         measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``) or a list of tiers and names.
         layer_measures: For each layer; an empty list for none.
-        layers: ``"auto"`` watches the outputs of nonlinearities, where there are none those of parametric modules, the
-            head left out; or glob patterns over module names.
+        layers: ``"auto"`` watches the outputs of nonlinearities and recurrent modules, where there are none those of
+            parametric modules, the head left out; or glob patterns over module names.
         signal: ``"post"`` watches outputs, ``"pre"`` the input of each nonlinearity.
         samples: ``"inputs"`` makes each input a sample and averages its tokens or pixels; ``"tokens"`` makes each token
             a sample.
@@ -187,6 +187,13 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     @property
     @override
+    def description(self) -> str:
+        shown = [f"{layer.name} ({len(u)})" for layer, u in zip(self._layers, self._units, strict=True)]
+        more = [f"... {len(shown) - 8} more"] if len(shown) > 8 else []
+        return f"watching {sum(map(len, self._units))} neurons of {', '.join(shown[:8] + more)}"
+
+    @property
+    @override
     def keys(self) -> list[str]:
         scopes = [self._key(layer.name, m) for layer in self._layers for m in self.layer_measures]
         return [self._key(_WHOLE, m) for m in self.measures] + scopes
@@ -218,6 +225,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             layers=self.layers,
             signal=self.signal,
         )
+        self._folders = folder_names([layer.name for layer in self._layers])
         n_units = [layer.n_units for layer in self._layers]
         self._units = draw_neurons(n_units, max_neurons=self.max_neurons, seed=self.probe_seed)
         self._watcher = Watcher(
@@ -292,8 +300,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
                 self._live.clear()
 
     @override
-    def measure(self, step: int) -> Measured:
-        summary, found = self._summary, Measured()
+    def measure(self, step: int, advance: Callable[[], object]) -> Measured:
+        summary, found, self._advance = self._summary, Measured(), advance
         activity = Activity(summary.active_share, summary.class_active_share, summary.kept)
         whole = self._measure_scope(_WHOLE, self._matrix, activity, self.measures, found)
         start = 0
@@ -360,7 +368,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         # Streams of null graphs depend on seed and scope alone, so that the series is smooth in time.
         settings = replace(self.graph, seed=self.graph.seed + zlib.crc32(scope_name.encode()))
         scope = Scope(correlation, activity, previous=previous, settings=settings, stopwatch=self.stopwatch)
-        values = measure(scope, names, on_error=self.on_error)
+        values = measure(scope, names, on_error=self.on_error, advance=self._advance)
         found.scalars |= {self._key(scope_name, name): value for name, value in values.items()}
         found.notes |= {self._key(scope_name, name): note for name, note in scope.notes.items()}
         if not {"partition_ami", "edge_turnover"}.isdisjoint(names):
@@ -369,16 +377,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     def _keep(self, scope: Scope, found: Measured, step: int) -> None:
         """What the record and the figures have of the whole network."""
-        diagrams = scope.diagrams if scope.is_computed("diagrams") else []
-        found.arrays = {
-            "neuron": scope.nodes,
-            "layer": np.repeat(np.arange(len(self._units)), [len(u) for u in self._units])[scope.nodes],
-            "edges": scope.graph.edges,
-            "degree": scope.graph.degrees,
-            "partition": scope.partition,
-            **{f"diagram_{k}": d for k, d in enumerate(diagrams)},
-            **{f"betti_curve_{k}": F.betti_curve(d) for k, d in enumerate(diagrams)},
-        }
+        layers = np.repeat(np.arange(len(self._units)), [len(u) for u in self._units])
+        found.arrays = {"layer": layers[scope.nodes], **scope.arrays()}
         if self.save_correlation:
             found.arrays["correlation"] = scope.correlation.astype(np.float32)
         if self.figures is not None:
@@ -389,11 +389,11 @@ class FunctionalNetworkMonitor(ProbeMonitor):
                 correlation=scope.correlation.astype(np.float32),
                 edges=scope.graph.edges,
                 partition=scope.partition,
-                diagrams=diagrams,
-                scale=scope.scale if diagrams else None,
+                diagrams=scope.known_diagrams,
+                scale=scope.scale if scope.known_diagrams else None,
             )
 
     def _key(self, scope: str, measure_name: str) -> str:
         if scope == _WHOLE:
             return f"{self.name}/{measure_name}"
-        return f"{self.name}_layers/{scope.replace('/', '_')}/{measure_name}"
+        return f"{self.name}_layers/{self._folders[scope]}/{measure_name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import time
 import uuid
 import warnings
@@ -132,9 +133,10 @@ class Output:
         name = min(self._monitors)
         if trainer.loggers and isinstance(trainer.loggers[0], (TensorBoardLogger, CSVLogger)) and log_dir:
             return Path(log_dir) / name
-        version = str(trainer.loggers[0].version) if trainer.loggers else ""
-        run = version or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        return Path(log_dir or trainer.default_root_dir) / name / run
+        version = trainer.loggers[0].version if trainer.loggers else None
+        run = re.sub(r"[^A-Za-z0-9_-]+", "_", str(version or ""))  # stays inside, whatever the logger says
+        unnamed = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        return Path(log_dir or trainer.default_root_dir) / name / (run or unnamed)
 
     def _manifest(self, probes: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -12,6 +12,7 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
+from fnet_callbacks.callbacks.arguments import check_integer
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.session import Session
 from fnet_callbacks.capture.batches import resolve
@@ -74,16 +75,17 @@ class ProbeMonitor(Callback):
         model: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
-        if not isinstance(every_n_steps, int) or every_n_steps < 1:
-            raise FnetError(f"`every_n_steps={every_n_steps!r}` should be an integer of at least 1")
+        check_integer("every_n_steps", every_n_steps, at_least=1)
+        check_integer("probe_size", probe_size, at_least=2)  # one sample has no correlation
+        check_integer("probe_seed", probe_seed, at_least=0)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise FnetError(
                 f"`name={name!r}` should be letters, digits, '_', '.', '-': it names a folder and keys"
             )
-        if probe_size < 2:
-            raise FnetError(f"`probe_size={probe_size}` should be at least 2: one sample has no correlation")
-        if probe_seed < 0:
-            raise FnetError(f"`probe_seed={probe_seed}` should be at least 0")
+        if name == "checkpoints":
+            raise FnetError(
+                "`name='checkpoints'` is the folder that Lightning keeps checkpoints in; take another"
+            )
         if on_error not in ("warn", "raise"):
             raise FnetError(f"`on_error={on_error!r}` should be 'warn' or 'raise'")
         self.every_n_steps = every_n_steps
@@ -107,6 +109,11 @@ class ProbeMonitor(Callback):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The configuration, for the manifest."""
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """What is measured, in a line for the user; known after ``prepare``."""
 
     @property
     @abstractmethod
@@ -144,8 +151,8 @@ class ProbeMonitor(Callback):
         """Brings together what the ranks saw; every rank calls it, also one that saw nothing."""
 
     @abstractmethod
-    def measure(self, step: int) -> Measured:
-        """Measures what was seen; on rank 0 only."""
+    def measure(self, step: int, advance: Callable[[], object]) -> Measured:
+        """Measures what was seen, on rank 0 only; calls ``advance`` after each key, for the progress bar."""
 
     def see_live(self) -> None:
         """Takes in the live batches that were kept; for a monitor that ``is_live``."""

@@ -22,6 +22,7 @@ from fnet_callbacks.attacks import (
     cross_entropy,
     robust_accuracy,
 )
+from fnet_callbacks.callbacks.arguments import check_integer, check_number
 from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
 from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
 from fnet_callbacks.capture.batches import resolve
@@ -140,13 +141,18 @@ class RobustnessMonitor(ProbeMonitor):
             model=model,
             on_error=on_error,
         )
+        for argument, values in (("attacks", attacks), ("epsilons", epsilons)):
+            if not isinstance(values, (list, tuple)):
+                raise FnetError(f"`{argument}={values!r}` should be a list")
+        for epsilon in epsilons:
+            check_number("epsilons", epsilon, above=0)
+        check_integer("steps", steps, at_least=1)
+        check_integer("restarts", restarts, at_least=1)
         self.attacks, self.epsilons = tuple(attacks), tuple(float(e) for e in epsilons)
         if not self.attacks or set(self.attacks) - {"fgsm", "pgd"}:
             raise FnetError(f"`attacks={attacks!r}` should be a list of 'fgsm', 'pgd'")
-        if not self.epsilons or min(self.epsilons) <= 0:
-            raise FnetError(
-                f"`epsilons={epsilons!r}` should be a list of numbers above 0, in the units of `bounds`"
-            )
+        if not self.epsilons:
+            raise FnetError("`epsilons=[]` should be a list of numbers above 0, in the units of `bounds`")
         if len({f"{e:.4g}" for e in self.epsilons}) < len(self.epsilons):
             raise FnetError(
                 f"`epsilons={epsilons!r}` should differ in their first four digits: they name the keys"
@@ -154,6 +160,12 @@ class RobustnessMonitor(ProbeMonitor):
         if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
             raise FnetError(f"`bounds={bounds!r}` should be (smallest, largest) of the raw inputs")
         self.bounds: tuple[float, float] = (float(bounds[0]), float(bounds[1]))
+        width = self.bounds[1] - self.bounds[0]
+        if norm == "linf" and 0 < width <= max(self.epsilons):
+            raise FnetError(
+                f"`epsilons={epsilons!r}` are in the units of `bounds={bounds!r}` and should be below their width; "
+                f"8 of 255 grey levels are {8 / 255 * width:.4g} here"
+            )
         self.normalize = normalize
         self.norm: Norm = norm
         self.steps, self.step_size = steps, step_size
@@ -186,6 +198,11 @@ class RobustnessMonitor(ProbeMonitor):
 
     @property
     @override
+    def description(self) -> str:
+        return f"attacking with {', '.join(self.attacks)} at {', '.join(f'{e:.4g}' for e in self.epsilons)}"
+
+    @property
+    @override
     def keys(self) -> list[str]:
         attacked = [
             f"{self._key(attack, epsilon)}_{what}"
@@ -201,10 +218,15 @@ class RobustnessMonitor(ProbeMonitor):
                 "RobustnessMonitor found no labels in the probe (one integer of at least 0 a sample); pass "
                 "`batch_to_labels`, a function from your batch to labels [S]"
             )
-        if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
+        if not isinstance(batch.inputs, Tensor):
             raise FnetError(
-                f"RobustnessMonitor attacks one floating-point tensor, the batch has a {type(batch.inputs).__name__}; "
-                "pass `batch_to_inputs`, a function from your batch to it"
+                f"RobustnessMonitor attacks one tensor, the model's inputs are a {type(batch.inputs).__name__}; pass "
+                "`batch_to_inputs`, a function from your batch to the one tensor that the model is called with"
+            )
+        if not batch.inputs.is_floating_point():
+            raise FnetError(
+                f"RobustnessMonitor attacks floating-point inputs, these are {batch.inputs.dtype}; token ids have no "
+                "gradient. Leave the monitor out, or let `model` and `batch_to_inputs` start behind the embedding"
             )
         self._forward = forward
         self._model = forward.logits_model(self.output_to_logits)
@@ -236,7 +258,7 @@ class RobustnessMonitor(ProbeMonitor):
             tally.correct, tally.total, tally.zero_gradients = row
 
     @override
-    def measure(self, step: int) -> Measured:
+    def measure(self, step: int, advance: Callable[[], object]) -> Measured:
         found = Measured(scalars={f"{self.name}/clean_accuracy": self._tallies.clean.accuracy})
         for (attack, epsilon), tally in self._tallies.attacked.items():
             key = self._key(attack, epsilon)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from tqdm.auto import tqdm
 
 from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.output import Output
 from fnet_callbacks.callbacks.probes import ProbeSource
-from fnet_callbacks.errors import FnetError, FnetWarning
+from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning
 from fnet_callbacks.scope import Stopwatch
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Session:
             "counts": dict(self._counts),
             "record": self._output.record or self._resumed_from,
             "values": dict(self._values),
-            "probes": {key: kept for key, source in self._probes.items() if (kept := source.state())},
+            "probes": {m.name: kept for m in self.monitors if (kept := self._kept_by(m))},
         }
 
     def go_on_from(self, state: Mapping[str, Any]) -> None:
@@ -122,12 +123,23 @@ class Session:
             key = _probe_key(monitor)
             forward = self._forward_of(monitor)
             if key not in self._probes:
-                self._probes[key] = ProbeSource(self._trainer, monitor, batch, self._kept_probes.get(key))
+                self._probes[key] = ProbeSource(
+                    self._trainer, monitor, batch, self._kept_probes.get(monitor.name)
+                )
             source = self._probes[key]
             with forward.undisturbed(seed=monitor.probe_seed):
-                probe = source.probe()
-                first = forward.prepare(probe.first, has_passed=source.has_passed)
-                monitor.prepare(forward, probe, first)
+                try:
+                    probe = source.probe()
+                    first = forward.prepare(probe.first, has_passed=source.has_passed)
+                    monitor.prepare(forward, probe, first)
+                except FnetError:
+                    raise
+                except Exception as error:
+                    raise CaptureError(
+                        f"{monitor.name}: the model fails on a batch of the probe, in eval mode: {error!r}. Say what "
+                        "it is called with by `batch_to_inputs`, which part is called by `model`"
+                    ) from error
+            rank_zero_info(f"{monitor.name}: {monitor.description}, on {probe.n_samples} inputs")
         summaries = {m.name: self._probes[_probe_key(m)].summary() for m in self.monitors}
         self._output.open(resumed_from=self._resumed_from, step=self.step, probes=summaries)
         self._is_open = True
@@ -162,15 +174,14 @@ class Session:
         seen = self._see(due)
         if not self._trainer.is_global_zero:
             return measured, None
-        with self._progress(len(seen), "measures") as bar:
+        with self._progress(sum(len(m.keys) for m in seen), "measures") as bar:
             for monitor in seen:
                 try:
-                    measured[monitor.name] = monitor.measure(self.step)
+                    measured[monitor.name] = monitor.measure(self.step, bar.update)
                 except Exception as error:
                     if self._must_raise(monitor, error):
                         return {}, error
                     self._warn(monitor, error)
-                bar.update()
         return measured, None
 
     def _see(self, due: Sequence[ProbeMonitor]) -> list[ProbeMonitor]:
@@ -202,6 +213,10 @@ class Session:
             raise error
         self._warn(monitor, error)
         return False
+
+    def _kept_by(self, monitor: ProbeMonitor) -> list[Any] | None:
+        source = self._probes.get(_probe_key(monitor))
+        return None if source is None else source.state()
 
     def _groups(self, due: Sequence[ProbeMonitor]) -> Iterator[list[ProbeMonitor]]:
         groups: dict[str, list[ProbeMonitor]] = {}

@@ -15,6 +15,8 @@ from torch.nn.parameter import is_lazy
 _HOOKS = frozenset(name for name in vars(nn.Module()) if "hook" in name)
 # Who has both logs to Lightning; a method that is only called `log` may be a logarithm.
 _LOGGING_METHODS = ("log", "log_dict")
+# Longer lists in a data set are its items, not its parts.
+_FEW = 100
 
 
 @contextlib.contextmanager
@@ -56,6 +58,37 @@ def isolated(module: nn.Module, *, seed: int, device: torch.device | None = None
             undo()
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def generators_kept(root: object) -> Iterator[None]:
+    """Keeps the random generators that an object holds, such as those of a data set's augmentations, as they are.
+
+    Args:
+        root: Looked into by its attributes, and through short lists, tuples and dicts; tensors and arrays are not.
+    """
+    undos = [undo for g in _generators(root, set(), depth=8) if (undo := _undo_generator(g)) is not None]
+    try:
+        yield
+    finally:
+        for undo in undos:
+            undo()
+
+
+def _generators(value: Any, seen: set[int], depth: int) -> Iterator[Any]:
+    if depth == 0 or id(value) in seen or isinstance(value, (Tensor, np.ndarray, str, bytes, type)):
+        return
+    seen.add(id(value))
+    if isinstance(value, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
+        yield value
+        return
+    inner = list(value.values()) if isinstance(value, dict) else value
+    if isinstance(inner, (list, tuple)):
+        inner = inner if len(inner) <= _FEW else ()
+    else:
+        inner = list(getattr(value, "__dict__", {}).values())
+    for part in inner:
+        yield from _generators(part, seen, depth - 1)
 
 
 @contextlib.contextmanager

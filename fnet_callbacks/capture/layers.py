@@ -73,6 +73,7 @@ class _Call:
     call: int
     is_nonlinearity: bool
     is_parametric: bool
+    is_recurrent: bool  # ends in a nonlinearity of its own
     output_shape: tuple[int, ...] | None
     input_shape: tuple[int, ...] | None
     batch_axis: int
@@ -91,6 +92,17 @@ def plain_name(name: str) -> str:
     return name.replace("_orig_mod.", "").removesuffix("._orig_mod")
 
 
+def folder_names(names: Sequence[str]) -> dict[str, str]:
+    """What each layer is called where a slash would part the name; no two are called alike."""
+    folders: dict[str, str] = {}
+    for name in names:
+        folder = name.replace("/", "_")
+        while folder in folders.values():
+            folder += "_"
+        folders[name] = folder
+    return folders
+
+
 def choose_layers(
     module: nn.Module,
     run: Callable[[], object],
@@ -105,8 +117,8 @@ def choose_layers(
         module: The model whose submodules are hooked.
         run: One forward pass on a batch; called once, inside the caller's isolation.
         n_samples: Samples in that batch; tells the batch axis.
-        layers: ``"auto"`` takes the outputs of nonlinearity modules, where there are none those of parametric
-            modules; what comes at or after the last parametric module (the output head) is left out, unless
+        layers: ``"auto"`` takes the outputs of nonlinearity and recurrent modules, where there are none those of
+            parametric modules; what comes at or after the last parametric module (the output head) is left out, unless
             it is all there is. Or glob patterns over module names; of nested matches the innermost counts, a
             name without wildcards is taken as it is.
         signal: ``"post"`` watches outputs; ``"pre"`` the input of each nonlinearity, before an in-place one
@@ -154,6 +166,7 @@ def _trace(module: nn.Module, run: Callable[[], object]) -> list[_Call]:
                     call=seen[name],
                     is_nonlinearity=isinstance(m, NONLINEARITIES),
                     is_parametric=isinstance(m, PARAMETRIC),
+                    is_recurrent=isinstance(m, (nn.RNNBase, nn.RNNCellBase)),
                     output_shape=None if tensor is None else tuple(tensor.shape),
                     input_shape=None if given is None else tuple(given.shape),
                     batch_axis=layout[0],
@@ -190,7 +203,7 @@ def _automatic(calls: list[_Call], signal: Signal, n_samples: int) -> list[_Call
     usable = [(i, c) for i, c in enumerate(calls) if _axes(c, _shape(c, signal), n_samples) is not None]
     hidden = [c for i, c in usable if i < head]
     return (
-        [c for c in hidden if c.is_nonlinearity]
+        [c for c in hidden if c.is_nonlinearity or c.is_recurrent]
         or [c for c in hidden if c.is_parametric]
         or [c for _, c in usable if c.is_parametric]
     )

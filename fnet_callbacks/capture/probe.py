@@ -18,6 +18,7 @@ from fnet_callbacks.capture.batches import (
     holds_tensor,
     label_in,
 )
+from fnet_callbacks.capture.isolation import generators_kept
 from fnet_callbacks.errors import CaptureError
 
 _LABEL_ATTRIBUTES = ("targets", "labels", "y")
@@ -120,15 +121,16 @@ def draw_probe(
         raise CaptureError(
             f"`probe`: {type(dataset).__name__} should be a data set with a length and items by index"
         )
-    indices = draw_indices(dataset, size=size, seed=seed)
-    batches = list(
-        DataLoader(
-            Subset(dataset, indices),
-            batch_size=_batch_size(loader),
-            collate_fn=loader.collate_fn if loader is not None else None,
-            generator=torch.Generator().manual_seed(seed),
+    with generators_kept(dataset):
+        indices = draw_indices(dataset, size=size, seed=seed)
+        batches = list(
+            DataLoader(
+                Subset(dataset, indices),
+                batch_size=_batch_size(loader),
+                collate_fn=loader.collate_fn if loader is not None else None,
+                generator=torch.Generator().manual_seed(seed),
+            )
         )
-    )
     return _keep(batches, reader, rank=rank, world_size=world_size, indices=tuple(indices))
 
 

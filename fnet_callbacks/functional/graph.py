@@ -317,7 +317,7 @@ def _checked_correlation(correlation: np.ndarray) -> np.ndarray:
     matrix = np.ascontiguousarray(matrix)
     gap = _kernels.asymmetry(matrix)
     if np.isnan(gap):
-        raise FnetError("correlation holds NaN: drop the units without a correlation (dead units) first")
+        raise FnetError("correlation holds NaN or infinite values: drop units without one (dead units) first")
     if gap > _ASYMMETRY_ALLOWED:
         raise FnetError(f"correlation must be symmetric, got entries that differ by {gap:.3g}")
     return matrix

@@ -223,7 +223,7 @@ def test_inputs_that_are_no_floating_point_tensor_are_refused(tmp_path: Path) ->
 
     inputs, labels = points().tensors
     data = DataLoader(TensorDataset((inputs * 9).long(), labels), batch_size=8)
-    with pytest.raises(FnetError, match=r"floating-point tensor.*`batch_to_inputs`"):
+    with pytest.raises(FnetError, match=r"floating-point inputs, these are torch.int64.*`batch_to_inputs`"):
         trainer(tmp_path, robustness_monitor()).fit(Tokens(), data)
 
 

@@ -53,6 +53,10 @@ class Schedule(ProbeMonitor):
     def keys(self) -> list[str]:
         return [f"{self.name}/value"]
 
+    @property
+    def description(self) -> str:
+        return "following a series"
+
     def prepare(self, forward: Any, probe: Any, batch: Any) -> None:
         self.trainer = forward._trainer
 
@@ -65,7 +69,7 @@ class Schedule(ProbeMonitor):
     def reduce(self) -> None:
         pass
 
-    def measure(self, step: int) -> Measured:
+    def measure(self, step: int, advance: Any) -> Measured:
         self.taken.append((step, self.trainer.state.stage))
         return Measured({f"{self.name}/value": self.series[min(len(self.taken), len(self.series)) - 1]})
 

@@ -224,3 +224,23 @@ def test_a_batch_without_inputs_leads_to_batch_to_inputs(reader):
         CaptureError, match="no input tensor found in a batch of type dict; pass `batch_to_inputs`"
     ):
         reader.inputs({"labels": torch.zeros(2)})
+
+
+class OwnStreams(Dataset):
+    """Adds noise from a generator of its own, as augmentations do."""
+
+    def __init__(self):
+        self.transforms = [torch.Generator().manual_seed(3)]
+        self.rng = np.random.default_rng(3)
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return torch.rand(2, generator=self.transforms[0]) + self.rng.random(), index % 2
+
+
+def test_a_data_set_keeps_its_own_generators():
+    dataset, untouched = OwnStreams(), OwnStreams()
+    draw_probe(dataset, size=8, seed=0, reader=BatchReader())
+    assert torch.equal(dataset[0][0], untouched[0][0])
