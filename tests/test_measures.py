@@ -405,3 +405,10 @@ def test_what_is_carried_on_is_by_neuron():
     assert (carried.partition[[0, 2, 3, 4, 5]] >= 0).all()
     assert 1 not in carried.edges
     assert carried.edges.max() == 5
+
+
+def test_the_progress_bar_advances_with_each_measure():
+    steps = []
+    scope = Scope(np.eye(3), Activity(np.full(3, 0.5)))
+    values = measure(scope, ["n_neurons", "sigma", "modularity"], advance=lambda: steps.append(len(steps)))
+    assert len(values) == len(steps) == 3

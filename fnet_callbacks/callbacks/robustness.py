@@ -228,6 +228,14 @@ class RobustnessMonitor(ProbeMonitor):
                 f"RobustnessMonitor attacks floating-point inputs, these are {batch.inputs.dtype}; token ids have no "
                 "gradient. Leave the monitor out, or let `model` and `batch_to_inputs` start behind the embedding"
             )
+        low, high = float(batch.inputs.min()), float(batch.inputs.max())
+        if self.normalize is None and 0 < high - low < 0.02 * (self.bounds[1] - self.bounds[0]):
+            warnings.warn(
+                f"{self.name}: inputs span [{low:.4g}, {high:.4g}], a fraction of `bounds={self.bounds}`; `epsilons` "
+                "are in the units of `bounds`, so the attack may be far weaker than meant",
+                FnetWarning,
+                stacklevel=2,
+            )
         self._forward = forward
         self._model = forward.logits_model(self.output_to_logits)
         # Refuses what is not a classifier's output.
@@ -310,7 +318,9 @@ class RobustnessMonitor(ProbeMonitor):
 
     def _check_attacks(self) -> None:
         """Attacks a sample in the middle of the bounds, so that wrong arguments are named at once."""
-        middle = torch.full((1, 1, 1), sum(self.bounds) / 2)
+        mean, std = (0.0, 1.0) if self.normalize is None else self._normalization()
+        raw = torch.full((1, len(torch.as_tensor(mean).reshape(-1)), 1), sum(self.bounds) / 2)
+        middle = (raw - torch.as_tensor(mean).reshape(1, -1, 1)) / torch.as_tensor(std).reshape(1, -1, 1)
         for attack, epsilon in itertools.product(self.attacks, self.epsilons):
             robust_accuracy(
                 lambda x: torch.cat([x.flatten(1), -x.flatten(1)], dim=1),
@@ -318,12 +328,27 @@ class RobustnessMonitor(ProbeMonitor):
                 attack=attack,
                 epsilon=epsilon,
                 bounds=self.bounds,
+                normalize=self.normalize,
                 norm=self.norm,
                 steps=self.steps,
                 step_size=self.step_size,
                 random_start=self.random_start,
                 restarts=self.restarts,
             )
+
+    def _normalization(self) -> tuple[Any, Any]:
+        try:
+            mean, std = cast(Any, self.normalize)
+            positive = bool((torch.as_tensor(std, dtype=torch.float64) > 0).all())
+            torch.as_tensor(mean, dtype=torch.float64)
+        except (TypeError, ValueError):
+            positive = False
+            mean = std = None
+        if not positive:
+            raise FnetError(
+                f"`normalize={self.normalize!r}` should be (mean, std), numbers or one a channel, each std above 0"
+            )
+        return mean, std
 
     def _key(self, attack: str, epsilon: float) -> str:
         return f"{self.name}/{attack}_{epsilon:.4g}"

@@ -426,3 +426,33 @@ def test_an_interrupted_fit_leaves_what_was_recorded(tmp_path: Path) -> None:
         with warnings.catch_warnings(), pytest.raises(ValueError, match="the user's own"):
             fit(tmp_path / source, monitor(2, source=source, figures="log"), model=Ends())
         assert record(tmp_path / source).steps == [0, 2, 4, 6]
+
+
+def test_a_forward_that_fails_at_once_is_refused_before_the_first_step_and_says_what_to_pass(
+    tmp_path: Path,
+) -> None:
+    class NeverInEval(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            assert self.training, "not in eval mode"
+            return self.net(x)
+
+    with pytest.raises(FnetError, match=r"fnet: the model fails .*not in eval mode.*`batch_to_inputs`"):
+        fit(tmp_path, monitor(), model=NeverInEval())
+
+
+def test_layers_whose_names_differ_in_a_slash_keep_keys_of_their_own(tmp_path: Path) -> None:
+    net = torch.nn.Sequential()
+    for name, part in {
+        "a": torch.nn.Linear(8, 9),
+        "r/1": torch.nn.ReLU(),
+        "b": torch.nn.Linear(9, 7),
+    }.items():
+        net.add_module(name, part)
+    net.add_module("r_1", torch.nn.ReLU())
+    net.add_module("head", torch.nn.Linear(7, 3))
+    ledger = fit(tmp_path, monitor(), model=Net(net))
+    counts = {
+        k: v for _, row in ledger.rows for k, v in row.items() if k.endswith("n_neurons") and "layers" in k
+    }
+    assert len(counts) == 2
+    assert {k.split("/")[1] for k in counts} == {"net.r_1", "net.r_1_"}

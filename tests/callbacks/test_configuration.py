@@ -47,6 +47,17 @@ pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.Jsonar
         {"homology_backend": "paper"},
         {"figures": 0},
         {"figures": "often"},
+        {"every_n_steps": True},
+        {"probe_size": 2.5},
+        {"name": "checkpoints"},
+        {"layers": 3},
+        {"layers": [3]},
+        {"nulls": 2.5},
+        {"max_neurons": 1.5},
+        {"seed": 0.5},
+        {"figures": True},
+        {"density": "much"},
+        {"homology_radius": "far"},
     ],
     ids=str,
 )
@@ -179,3 +190,22 @@ def test_defaults_are_the_documented_ones() -> None:
     assert functional.probe_size == robust.probe_size == 1024
     assert (functional.probe_seed, functional.max_neurons, functional.graph.density) == (0, 1024, 0.05)
     assert functional.state_key == "fnet"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"epsilons": 0.1},
+        {"epsilons": ["8/255"]},
+        {"epsilons": [8]},  # of 255, as `bounds` do not say
+        {"steps": 2.5},
+        {"restarts": 0},
+        {"attacks": "fgsm"},
+        {"normalize": (0.5, 0.0)},
+        {"normalize": "imagenet"},
+    ],
+    ids=str,
+)
+def test_the_robustness_monitor_refuses_what_would_be_wrong_silently(arguments: dict[str, Any]) -> None:
+    with pytest.raises(FnetError, match=rf"\b{next(iter(arguments))}\b"):
+        RobustnessMonitor(bounds=(0.0, 1.0), **arguments)

@@ -244,3 +244,8 @@ def test_l2_and_restarts_are_carried_through(tmp_path: Path) -> None:
     monitor = robustness_monitor(8, norm="l2", epsilons=[0.3], restarts=2, steps=3)
     ledger = fit(tmp_path, monitor, max_epochs=4)
     assert last(ledger, "robust/pgd_0.3_accuracy") < last(ledger, "robust/clean_accuracy")
+
+
+def test_bounds_far_wider_than_the_inputs_are_pointed_out(tmp_path: Path) -> None:
+    with pytest.warns(FnetWarning, match=r"a fraction of `bounds=\(0.0, 255.0\)`"):
+        trainer(tmp_path, robustness_monitor(bounds=(0.0, 255.0))).fit(Net(), loader())
