@@ -34,7 +34,7 @@ from fnet_callbacks.functional import (
 )
 
 try:
-    import igraph
+    import igraph  # type: ignore[reportMissingImports] - of the extra `benchmark`
 except ImportError:
     igraph = None
 
