@@ -18,8 +18,9 @@ from experiments.models import Classifier
 from fnet_callbacks import FnetError, read_record
 
 # What the summary shows, where the record has it.
+ACCURACY = "robust/clean_accuracy"
 SUMMARY = (
-    "robust/clean_accuracy",
+    ACCURACY,
     "robust/fgsm_",
     "robust/pgd_",
     "fnet/dead_fraction",
@@ -60,17 +61,23 @@ class TrainCLI(LightningCLI):
 
 
 def summary(folder: Path) -> str:
-    """A table of a record's main values before training, where clean accuracy was best, and at the end."""
+    """A table of a record's main values before training, where clean accuracy was best, and at the end.
+
+    Without a `RobustnessMonitor` there is no accuracy in the record, and so no best.
+    """
     record = read_record(folder)
+    if not record.snapshots:
+        raise FnetError(f"{folder} has no snapshot: training made no step")
     keys = [
         key
         for wanted in SUMMARY
         for key in record.snapshots[-1].scalars
         if key == wanted or (wanted.endswith("_") and key.startswith(wanted) and key.endswith("_accuracy"))
     ]
-    accuracy = record.series(keys[0])
-    at = {"first": 0, "best": int(np.nanargmax(accuracy)), "last": -1}
-    width = max(map(len, keys))
+    at = {"first": 0, "last": -1}
+    if ACCURACY in keys:
+        at = {"first": 0, "best": int(np.nanargmax(record.series(ACCURACY))), "last": -1}
+    width = max(map(len, keys), default=0)
     lines = [
         "",
         f"{'':{width}}" + "".join(f"{name:>12}" for name in at),
@@ -79,7 +86,7 @@ def summary(folder: Path) -> str:
     for key in keys:
         cells = (record.series(key)[i] for i in at.values())
         lines.append(f"{key:{width}}" + "".join(f"{'-':>12}" if np.isnan(x) else f"{x:12.4g}" for x in cells))
-    return "\n".join([*lines, "", f"best: where {keys[0]} is highest"])
+    return "\n".join([*lines, "", f"best: where {ACCURACY} is highest"] if "best" in at else lines)
 
 
 if __name__ == "__main__":

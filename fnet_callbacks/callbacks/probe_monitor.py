@@ -103,7 +103,7 @@ class ProbeMonitor(Callback):
         self._session: Session | None = None
         self._state: dict[str, Any] | None = None
 
-    # What a monitor says of itself. -------------------------------------------------------------------------------
+    # What a monitor says of itself.
 
     @property
     @abstractmethod
@@ -183,7 +183,7 @@ class ProbeMonitor(Callback):
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint's ``carry``."""
 
-    # Lightning's side. --------------------------------------------------------------------------------------------
+    # Lightning's side.
 
     @property
     def state_key(self) -> str:
@@ -192,16 +192,15 @@ class ProbeMonitor(Callback):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage == "fit":
-            if not self._drives(trainer):
-                return
-            for monitor in (session := Session(trainer, _monitors(trainer))).monitors:
-                goes_on = trainer.global_step > 0 and monitor._state is not None
-                monitor._session = session
-                if goes_on:
-                    monitor.load_state_dict(cast(dict, monitor._state))
-                else:
-                    monitor.forget()
+        if stage != "fit" or not self._drives(trainer):
+            return
+        session = Session(trainer, _monitors(trainer))
+        for monitor in session.monitors:
+            monitor._session = session
+            if trainer.global_step > 0 and monitor._state is not None:  # the same trainer fits on
+                monitor.load_state_dict(monitor._state)
+            else:
+                monitor.forget()
 
     def forget(self) -> None:
         """Back to before the first snapshot, for a callback that is used in another fit."""

@@ -37,8 +37,8 @@ def persistence(
         threshold: Longest edge that enters the filtration. Features still open there have death ``inf``,
             in every dimension.
         backend: ``"gudhi"``; ``"ripser"``, which rounds distances to float32 (6e-8); or ``"native"``, our own, for
-            ``max_dim`` up to 1: the diagrams of gudhi to the bit, several times faster on the correlations of
-            a trained network and tens of times on noise.
+            ``max_dim`` up to 1: the diagrams of gudhi to the bit, and the fastest of the three
+            (``benchmarks/peers.py``).
 
     Returns:
         One diagram for each of the dimensions 0 to ``max_dim``, without features of zero persistence. A
