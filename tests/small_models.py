@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from fnet_callbacks import FunctionalNetworkMonitor, RobustnessMonitor
+from fnet_callbacks import FunctionalNetworkMonitor, Record, RobustnessMonitor, read_record
 
 CLASSES = 3
 FEATURES = 8
@@ -196,3 +196,36 @@ def trainer(folder: Path | str, *callbacks: pl.Callback, **options: Any) -> pl.T
 def values(ledger: Ledger, key: str) -> dict[int | None, float]:
     """Step to value."""
     return {step: metrics[key] for step, metrics in ledger.rows if key in metrics}
+
+
+def fast(every_n_steps: int = 4, **options: Any) -> FunctionalNetworkMonitor:
+    """One of the fast tier."""
+    return functional_monitor(every_n_steps, **{"measures": "fast", **options})
+
+
+def fit(
+    folder: Path,
+    *callbacks: pl.Callback,
+    model: Any = None,
+    data: Any = None,
+    val: Any = None,
+    **options: Any,
+) -> Ledger:
+    """Trains and returns what was logged."""
+    ledger = Ledger()
+    data = loader() if data is None else data
+    trainer(folder, *callbacks, logger=ledger, **options).fit(model or Net(), data, val)
+    return ledger
+
+
+def record(folder: Path) -> Record:
+    """The one record under a folder."""
+    (manifest,) = folder.rglob("manifest.json")
+    return read_record(manifest.parent)
+
+
+def counting(sizes: list[int]) -> Net:
+    """A model that adds the sizes of the batches outside of training to a list, which is none of its attributes."""
+    model = Net()
+    model.net.register_forward_hook(lambda m, a, o: None if m.training else sizes.append(len(o)))
+    return model

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from small_scopes import activations, activity_of, labels_of, scope_of
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
@@ -45,31 +46,6 @@ STANDARD = (
 )
 FULL = (*STANDARD, "local_efficiency", "fault_tolerance_random", "fault_tolerance_degree")
 HOMOLOGY = ("betti_0", "betti_1", "loops", "functional_persistence", "persistent_entropy")
-
-
-def activations(n_units: int = 100, n_samples: int = 60, *, n_dead: int = 0, seed: int = 0) -> np.ndarray:
-    """A few factors that groups of units share, and noise; the last units are dead."""
-    generator = np.random.default_rng(seed)
-    factors = generator.normal(size=(n_samples, 5))
-    values = factors[:, np.arange(n_units) % 5] + generator.normal(size=(n_samples, n_units))
-    values[:, n_units - n_dead :] = 0
-    return values
-
-
-def activity_of(values: np.ndarray, labels: np.ndarray | None = None) -> Activity:
-    def share(rows: np.ndarray) -> np.ndarray:
-        return (rows > 0).mean(0) if len(rows) else np.full(rows.shape[1], np.nan)
-
-    of_class = None if labels is None else np.stack([share(values[labels == c]) for c in range(3)])
-    return Activity(share(values), of_class, values)
-
-
-def scope_of(values: np.ndarray, labels: np.ndarray | None = None, **options) -> Scope:
-    return Scope(F.correlation_matrix(values), activity_of(values, labels), **options)
-
-
-def labels_of(values: np.ndarray) -> np.ndarray:
-    return np.arange(len(values)) % 3
 
 
 # Names. -------------------------------------------------------------------------------------

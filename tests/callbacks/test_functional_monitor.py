@@ -11,15 +11,18 @@ import torch
 from lightning.pytorch.utilities import CombinedLoader
 from small_models import (
     CLASSES,
-    FEATURES,
     BareNet,
     Ledger,
     Net,
     Stream,
+    counting,
+    fast,
+    fit,
     functional_monitor,
     loader,
     mlp,
     points,
+    record,
     robustness_monitor,
     trainer,
     values,
@@ -27,33 +30,10 @@ from small_models import (
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from fnet_callbacks import FnetError, Record, read_record
+from fnet_callbacks import FnetError
 from fnet_callbacks.functional import correlation_matrix
 
 CORRELATION = "fnet/mean_abs_correlation"
-
-
-def fast(every_n_steps: int = 4, **options: Any) -> Any:
-    return functional_monitor(every_n_steps, **{"measures": "fast", **options})
-
-
-def fit(
-    folder: Path,
-    *callbacks: pl.Callback,
-    model: Any = None,
-    data: Any = None,
-    val: Any = None,
-    **options: Any,
-) -> Ledger:
-    ledger = Ledger()
-    data = loader() if data is None else data
-    trainer(folder, *callbacks, logger=ledger, **options).fit(model or Net(), data, val)
-    return ledger
-
-
-def record(folder: Path) -> Record:
-    (manifest,) = folder.rglob("manifest.json")
-    return read_record(manifest.parent)
 
 
 def ours(ledger: Ledger) -> list[tuple[Any, dict[str, float]]]:
@@ -65,13 +45,6 @@ def ours(ledger: Ledger) -> list[tuple[Any, dict[str, float]]]:
         )
         for step, m in ledger.rows
     ]
-
-
-def counting(sizes: list[int]) -> Net:
-    """A model that adds the sizes of the batches outside of training to a list, which is none of its attributes."""
-    model = Net()
-    model.net.register_forward_hook(lambda m, a, o: None if m.training else sizes.append(len(o)))
-    return model
 
 
 # The probe.
@@ -220,61 +193,6 @@ def test_a_class_that_passes_later_is_counted(tmp_path: Path) -> None:
 def test_validation_data_is_drawn_from_where_training_streams(tmp_path: Path) -> None:
     ledger = fit(tmp_path, fast(8), data=DataLoader(Stream(), batch_size=8), val=loader(16))
     assert set(values(ledger, "fnet/n_samples").values()) == {16}
-
-
-# Live batches.
-
-
-def test_live_batches_are_the_last_before_a_snapshot(tmp_path: Path) -> None:
-    seen: list[Tensor] = []
-
-    class Watched(Net):
-        def forward(self, x: Tensor) -> Tensor:
-            hidden = self.net[:2](x)  # type: ignore[index]
-            if self.training:
-                seen.append(hidden.detach().clone())
-            return self.net[2:](hidden)  # type: ignore[index]
-
-    monitor = fast(5, source="train", probe_size=16, layers=["net.1"], save_correlation=True)
-    ledger = fit(tmp_path, monitor, model=Watched())
-    assert values(ledger, "fnet/n_samples") == {0: 8, 5: 16, 8: 16}
-    for step, batches in ((5, seen[3:5]), (8, seen[6:8])):
-        expected = correlation_matrix(torch.cat(batches).numpy())
-        live = np.flatnonzero(~np.isnan(np.diag(expected)))
-        found = record(tmp_path).arrays(step)["fnet.correlation"]
-        np.testing.assert_allclose(found, expected[np.ix_(live, live)], atol=1e-6)
-
-
-def test_live_snapshots_make_no_pass_of_their_own_after_step_0(tmp_path: Path) -> None:
-    fit(tmp_path, fast(2, source="train", probe_size=16), model=counting(sizes := []))
-    assert sizes == [8, 8]  # the look at the model, and step 0
-
-
-def test_live_batches_come_with_dropout_on(tmp_path: Path) -> None:
-    def dropped() -> Net:
-        return Net(
-            nn.Sequential(nn.Linear(FEATURES, 16), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(16, CLASSES))
-        )
-
-    share = {}
-    for source in ("probe", "train"):
-        monitor = fast(4, source=source, layers=["net.2"], probe_size=32, layer_measures=[])
-        share[source] = values(fit(tmp_path, monitor, model=dropped()), "fnet/activation_entropy")
-    assert set(share["probe"].values()) == {0.0}  # a sigmoid is always above zero
-    assert share["train"][0] == 0.0
-    assert min(share["train"][4], share["train"][8]) > 0.5
-
-
-def test_live_batches_reach_over_the_end_of_an_epoch_cut_by_max_steps(tmp_path: Path) -> None:
-    monitor = fast(100, source="train", probe_size=24, layer_measures=[])
-    ledger = fit(tmp_path, monitor, max_epochs=-1, max_steps=11)
-    assert values(ledger, "fnet/n_samples") == {0: 8, 11: 24}
-
-
-def test_live_and_fixed_monitors_go_together(tmp_path: Path) -> None:
-    ledger = fit(tmp_path, fast(4), fast(4, name="live", source="train"), robustness_monitor(4))
-    assert ledger.steps_of("live/modularity") == ledger.steps_of("fnet/modularity") == [0, 4, 8]
-    assert values(ledger, "live/n_samples") == {0: 8, 4: 32, 8: 32}
 
 
 # Layers, units, samples.
