@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
@@ -229,3 +229,23 @@ def counting(sizes: list[int]) -> Net:
     model = Net()
     model.net.register_forward_hook(lambda m, a, o: None if m.training else sizes.append(len(o)))
     return model
+
+
+def warning_monitor(every_n_steps: int = 4, **options: Any) -> FunctionalNetworkMonitor:
+    """As a user has it: failures are warned of."""
+    return functional_monitor(every_n_steps, **{"on_error": "warn", **options})
+
+
+def fit_to_csv(folder: Path, *callbacks: Any, model: Any = None, data: Any = None, **options: Any) -> Ledger:
+    """Trains to the end: eight steps."""
+    ledger = Ledger()
+    loggers = [CSVLogger(folder, name="csv"), ledger]
+    fitted = trainer(folder, *callbacks, **{"logger": loggers, **options})
+    fitted.fit(model or Net(), loader() if data is None else data)
+    assert fitted.global_step == 8
+    return ledger
+
+
+def csv_record(folder: Path) -> Record:
+    """The record beside the log of a ``CSVLogger``."""
+    return read_record(folder / "csv" / "version_0" / "fnet")
