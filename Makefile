@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 # The kernels compile once and are kept beside the code; two threads are what the tests are timed for.
 export NUMBA_NUM_THREADS ?= 2
 export OMP_NUM_THREADS ?= 2
+BENCH ?= floor scale peers overhead
 
 .PHONY: help install demo test check bench clean
 
@@ -31,9 +32,9 @@ check: $(READY) ## lint, types, doctests, the layer test
 	$(BIN)/pyright
 	$(BIN)/python -m pytest --doctest-modules fnet_callbacks tests/test_layers.py
 
-bench: $(READY) ## cost against peers, as ratios in one run
+bench: $(READY) ## what things cost, as tables; `make bench BENCH=floor` for one of floor, scale, peers, overhead
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,benchmark]"
-	$(BIN)/python benchmarks/peers.py
+	for name in $(BENCH); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## remove what the other commands made
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache .hypothesis

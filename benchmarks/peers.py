@@ -1,14 +1,13 @@
 """Cost against peers: NetworkX, igraph, gudhi and ripser.py, as ratios measured in one run on the same matrix.
 
+    python -m benchmarks.peers
+
 The matrix is the correlation of the live units of a ReLU MLP, trained here on scikit-learn's digits; the
 graph has 5 % density. Contestants of a row run in turn, round after round, and each is given its fastest
 round; what takes over ten seconds runs once. Graphs and distance matrices are built beforehand for everyone.
 """
 
 import argparse
-import json
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -21,6 +20,7 @@ import ripser
 import torch
 from sklearn.datasets import load_digits
 
+from benchmarks.tables import fastest, machine, markdown, number, tell, write_json
 from fnet_callbacks.functional import (
     Graph,
     communities,
@@ -40,7 +40,6 @@ except ImportError:
 
 SIZES = (256, 800, 1600)
 NULLS = 10
-SLOW_S = 10.0
 
 
 def trained_activations(n_units: int, *, epochs: int = 10, seed: int = 0) -> np.ndarray:
@@ -71,21 +70,6 @@ def trained_activations(n_units: int, *, epochs: int = 10, seed: int = 0) -> np.
     if len(live) < n_units:
         raise SystemExit(f"only {len(live)} of the {n_units} units wanted are live")
     return units[:, live[:n_units]]
-
-
-def fastest(contestants: dict[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
-    """Seconds of each contestant's fastest round; the rounds of all are interleaved."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(rounds + 1):
-        for name, run in contestants.items():
-            if max(times[name], default=0.0) > SLOW_S:
-                continue
-            start = time.perf_counter()
-            run()
-            elapsed = time.perf_counter() - start
-            if turn or elapsed > SLOW_S:  # turn 0 warms up: compilation, caches, worker processes
-                times[name].append(elapsed)
-    return {name: min(values) for name, values in times.items()}
 
 
 def networkx_wiring(graph: nx.Graph) -> tuple[float, float]:
@@ -157,20 +141,15 @@ def rows_of(n_units: int, rounds: int, pool: ProcessPoolExecutor) -> list[dict]:
     return rows
 
 
-def print_table(rows: list[dict]) -> None:
+def table(rows: list[dict]) -> str:
+    """A line for each measure; how many times longer each peer takes."""
     peers = ["networkx", "igraph", "gudhi", "ripser.py"]
-    print(
-        f"{'nodes':>6} {'edges':>7}  {'measure':<24}{'ours, ms':>10}"
-        + "".join(f"{name:>16}" for name in peers)
-    )
-    for row in rows:
-        cells = [f"{row['ratio'][name]:.1f} x" if name in row["ratio"] else "-" for name in peers]
-        note = "".join(f"  Q {name} {value:.4f}" for name, value in row.get("modularity", {}).items())
-        print(
-            f"{row['nodes']:>6} {row['edges']:>7}  {row['measure']:<24}{row['ms']['fnet_callbacks']:>10.2f}"
-            + "".join(f"{cell:>16}" for cell in cells)
-            + note
-        )
+    cells = [
+        [row["measure"], str(row["nodes"]), str(row["edges"]), number(row["ms"]["fnet_callbacks"])]
+        + [f"{row['ratio'][name]:.1f} x" if name in row["ratio"] else "" for name in peers]
+        for row in rows
+    ]
+    return markdown(["measure", "neurons", "edges", "ours, ms", *peers], cells)
 
 
 def main() -> None:
@@ -186,16 +165,20 @@ def main() -> None:
     rows = []
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         for size in arguments.sizes:
-            print(f"measuring {size} neurons ...", file=sys.stderr)
+            tell(f"measuring {size} neurons ...")
             rows += rows_of(size, arguments.rounds, pool)
+    on = machine("numpy", "numba", "networkx", "gudhi", "ripser")
+    print(f"{on}\n\n{table(rows)}\n")
     print("Time of each peer over ours (above 1: ours is faster), fastest of interleaved rounds.")
     print(
         "igraph: clustering + path length; sigma's nulls over 2 processes; Leiden (modularity, 2 iterations)."
     )
     print("networkx.sigma is out of reach: it does not finish on graphs of this size.")
-    print_table(rows)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    for row in rows:
+        if "modularity" in row:
+            told = ", ".join(f"{name} {value:.4f}" for name, value in row["modularity"].items())
+            print(f"Modularity of the communities, {row['nodes']} neurons: {told}.")
+    write_json(arguments.json, {"machine": on, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Pictures of a snapshot, as images that every sink takes; positions and colours carry over to the next."""
 
 import itertools
-from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.portrait import Portrait
 
 _DPI = 110
 _OTHER = (0.75, 0.75, 0.75)
@@ -21,31 +21,6 @@ _PALETTE = tuple(
     for shade in (1.0, 0.6)
     for code in ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442", "7F7F7F")
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Portrait:
-    """What is drawn of a network at one step; N counts all neurons, n the live ones.
-
-    Attributes:
-        title: The step, in words.
-        n_neurons: N.
-        nodes: Neuron of each node, ``[n]``.
-        correlation: ``[n, n]``.
-        edges: ``[E, 2]``, by node.
-        partition: Community of each node, ``[n]``.
-        diagrams: H0 and H1; empty where they were not computed.
-        scale: The graph's own radius, marked in the Betti curves; None where it was not computed.
-    """
-
-    title: str
-    n_neurons: int
-    nodes: np.ndarray
-    correlation: np.ndarray
-    edges: np.ndarray
-    partition: np.ndarray
-    diagrams: list[np.ndarray]
-    scale: float | None = None
 
 
 class Painter:

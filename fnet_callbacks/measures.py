@@ -36,12 +36,18 @@ def _selectivity(scope: Scope) -> float:
 def _histogram(scope: Scope) -> float:
     if scope.activity.kept is None:
         raise NoValueError("not measured on live batches")
-    return F.histogram_entropy(_live(scope, scope.activity.kept))
+    entropies = _live(scope, scope.activity.histogram_entropies)
+    entropies = entropies[~np.isnan(entropies)]
+    return entropies.mean() if len(entropies) else math.nan
 
 
 def _clustering(scope: Scope) -> float:
     scope.require_more_than_tree()
-    return scope.wiring.clustering
+    return scope.of_graph("clustering", lambda: scope.wiring.clustering)
+
+
+def _of_graph(name: str, measure: Callable[[Scope], float]) -> Callable[[Scope], float]:
+    return lambda scope: scope.of_graph(name, lambda: measure(scope))
 
 
 def _of_pairs(measure: Callable[[Scope], float]) -> Callable[[Scope], float]:
@@ -65,13 +71,18 @@ def _partition_ami(scope: Scope) -> float:
 def _edge_turnover(scope: Scope) -> float:
     if scope.previous is None:
         raise NoValueError("no snapshot before this one")
-    now = F.Graph.from_edges(scope.n_neurons, scope.nodes[scope.graph.edges])
-    return F.edge_turnover(now, F.Graph.from_edges(scope.n_neurons, scope.previous.edges))
+    return F.edge_turnover(scope.edges, scope.previous.edges)
 
 
 def _sigma(scope: Scope) -> float:
     scope.require_more_than_tree()
-    return scope.small_world.sigma
+
+    def sigma() -> float:
+        nulls = scope.null_graphs
+        with scope.stopwatch.part("sigma"):
+            return F.small_world(scope.graph, nulls=nulls).sigma
+
+    return scope.of_graph("sigma", sigma)
 
 
 def _sigma_hqs(scope: Scope) -> float:
@@ -91,17 +102,26 @@ def _sigma_hqs(scope: Scope) -> float:
 
 def _modularity_z(scope: Scope) -> float:
     scope.require_more_than_tree()
-    return F.modularity_z(
-        scope.graph,
-        value=F.modularity(scope.graph, scope.partition),
-        nulls=scope.null_graphs,
-        seed=scope.settings.seed,
-        starts=1 if scope.previous is None else 2,  # a warm start is made beside the cold one
+    mean, spread = (
+        scope.of_graph(
+            f"null modularity of {scope.starts} starts, {part}", lambda k=k: scope.null_modularity[k]
+        )
+        for k, part in enumerate(("mean", "spread"))
     )
+    return (F.modularity(scope.graph, scope.partition) - mean) / spread if spread > 0 else math.nan
 
 
 def _fault_tolerance(order: F.Order) -> Callable[[Scope], float]:
-    return _of_pairs(lambda s: F.fault_tolerance(s.graph, order=order, seed=s.settings.seed))
+    return _of_pairs(
+        _of_graph(
+            f"fault tolerance, {order}",
+            lambda s: F.fault_tolerance(s.graph, order=order, seed=s.settings.seed),
+        )
+    )
+
+
+def _local_efficiency(scope: Scope) -> float:
+    return F.local_efficiency(scope.graph)
 
 
 def _dead_fraction(scope: Scope) -> float:
@@ -120,14 +140,16 @@ class Measure:
 MEASURES: tuple[Measure, ...] = (
     Measure("n_neurons", "fast", lambda s: len(s.nodes)),
     Measure("dead_fraction", "fast", _dead_fraction),
-    Measure("mean_abs_correlation", "fast", _of_pairs(lambda s: F.mean_abs_correlation(s.correlation))),
-    Measure("effective_rank", "fast", lambda s: F.effective_rank(s.correlation)),
+    Measure("mean_abs_correlation", "fast", _of_pairs(lambda s: s.selection.mean_abs_correlation)),
+    Measure("effective_rank", "fast", lambda s: s.selection.effective_rank),
     Measure("activation_entropy", "fast", lambda s: F.activation_entropy(_live(s, s.activity.active_share))),
     Measure("histogram_entropy", "fast", _histogram),
     Measure("selectivity_entropy", "fast", _selectivity),
     Measure("clustering", "fast", _clustering),
-    Measure("path_length", "fast", _of_pairs(lambda s: s.wiring.path_length)),
-    Measure("global_efficiency", "fast", _of_pairs(lambda s: s.wiring.efficiency)),
+    Measure("path_length", "fast", _of_pairs(_of_graph("path_length", lambda s: s.wiring.path_length))),
+    Measure(
+        "global_efficiency", "fast", _of_pairs(_of_graph("global_efficiency", lambda s: s.wiring.efficiency))
+    ),
     Measure("degree_entropy", "fast", _of_pairs(lambda s: F.degree_entropy(s.graph.degrees))),
     Measure("modularity", "fast", _of_pairs(lambda s: F.modularity(s.graph, s.partition))),
     Measure("n_communities", "fast", lambda s: len(np.unique(s.partition))),
@@ -136,15 +158,20 @@ MEASURES: tuple[Measure, ...] = (
     Measure("edge_turnover", "fast", _edge_turnover),
     Measure("tree_mean", "fast", _of_pairs(lambda s: float(s.tree_lengths.mean()))),
     Measure("tree_std", "fast", _of_pairs(lambda s: float(s.tree_lengths.std()))),
-    Measure("sigma", "standard", _sigma),
+    # First, while its null matrices are all that takes memory; the next two share null graphs.
     Measure("sigma_hqs", "standard", _sigma_hqs),
+    Measure("sigma", "standard", _sigma),
     Measure("modularity_z", "standard", _modularity_z),
     Measure("betti_0", "standard", lambda s: int(s.betti[0])),
     Measure("betti_1", "standard", lambda s: int(s.betti[1])),
     Measure("loops", "standard", lambda s: len(s.diagrams[1])),
     Measure("functional_persistence", "standard", lambda s: F.functional_persistence(s.diagrams[1])),
     Measure("persistent_entropy", "standard", lambda s: F.persistent_entropy(s.diagrams[1])),
-    Measure("local_efficiency", "full", _of_pairs(lambda s: F.local_efficiency(s.graph))),
+    Measure(
+        "local_efficiency",
+        "full",
+        _of_pairs(_of_graph("local_efficiency", lambda s: F.local_efficiency(s.graph))),
+    ),
     Measure("fault_tolerance_random", "full", _fault_tolerance("random")),
     Measure("fault_tolerance_degree", "full", _fault_tolerance("degree")),
 )

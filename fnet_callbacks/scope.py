@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.errors import FnetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,31 +24,54 @@ class GraphSettings:
     sign: F.Sign = "absolute"
     nulls: int = 10
     seed: int = 0
-    homology_radius: float = math.inf
+    homology_radius: float | Literal["graph"] = math.inf
     homology_max_nodes: int = 1024
     homology_backend: F.Backend = "native"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Activity:
-    """What the entropies need of the neurons, all of them, N: see ``ActivationStatistics``."""
+    """What the entropies need of the neurons, all of them, N: see ``ActivationStatistics``.
+
+    ``part_of`` is set where these are some neurons of a network: what is known of a neuron is computed once.
+    """
 
     active_share: np.ndarray
     class_active_share: np.ndarray | None = None
     kept: np.ndarray | None = None
+    part_of: "tuple[Activity, slice] | None" = field(default=None, repr=False)
 
     def of(self, neurons: slice) -> "Activity":
         """That of some of the neurons."""
         parts = (self.active_share, self.class_active_share, self.kept)
-        return Activity(*(None if p is None else p[..., neurons] for p in parts))  # type: ignore[arg-type]
+        own = (None if p is None else p[..., neurons] for p in parts)
+        return Activity(*own, part_of=(self, neurons))  # type: ignore[arg-type]
+
+    @cached_property
+    def histogram_entropies(self) -> np.ndarray | None:
+        """Of each neuron, ``[N]``; None where no activations were kept."""
+        if self.kept is None or self.part_of is None:
+            return None if self.kept is None else F.histogram_entropies(self.kept)
+        whole, neurons = self.part_of
+        return whole.histogram_entropies[neurons]  # type: ignore[index]
 
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """What is carried on to the next snapshot: communities ``[N]`` (-1 where dead) and edges, by neuron."""
+    """What is carried on to the next snapshot, by neuron.
+
+    Attributes:
+        partition: Communities ``[N]``, -1 where dead.
+        edges: ``[E, 2]``, i < j, sorted by (i, j).
+        of_graph: Numbers that follow from the edges alone, by what they are: as long as no edge changes they are
+            not computed again.
+        is_settled: Whether the partition is also what Louvain started from, so that the same graph gives it again.
+    """
 
     partition: np.ndarray
     edges: np.ndarray
+    of_graph: Mapping[str, float] = field(default_factory=dict)
+    is_settled: bool = False
 
 
 class Stopwatch:
@@ -79,63 +104,124 @@ class Scope:
     """A network at one step: the whole one, or a layer's.
 
     Args:
-        correlation: Of all neurons in the scope, ``[N, N]``; NaN where a unit is dead.
+        correlation: Of all neurons in the scope, ``[N, N]``; NaN where a unit is dead. None where there is a
+            selection and no measure that reads the matrix itself: homology, ``sigma_hqs``.
         activity: Of the same neurons.
+        selection: What ``functional.select`` says of the correlation, where it is known already.
         previous: The last snapshot of this scope; None at the first.
         settings: How the graph is built.
         stopwatch: Takes the cost of what is computed.
+
+    Raises:
+        FnetError: There is neither a correlation nor a selection, or they are of different neurons.
     """
 
     def __init__(
         self,
-        correlation: np.ndarray,
+        correlation: np.ndarray | None,
         activity: Activity,
         *,
+        selection: F.Selection | None = None,
         previous: Previous | None = None,
         settings: GraphSettings | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
-        self.n_neurons = len(correlation)
-        live = F.live_units(correlation)
-        self.nodes = np.flatnonzero(live)
-        self.correlation = correlation if live.all() else correlation[np.ix_(live, live)]
+        if selection is not None:
+            if correlation is not None and len(correlation) != selection.n_neurons:
+                raise FnetError(
+                    f"selection must be of the {len(correlation)} neurons of correlation, got {selection.n_neurons}"
+                )
+            self.selection = selection
+            self.n_neurons, self.nodes = selection.n_neurons, selection.nodes
+        elif correlation is not None:
+            self.n_neurons, self.nodes = len(correlation), np.flatnonzero(F.live_units(correlation))
+        else:
+            raise FnetError("a scope needs a correlation, or a selection made from one")
+        self._given = correlation
         self.activity = activity
         self.previous = previous
         self.settings = settings or GraphSettings()
         self.stopwatch = stopwatch or Stopwatch()
         self.notes: dict[str, str] = {}
+        self._of_graph: dict[str, float] = {}
 
     @cached_property
-    def tree(self) -> np.ndarray:
-        """The maximum spanning tree, ``[n - 1, 2]``."""
+    def correlation(self) -> np.ndarray:
+        """Of the live neurons, ``[n, n]``, contiguous; the given matrix itself where it is that.
+
+        Raises:
+            FnetError: The scope was made from a selection alone.
+        """
+        if self._given is None:
+            raise FnetError("correlation is needed here, and this scope was made from a selection alone")
+        if len(self.nodes) == self.n_neurons:
+            return np.ascontiguousarray(self._given)
+        return self._given[np.ix_(self.nodes, self.nodes)]
+
+    @cached_property
+    def selection(self) -> F.Selection:
+        """The tree, the edges and what else is read off the correlation once."""
+        s = self.settings
         with self.stopwatch.part("graph"):
-            return F.spanning_tree(self.correlation, sign=self.settings.sign)
+            of_live = F.select(
+                self.correlation, method=s.method, density=s.density, threshold=s.threshold, sign=s.sign
+            )
+            return replace(of_live, n_neurons=self.n_neurons, nodes=self.nodes)
 
-    @cached_property
+    @property
     def tree_lengths(self) -> np.ndarray:
-        """``1 - |r|`` along the tree: the deaths of H0."""
-        return 1 - np.abs(self.correlation[self.tree[:, 0], self.tree[:, 1]])
+        """``1 - |r|`` along the maximum spanning tree, ``[n - 1]``: the deaths of H0."""
+        return 1 - self.selection.tree_weights
+
+    @property
+    def scale(self) -> float:
+        """The radius on ``1 - |r|`` at which the complex has the graph's edges."""
+        return self.selection.scale
 
     @cached_property
     def graph(self) -> F.Graph:
         """The functional network over the live neurons, n nodes."""
-        s = self.settings
-        tree = self.tree if s.method == "mst" else None
         with self.stopwatch.part("graph"):
-            return F.graph_from_correlation(
-                self.correlation,
-                method=s.method,
-                density=s.density,
-                threshold=s.threshold,
-                sign=s.sign,
-                tree=tree,
-            )
+            return F.Graph.from_sorted_edges(len(self.nodes), self.selection.edges)
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """The graph's edges by neuron, ``[E, 2]``."""
+        return self.nodes[self.selection.edges]
+
+    @cached_property
+    def is_unchanged(self) -> bool:
+        """Whether the graph is that of the last snapshot: the same neurons live, the same edges."""
+        return (
+            self.previous is not None
+            and len(self.previous.partition) == self.n_neurons
+            and np.array_equal(np.flatnonzero(self.previous.partition >= 0), self.nodes)
+            and np.array_equal(self.previous.edges, self.edges)
+        )
+
+    def of_graph(self, name: str, compute: Callable[[], float]) -> float:
+        """What follows from the graph, the seed and the number of nulls alone.
+
+        Computed once, and not at all where the last snapshot has it and the graph is the same.
+        """
+        key = f"{name} (seed {self.settings.seed}, {self.settings.nulls} nulls)"
+        if key not in self._of_graph:
+            known = self.previous.of_graph if self.previous is not None and self.is_unchanged else {}
+            self._of_graph[key] = known[key] if key in known else compute()
+        return self._of_graph[key]
 
     @cached_property
     def partition(self) -> np.ndarray:
         """The communities, ``[n]``, warm-started from the last snapshot's."""
         with self.stopwatch.part("communities"):
+            if self.previous is not None and self.previous.is_settled and self.is_unchanged:
+                return self.previous.partition[self.nodes]
             return F.communities(self.graph, initial=self._initial_partition(), seed=self.settings.seed)
+
+    @property
+    def starts(self) -> int:
+        """Runs of Louvain that made the partition: a warm start beside the cold one where there is a last snapshot."""
+        return 1 if self.previous is None else 2
 
     @cached_property
     def wiring(self) -> F.Wiring:
@@ -150,11 +236,9 @@ class Scope:
             return F.null_graphs(self.graph, nulls=self.settings.nulls, seed=self.settings.seed)
 
     @cached_property
-    def small_world(self) -> F.SmallWorld:
-        """Clustering and path length against the null graphs."""
-        nulls = self.null_graphs
-        with self.stopwatch.part("sigma"):
-            return F.small_world(self.graph, nulls=nulls)
+    def null_modularity(self) -> tuple[float, float]:
+        """Mean and standard deviation of the null graphs' modularity, of as many starts as the graph had."""
+        return F.null_modularity(self.null_graphs, starts=self.starts, seed=self.settings.seed)
 
     @cached_property
     def diagrams(self) -> list[np.ndarray]:
@@ -169,9 +253,15 @@ class Scope:
             return F.persistence(
                 F.correlation_distance(correlation),
                 max_dim=1,
-                threshold=s.homology_radius,
+                threshold=self.radius,
                 backend=s.homology_backend,
             )
+
+    @property
+    def radius(self) -> float:
+        """Longest edge of the filtration."""
+        radius = self.settings.homology_radius
+        return self.scale if radius == "graph" else radius
 
     @property
     def homology_bound(self) -> str | None:
@@ -180,22 +270,18 @@ class Scope:
         bounds = []
         if n > s.homology_max_nodes:
             bounds.append(f"{s.homology_max_nodes} of {n} neurons")
-        if s.homology_radius < 1:
+        if s.homology_radius == "graph":
+            bounds.append(f"distances up to the graph's scale, {self.scale:.3f}")
+        elif s.homology_radius < 1:
             bounds.append(f"distances up to {s.homology_radius:g}")
         return f"homology of {', '.join(bounds)}" if bounds else None
 
     @cached_property
     def betti(self) -> np.ndarray:
         """Betti numbers at the graph's own scale."""
-        if self.scale > self.settings.homology_radius:
+        if self.scale > self.radius:
             raise NoValueError(f"the graph's scale {self.scale:.3f} is beyond homology_radius")
         return F.betti_numbers(self.diagrams, self.scale)
-
-    @cached_property
-    def scale(self) -> float:
-        """The radius on ``1 - |r|`` at which the complex has the graph's edges."""
-        tree = self.tree if self.settings.method == "mst" else None
-        return F.graph_scale(self.correlation, self.graph, tree)
 
     @property
     def known_diagrams(self) -> list[np.ndarray]:
@@ -222,16 +308,17 @@ class Scope:
     def require_more_than_tree(self) -> None:
         """Raises ``NoValueError`` where the spanning tree is more than half of the edges."""
         self.require(2)
-        if self.settings.method == "mst" and 2 * len(self.tree) > self.graph.n_edges:
-            raise NoValueError(
-                f"too few neurons: the spanning tree is {len(self.tree)} of {self.graph.n_edges} edges"
-            )
+        n_tree, n_edges = len(self.selection.tree), len(self.selection.edges)
+        if self.settings.method == "mst" and 2 * n_tree > n_edges:
+            raise NoValueError(f"too few neurons: the spanning tree is {n_tree} of {n_edges} edges")
 
     def to_previous(self) -> Previous:
         """What the next snapshot of this scope starts from."""
         partition = np.full(self.n_neurons, -1, np.int64)
         partition[self.nodes] = self.partition
-        return Previous(partition, self.nodes[self.graph.edges])
+        initial = self._initial_partition()
+        is_settled = initial is not None and np.array_equal(initial, self.partition)
+        return Previous(partition, self.edges, dict(self._of_graph), is_settled)
 
     def _initial_partition(self) -> np.ndarray | None:
         if self.previous is None or len(self.previous.partition) != self.n_neurons:

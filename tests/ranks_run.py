@@ -55,10 +55,13 @@ def run(
     on_error: str = "warn",
     epochs: int = 2,
     probe_size: int = 44,
+    worker: Any = "inline",
 ) -> None:
     torch.manual_seed(0)
     callbacks: list[pl.Callback] = [
-        functional_monitor(4, save_correlation=True, source=source, probe_size=probe_size, on_error=on_error),
+        functional_monitor(
+            4, save_correlation=True, source=source, probe_size=probe_size, on_error=on_error, worker=worker
+        ),
         robustness_monitor(4, probe_size=probe_size, on_error=on_error),
         Diary(Path(folder)),
     ]

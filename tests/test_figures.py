@@ -1,49 +1,12 @@
-"""Pictures: which there are, what carries over from one to the next, and the process that draws them."""
+"""Pictures: which there are, and what carries over from one to the next."""
 
-import os
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_portraits import portrait, with_nodes
 
-from fnet_callbacks import functional as F
-from fnet_callbacks.artist import Artist
-from fnet_callbacks.errors import FnetError
-from fnet_callbacks.figures import Painter, Portrait
-
-
-def portrait(n: int = 40, *, seed: int = 0, step: int = 0) -> Portrait:
-    generator = np.random.default_rng(seed)
-    factors = generator.normal(size=(200, 4))
-    correlation = F.correlation_matrix(factors[:, np.arange(n) % 4] + generator.normal(size=(200, n)))
-    graph = F.graph_from_correlation(correlation, density=0.15)
-    return Portrait(
-        title=f"step {step}",
-        n_neurons=n,
-        nodes=np.arange(n),
-        correlation=correlation.astype(np.float32),
-        edges=graph.edges,
-        partition=F.communities(graph),
-        diagrams=F.persistence(F.correlation_distance(correlation)),
-        scale=F.graph_scale(correlation, graph),
-    )
-
-
-def with_nodes(whole: Portrait, nodes: list[int]) -> Portrait:
-    """The same network with only some of its neurons alive."""
-    place = {node: i for i, node in enumerate(nodes)}
-    edges = [[place[i], place[j]] for i, j in whole.edges.tolist() if i in place and j in place]
-    return replace(
-        whole,
-        nodes=np.array(nodes, dtype=int),
-        correlation=whole.correlation[np.ix_(nodes, nodes)],
-        edges=np.array(edges, dtype=np.int32).reshape(-1, 2),
-        partition=np.unique(whole.partition[nodes], return_inverse=True)[1],
-    )
-
+from fnet_callbacks.figures import Painter
 
 # What is drawn. -------------------------------------------------------------------------------------------------------
 
@@ -149,96 +112,3 @@ def test_the_sizes_of_all_portraits_so_far_are_shown_those_without_a_colour_toge
     assert (first, second) == ("step 0", "step 5")
     assert sizes.sum() == later.sum() == 40
     assert later[-1] == 40 - (len(later) - 1)
-
-
-# The process that draws. ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def artist():
-    artist = Artist()
-    yield artist
-    artist.close()
-
-
-def test_the_child_draws_what_a_painter_here_does_one_painter_for_each_sitter(artist):
-    painter = Painter()
-    portraits = [portrait(step=0), portrait(seed=1, step=1)]
-    futures = [
-        artist.paint("a", portraits[0]),
-        artist.paint("b", portraits[1]),
-        artist.paint("a", portraits[1]),
-    ]
-    expected = [painter.paint(p) for p in portraits]
-    first, other, second = (future.result(60) for future in futures)
-    for found, here in zip((first, second), expected, strict=True):
-        assert set(found) == set(here)
-        assert all(np.array_equal(found[name], here[name]) for name in here)
-    assert not np.array_equal(other["communities"], second["communities"])
-
-
-def test_an_error_in_the_child_is_its_futures_and_the_next_picture_is_drawn(artist):
-    wrong = replace(portrait(), partition=np.zeros(3, int))
-    failed, drawn = artist.paint("a", wrong), artist.paint("a", portrait())
-    with pytest.raises(FnetError, match="Error"):
-        failed.result(60)
-    assert "graph" in drawn.result(60)
-
-
-def test_a_child_that_was_killed_is_the_futures_error(artist):
-    artist.paint("a", portrait()).result(60)
-    artist._child.kill()
-    artist._child.wait()
-    with pytest.raises(FnetError, match="the process that draws has ended with -9"):
-        artist.paint("a", portrait()).result(60)
-
-
-def test_closing_ends_the_child_gives_up_what_it_had_not_drawn_and_another_draws_the_next(artist):
-    artist.paint("a", portrait()).result(60)
-    child = artist._child
-    waiting = [artist.paint("a", portrait(200)) for _ in range(3)]
-    artist.close()
-    assert child.poll() is not None
-    assert all(future.done() for future in waiting)
-    assert waiting[-1].cancelled()
-    assert "graph" in artist.paint("a", portrait()).result(60)
-
-
-def test_closing_without_a_picture_and_twice_is_nothing():
-    artist = Artist()
-    artist.close()
-    artist.close()
-    assert artist._child is None
-
-
-RUN = """
-import os, signal, sys
-import numpy as np
-from fnet_callbacks.artist import Artist
-from fnet_callbacks.figures import Portrait
-artist = Artist()
-artist.paint("a", Portrait("step 0", 2, np.arange(2), np.eye(2), np.array([[0, 1]]), np.zeros(2, int), [])).result(60)
-print(artist._child.pid, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_the_child_of_a_killed_run_ends():
-    run = subprocess.run(
-        [sys.executable, "-c", RUN], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}
-    )
-    assert run.returncode == -9
-    child = int(run.stdout)
-    deadline = time.monotonic() + 30
-    while is_running(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_running(child)
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process lives; one that ended and whose parent has not asked for it does not."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

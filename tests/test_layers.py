@@ -15,8 +15,9 @@ MODULES = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p i
 FLOORS = [
     {"errors"},
     {"functional"},
-    {"metrics", "capture", "attacks", "scope", "measures", "record"},
-    {"figures", "artist", "sinks"},
+    {"metrics", "capture", "attacks", "scope", "measures", "record", "portrait"},
+    {"figures", "sinks"},
+    {"worker"},
     {"callbacks"},
 ]
 HEAVY_FOR_FUNCTIONAL = {
@@ -143,10 +144,16 @@ def pulled_in_by(statement: str) -> set[str]:
 
 
 def test_what_is_numpy_pulls_in_neither_torch_nor_lightning():
-    rooms = "functional, measures, record, sinks, figures, artist"
-    loaded = pulled_in_by(f"from fnet_callbacks import {rooms}")
+    rooms = "functional, measures, record, sinks, figures, portrait"
+    loaded = pulled_in_by(
+        f"from fnet_callbacks import {rooms}; from fnet_callbacks.worker import analyst, artist"
+    )
     assert "numba" in loaded
     assert not loaded & {"torch", "lightning", "pytorch_lightning", "torchmetrics", "wandb", "tensorboard"}
+
+
+def test_what_the_worker_that_measures_runs_draws_nothing():
+    assert not pulled_in_by("import fnet_callbacks.worker.analyst") & HEAVY_FOR_FUNCTIONAL
 
 
 def test_functional_is_light():

@@ -35,8 +35,8 @@ FAST = (
 )
 STANDARD = (
     *FAST,
-    "sigma",
     "sigma_hqs",
+    "sigma",
     "modularity_z",
     "betti_0",
     "betti_1",
@@ -105,8 +105,8 @@ def test_every_measure_is_that_function_of_the_live_neurons():
         "edge_turnover": F.edge_turnover(graph, F.Graph.from_edges(96, before.edges)),
         "tree_mean": lengths.mean(),
         "tree_std": lengths.std(),
-        "sigma": F.small_world(graph, nulls=10, seed=3).sigma,
         "sigma_hqs": F.small_world_hqs(correlation, graph, nulls=10, seed=3),
+        "sigma": F.small_world(graph, nulls=10, seed=3).sigma,
         "modularity_z": F.modularity_z(graph, value=F.modularity(graph, partition), seed=3, starts=2),
         "betti_0": betti[0],
         "betti_1": betti[1],

@@ -41,7 +41,8 @@ def check_arguments(monitor: FunctionalNetworkMonitor) -> None:
     """
     g = monitor.graph
     check_number("density", g.density, above=-1)  # how large it may be says the graph
-    check_number("homology_radius", g.homology_radius, above=0)
+    if g.homology_radius != "graph":
+        check_number("homology_radius", g.homology_radius, above=0)
     F.graph_from_correlation(
         np.eye(2), method=g.method, density=g.density, threshold=g.threshold, sign=g.sign
     )
@@ -49,6 +50,8 @@ def check_arguments(monitor: FunctionalNetworkMonitor) -> None:
         ("signal", monitor.signal, ("post", "pre")),
         ("samples", monitor.samples, ("inputs", "tokens")),
         ("source", monitor.source, ("probe", "train")),
+        ("worker", monitor.worker, ("process", "inline")),
+        ("when_busy", monitor.when_busy, ("wait", "skip")),
         ("homology_backend", g.homology_backend, ("native", "gudhi", "ripser")),
     )
     for argument, value, allowed in choices:

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import math
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.callbacks.arguments import check_arguments
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.live import LiveBatch, LiveWindow
-from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
+from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
+from fnet_callbacks.callbacks.readings import reader_of
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, folder_names
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import CaptureError
-from fnet_callbacks.figures import Portrait
-from fnet_callbacks.measures import measure, names_of
-from fnet_callbacks.metrics import ActivationStatistics, RunningCorrelation
-from fnet_callbacks.scope import Activity, GraphSettings, Previous, Scope
-
-# Values kept for the histogram entropy, over all ranks: 16 MB in float32, 4096 samples of 1024 neurons. Of a larger
-# probe, whose order is random, the first are read; more change a histogram of 32 bins little.
-_KEPT_VALUES = 2**22
-_WHOLE = ""
+from fnet_callbacks.measures import names_of
+from fnet_callbacks.scope import GraphSettings, Previous
+from fnet_callbacks.worker.jobs import WHOLE, LayerPlan, NetworkPlan, Reading
 
 
 class FunctionalNetworkMonitor(ProbeMonitor):
@@ -50,6 +42,11 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         every_n_steps: Steps between snapshots; a step is a batch that stepped an optimiser. One snapshot is taken
             before the first step and one after the last.
         name: Prefix of the keys, folder of the record, key of the state in a checkpoint; unique in the trainer.
+        overhead_budget: Largest share of the wall time that it may cost; see ``ProbeMonitor``.
+        worker: ``"process"`` measures in a process of its own while training goes on; ``"inline"`` on the training
+            thread. The numbers are the same.
+        when_busy: Where the worker is behind, ``"wait"`` until it has caught up, so that no snapshot is left out, or
+            ``"skip"`` the snapshot; ``<name>/skipped`` counts.
         measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``) or a list of tiers and names.
         layer_measures: For each layer; an empty list for none.
         layers: ``"auto"`` watches the outputs of nonlinearities and recurrent modules, where there are none those of
@@ -74,7 +71,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         sign: ``"absolute"`` takes |r|, ``"positive"`` leaves negative correlations out.
         nulls: Random graphs that sigma and the modularity's z-score are read against.
         seed: Of the null graphs and of the communities.
-        homology_radius: Largest distance ``1 - |r|`` of the filtration; None for all of it.
+        homology_radius: Largest distance ``1 - |r|`` of the filtration; ``"graph"`` for the radius at which the complex
+            has the graph's edges, None for all of it.
         homology_max_nodes: The most nodes whose homology is computed; above, that of a seeded draw.
         homology_backend: ``"native"``, ``"gudhi"`` or ``"ripser"``; they agree.
         save_correlation: Keeps the correlation matrix in the record too, float32.
@@ -86,14 +84,18 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         FnetError: An argument is out of range; layers or inputs are not found (before the first step).
 
     Reference: Zhang, Dong, Zhang & Lin (2022), arXiv 2205.11702.
-    Cost: a forward pass on the probe, O(S N²) for the moments, and the measures; logged as ``<name>/cost_ms/...``.
+    Cost: on the training thread a forward pass on the probe, and handing over what the neurons showed; logged as
+        ``<name>/cost_ms/...``, with what the worker takes.
     """
 
     def __init__(
         self,
-        every_n_steps: int = 100,
+        every_n_steps: int | Literal["log"] = 100,
         *,
         name: str = "fnet",
+        overhead_budget: float | None = None,
+        worker: Literal["process", "inline"] = "process",
+        when_busy: Literal["wait", "skip"] = "wait",
         measures: str | list[str] = "standard",
         layer_measures: str | list[str] = "fast",
         layers: str | list[str] = "auto",
@@ -114,7 +116,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         sign: F.Sign = "absolute",
         nulls: int = 10,
         seed: int = 0,
-        homology_radius: float | None = None,
+        homology_radius: float | Literal["graph"] | None = None,
         homology_max_nodes: int = 1024,
         homology_backend: F.Backend = "native",
         save_correlation: bool = False,
@@ -124,6 +126,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         super().__init__(
             every_n_steps,
             name=name,
+            overhead_budget=overhead_budget,
             probe=probe,
             probe_size=probe_size,
             probe_seed=probe_seed,
@@ -138,6 +141,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         self.layers, self.samples, self.source = layers, samples, source
         self.max_samples, self.max_neurons = max_samples, max_neurons
         self.figures, self.save_correlation = figures, save_correlation
+        self.worker, self.when_busy = worker, when_busy
         self.graph = GraphSettings(
             method=method,
             density=density,
@@ -155,11 +159,9 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     @override
     def forget(self) -> None:
         self._previous: dict[str, Previous] = {}
-        self._next: dict[str, Previous] = {}
         self._live = LiveWindow(self.probe_size)
         self._watched: Batch | None = None
         self._watcher: Watcher | None = None
-        self.portrait = None
 
     # What a monitor says of itself.
 
@@ -168,7 +170,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     def settings(self) -> dict[str, Any]:
         return {
             "kind": type(self).__name__,
-            "every_n_steps": self.every_n_steps,
+            "every_n_steps": self.schedule.every_n_steps,
             "measures": self.measures,
             "layer_measures": self.layer_measures,
             "signal": self.signal,
@@ -176,9 +178,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             "source": self.source,
             **asdict(self.graph),
             # JSON has no infinity.
-            "homology_radius": self.graph.homology_radius
-            if math.isfinite(self.graph.homology_radius)
-            else None,
+            "homology_radius": None if self.graph.homology_radius == math.inf else self.graph.homology_radius,
             "layers": [
                 {"name": layer.name, "n_units": layer.n_units, "neurons": units.tolist()}
                 for layer, units in zip(self._layers, self._units, strict=True)
@@ -195,8 +195,42 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     @property
     @override
     def keys(self) -> list[str]:
-        scopes = [self._key(layer.name, m) for layer in self._layers for m in self.layer_measures]
-        return [self._key(_WHOLE, m) for m in self.measures] + scopes
+        scopes = [self.plan.key(layer.name, m) for layer in self.plan.layers for m in self.layer_measures]
+        return [self.plan.key(WHOLE, m) for m in self.measures] + scopes
+
+    @property
+    @override
+    def plan(self) -> NetworkPlan:
+        folders = folder_names([layer.name for layer in self._layers])
+        layers = [
+            LayerPlan(layer.name, folders[layer.name], len(units))
+            for layer, units in zip(self._layers, self._units, strict=True)
+        ]
+        return NetworkPlan(
+            self.name,
+            self.measures,
+            self.layer_measures,
+            layers,
+            self.graph,
+            self.save_correlation,
+            self.has_figures,
+            self.on_error,
+        )
+
+    @property
+    @override
+    def previous(self) -> Mapping[str, Previous]:
+        return self._previous
+
+    @property
+    @override
+    def has_worker(self) -> bool:
+        return self.worker == "process"
+
+    @property
+    @override
+    def has_figures(self) -> bool:
+        return self.figures is not None
 
     @property
     @override
@@ -208,8 +242,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     def watcher(self) -> Watcher | None:
         return self._watcher
 
+    @override
     def draws_at(self, snapshot: int) -> bool:
-        """Whether the snapshot of this number has figures."""
         if self.figures == "log":
             return snapshot & (snapshot - 1) == 0
         return bool(self.figures) and snapshot % int(self.figures or 1) == 0
@@ -225,7 +259,6 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             layers=self.layers,
             signal=self.signal,
         )
-        self._folders = folder_names([layer.name for layer in self._layers])
         n_units = [layer.n_units for layer in self._layers]
         self._units = draw_neurons(n_units, max_neurons=self.max_neurons, seed=self.probe_seed)
         self._watcher = Watcher(
@@ -235,33 +268,34 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             tokens_per_sample=self._tokens_per_sample(probe),
             seed=self.probe_seed,
         )
+        self._reader = reader_of(
+            forward,
+            n_neurons=self._watcher.n_nodes,
+            n_samples=self.max_samples if self.samples == "tokens" else max(probe.n_samples, self.probe_size),
+            has_histogram=not self.is_live,
+        )
         self._forward = forward
-        # Made once: a torchmetrics Metric is in a reference cycle, one a snapshot would pile up until a collection.
-        self._correlation = RunningCorrelation(self._watcher.n_nodes).to(forward.moments_device)
-        self._activity = self._statistics(probe.num_classes or 0)
 
     @override
     def begin(self, probe: Probe) -> None:
-        assert self._watcher is not None
         classes = self._live.num_classes if self._live else probe.num_classes or 0
-        self._has_labels = classes > 0 and self.samples == "inputs"
         # Each rank knows the labels of its own batches where they were kept as they passed.
-        num_classes = self._forward.max_over_ranks(classes if self._has_labels else 0)
-        if num_classes != (self._activity.num_classes or 0):
-            self._activity = self._statistics(num_classes)
+        self._reader.begin(self._forward.max_over_ranks(classes if self.samples == "inputs" else 0))
 
     @override
     def see(self, batch: Batch, output: Any, index: int) -> None:
         assert self._watcher is not None
-        self._take(self._watcher.rows(), batch.labels)
+        with self.stopwatch.part("moments"):
+            self._reader.take(self._watcher.rows(), batch.labels)
         self._watcher.expect(0)
 
     @override
     def see_live(self) -> None:
         if not self._live:
             raise CaptureError("no live batch was seen since the last snapshot")
-        for batch in self._live:
-            self._take(batch.rows, batch.labels)
+        with self.stopwatch.part("moments"):
+            for batch in self._live:
+                self._reader.take(batch.rows, batch.labels)
 
     @override
     def watch_live(
@@ -269,7 +303,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     ) -> contextlib.AbstractContextManager[None]:
         assert self._watcher is not None
         found = forward.read(batch)
-        to_go = min(self.every_n_steps - step % self.every_n_steps, to_end)
+        to_go = min(self.schedule.next_after(step) - step, to_end)
         if (to_go - 1) * found.n_samples >= self.probe_size:  # not among the last before a snapshot
             return contextlib.nullcontext()
         self._watched = found
@@ -286,41 +320,21 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     @override
     def reduce(self) -> None:
-        with self.stopwatch.part("moments"):
-            if not self._correlation.update_called:
-                empty = torch.empty(0, self._correlation.num_units)
-                self._correlation.update(empty)
-                self._activity.update(empty)
-            try:
-                self._matrix = self._correlation.compute()
-                self._summary = self._activity.compute()
-            finally:
-                self._correlation.reset()
-                self._activity.reset()
-                self._live.clear()
+        try:
+            with self.stopwatch.part("moments"):
+                self._reading = self._reader.reduce()
+        finally:
+            self._live.clear()
 
     @override
-    def measure(self, step: int, advance: Callable[[], object]) -> Measured:
-        summary, found, self._advance = self._summary, Measured(), advance
-        activity = Activity(summary.active_share, summary.class_active_share, summary.kept)
-        whole = self._measure_scope(_WHOLE, self._matrix, activity, self.measures, found)
-        start = 0
-        for layer, units in zip(self._layers, self._units, strict=True):
-            if not self.layer_measures:
-                break
-            own = slice(start, start := start + len(units))
-            self._measure_scope(
-                layer.name, self._matrix[own, own], activity.of(own), self.layer_measures, found
-            )
-        found.scalars[f"{self.name}/n_samples"] = float(summary.count)
-        with self.stopwatch.part("record"):
-            self._keep(whole, found, step)
-        del self._matrix, self._summary
-        return found
+    def measure(self, step: int) -> Reading:
+        reading = self._reading
+        del self._reading
+        return reading
 
-    def settle(self) -> None:
-        """Makes the last snapshot the one that the next is compared with."""
-        self._previous = {**self._previous, **self._next}
+    @override
+    def settle(self, previous: Mapping[str, Previous]) -> None:
+        self._previous = {**self._previous, **previous}
 
     @override
     def carry(self) -> dict[str, Any]:
@@ -336,64 +350,9 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             for scope, p in state.items()
         }
 
-    def _take(self, rows: Tensor, labels: Tensor | None) -> None:
-        with self.stopwatch.part("moments"):
-            self._correlation.update(rows)
-            has_labels = self._has_labels and labels is not None and len(labels) == len(rows)
-            self._activity.update(rows, labels if has_labels else None)
-
-    def _statistics(self, num_classes: int) -> ActivationStatistics:
-        n = self._correlation.num_units
-        keep = 0 if self.is_live else max(2, _KEPT_VALUES // (self._forward.world_size * max(n, 1)))
-        return ActivationStatistics(n, num_classes or None, keep=keep).to(self._forward.moments_device)
-
     def _tokens_per_sample(self, probe: Probe) -> int | None:
         """Tokens of one input that are samples; where batches are kept as they pass, the probe is still growing."""
         if self.samples == "inputs":
             return None
         n_inputs = self.probe_size if probe.indices is None else probe.n_samples
         return max(1, self.max_samples // n_inputs)
-
-    def _measure_scope(
-        self,
-        scope_name: str,
-        correlation: np.ndarray,
-        activity: Activity,
-        names: Sequence[str],
-        found: Measured,
-    ) -> Scope:
-        previous = self._previous.get(scope_name)
-        if previous is not None and len(previous.partition) != len(correlation):
-            previous = None  # the run was resumed with another choice of neurons
-        # Streams of null graphs depend on seed and scope alone, so that the series is smooth in time.
-        settings = replace(self.graph, seed=self.graph.seed + zlib.crc32(scope_name.encode()))
-        scope = Scope(correlation, activity, previous=previous, settings=settings, stopwatch=self.stopwatch)
-        values = measure(scope, names, on_error=self.on_error, advance=self._advance)
-        found.scalars |= {self._key(scope_name, name): value for name, value in values.items()}
-        found.notes |= {self._key(scope_name, name): note for name, note in scope.notes.items()}
-        if not {"partition_ami", "edge_turnover"}.isdisjoint(names):
-            self._next[scope_name] = scope.to_previous()
-        return scope
-
-    def _keep(self, scope: Scope, found: Measured, step: int) -> None:
-        """What the record and the figures have of the whole network."""
-        layers = np.repeat(np.arange(len(self._units)), [len(u) for u in self._units])
-        found.arrays = {"layer": layers[scope.nodes], **scope.arrays()}
-        if self.save_correlation:
-            found.arrays["correlation"] = scope.correlation.astype(np.float32)
-        if self.figures is not None:
-            found.portrait = Portrait(
-                title=f"step {step}",
-                n_neurons=scope.n_neurons,
-                nodes=scope.nodes,
-                correlation=scope.correlation.astype(np.float32),
-                edges=scope.graph.edges,
-                partition=scope.partition,
-                diagrams=scope.known_diagrams,
-                scale=scope.scale if scope.known_diagrams else None,
-            )
-
-    def _key(self, scope: str, measure_name: str) -> str:
-        if scope == _WHOLE:
-            return f"{self.name}/{measure_name}"
-        return f"{self.name}_layers/{self._folders[scope]}/{measure_name}"

@@ -1,35 +1,38 @@
-"""Where the snapshots of a fit go, on rank 0: the record on disk, the loggers, and the process that draws."""
+"""Where the snapshots of a fit go, on rank 0: to the analysis and its record, to the loggers, to be drawn."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
 import time
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-import numpy as np
+import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from fnet_callbacks.artist import Artist
 from fnet_callbacks.errors import FnetWarning, RecordError
-from fnet_callbacks.record import Snapshot, SnapshotStore
+from fnet_callbacks.record import SnapshotStore
 from fnet_callbacks.sinks import Sinks
+from fnet_callbacks.worker.analyst import Analyst
+from fnet_callbacks.worker.artist import Artist, Order, Pictures
+from fnet_callbacks.worker.jobs import Job, Plan, Result
 
 if TYPE_CHECKING:
-    from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
+    from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 
 _LIBRARIES = ("torch", "lightning", "numpy", "scipy", "numba", "gudhi", "networkx", "scikit-learn")
+_MOST_THREADS = 8  # of the worker; the nulls that run side by side are ten
 
 
 class Output:
-    """The record, the sinks and the figures of one fit; nothing that fails in them stops training.
+    """The record, the loggers and the figures of one fit; nothing that fails in them stops training.
 
     Args:
         trainer: Gives the log directory and the loggers.
@@ -39,17 +42,23 @@ class Output:
     def __init__(self, trainer: pl.Trainer, monitors: Sequence[ProbeMonitor]) -> None:
         self._trainer = trainer
         self._monitors = {m.name: m for m in monitors}
-        self._last: Snapshot | None = None
-        self._store: SnapshotStore | None = None
+        self.is_inline = not any(m.has_worker for m in monitors)
+        self.keys: frozenset[str] = frozenset()
+        self._folder: Path | None = None
+        self._analyst: Analyst | None = None
         self._sinks: Sinks | None = None
         self._artist = Artist()
-        self._pictures: list[tuple[int, str, Future[dict[str, np.ndarray]]]] = []
         self._complained: set[str] = set()
 
     @property
     def record(self) -> str | None:
         """The record's folder; None where none is written."""
-        return None if self._store is None else str(self._store.folder.resolve())
+        return None if self._folder is None else str(self._folder.resolve())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether another snapshot would have to wait."""
+        return self._analyst is not None and self._analyst.is_busy
 
     def open(self, *, resumed_from: str | None, step: int, probes: Mapping[str, Any]) -> None:
         """Begins the record, or goes on from that of an interrupted run; every rank calls it.
@@ -59,72 +68,86 @@ class Output:
             step: Where its checkpoint stood.
             probes: What the manifest says of each monitor's probe.
         """
-        folder = self._folder()
+        folder = self._place()
+        keys = [key for monitor in self._monitors.values() for key in monitor.keys]
+        self.keys = frozenset(keys)
         if not self._trainer.is_global_zero:
             return
-        keys = [key for monitor in self._monitors.values() for key in monitor.keys]
-        self._sinks = Sinks(
-            self._trainer.loggers, keys=keys, figure_folder=folder / "figures" if folder else None
-        )
-        if folder is None:
-            return
-        store, manifest = SnapshotStore(folder), self._manifest(probes)
-        try:
-            if resumed_from is not None and _adopted(store, resumed_from, step):
-                store.write_manifest(manifest)
-            else:
-                store.start(manifest)
-            self._store = store
-        except OSError as error:
-            warnings.warn(f"no record is written: {folder} cannot be ({error})", FnetWarning, stacklevel=2)
+        self._folder = self._begun(folder, self._manifest(probes), resumed_from, step)
+        networks = {name: m.plan for name, m in self._monitors.items() if m.plan is not None}
+        carry = {name: self._monitors[name].previous for name in networks}
+        plan = Plan(None if self._folder is None else str(self._folder), networks, carry)
+        self._analyst = Analyst(plan, threads=None if self.is_inline else self._threads())
+        figures = folder / "figures" if folder else None
+        self._sinks = Sinks(self._trainer.loggers, keys=keys, figure_folder=figures)
 
-    def write(
-        self, step: int, measured: Mapping[str, Measured], values: Mapping[str, float], *, is_end: bool
-    ) -> None:
-        """Writes a snapshot to the record and its values to all loggers; on rank 0."""
-        costs = self._costs(measured)
-        snapshot = Snapshot(
-            step=step,
-            scalars=values,
-            cost_ms=costs,
-            notes={k: note for m in measured.values() for k, note in m.notes.items()},
-            arrays={f"{name}.{k}": a for name, m in measured.items() for k, a in m.arrays.items()},
-            is_end=is_end,
-        )
-        self._last = _merged(self._last, snapshot)
-        if self._store is not None:
-            try:
-                self._store.append(self._last)
-            except OSError as error:
-                warnings.warn(f"step {step} is not in the record: {error}", FnetWarning, stacklevel=2)
-        assert self._sinks is not None
-        self._sinks.scalars(step, {**values, **costs})
-        self._complain_of_failures(snapshot.notes)
-        self.show(wait=False)
+    def submit(self, job: Job, advance: Callable[[], object]) -> None:
+        """Hands over a snapshot; see ``Analyst.submit``."""
+        assert self._analyst is not None
+        self._analyst.submit(job, advance)
 
-    def draw(self, monitor: ProbeMonitor, step: int) -> None:
-        """Has the monitor's portrait drawn, once, in another process."""
-        if monitor.portrait is not None:
-            self._pictures.append((step, monitor.name, self._artist.paint(monitor.name, monitor.portrait)))
-            monitor.portrait = None
+    def collect(self, *, wait: bool) -> tuple[list[Result], float]:
+        """Writes what has come to the loggers, and has drawn what is to be drawn.
 
-    def show(self, *, wait: bool) -> None:
-        """Writes the figures that are ready, in order; with ``wait`` all that were asked for."""
-        while self._pictures and (wait or self._pictures[0][2].done()) and self._sinks is not None:
-            step, name, future = self._pictures.pop(0)
-            try:
-                images = future.result()
-            except Exception as error:
-                warnings.warn(f"no figures of {name} at step {step}: {error!r}", FnetWarning, stacklevel=2)
-                continue
-            self._sinks.figures(step, {f"{name}/figures/{k}": image for k, image in images.items()})
+        Returns:
+            The results, and the seconds of CPU time that figures took off the training thread.
+        """
+        if self._analyst is None:
+            return [], 0.0
+        results = self._analyst.results(wait=wait)
+        for result in results:
+            self._write(result)
+        pictures = self._artist.pictures(wait=False)
+        self._show(pictures)
+        return results, sum(p.seconds for p in pictures)
+
+    def finish(self) -> None:
+        """Waits for the figures."""
+        self._show(self._artist.pictures(wait=True))
 
     def close(self) -> None:
-        """Shows the figures that are ready and ends the process that draws; safe to call twice."""
-        self.show(wait=False)
+        """Ends the processes; safe to call twice."""
+        if self._analyst is not None:
+            self._analyst.close()
         self._artist.close()
 
-    def _folder(self) -> Path | None:
+    def _write(self, result: Result) -> None:
+        assert self._sinks is not None
+        if result.scalars:
+            self._sinks.scalars(result.step, {**result.scalars, **result.cost_ms})
+        for sitter, portrait in result.portraits.items():
+            self._artist.paint(Order(result.step, sitter, portrait))
+        for key, note in result.notes.items():
+            if note.startswith("failed: "):
+                self._complain(key, f"{key} {note}; it is NaN, training goes on")
+        for name, reason in result.failures.items():
+            what = "is not in the record" if name == "record" else f"has no snapshot of {name}"
+            self._complain(f"{name} {reason}", f"step {result.step} {what}: {reason}")
+
+    def _show(self, pictures: Sequence[Pictures]) -> None:
+        assert self._sinks is not None or not pictures
+        for p in pictures:
+            if p.failure is not None:
+                warnings.warn(
+                    f"no figures of {p.sitter} at step {p.step}: {p.failure}", FnetWarning, stacklevel=2
+                )
+            elif self._sinks is not None:
+                self._sinks.figures(
+                    p.step, {f"{p.sitter}/figures/{k}": image for k, image in p.images.items()}
+                )
+
+    def _complain(self, what: str, text: str) -> None:
+        if what not in self._complained:
+            self._complained.add(what)
+            warnings.warn(text, FnetWarning, stacklevel=2)
+
+    def _threads(self) -> int:
+        """The cores that training leaves, one at least."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        ranks = min(self._trainer.num_devices, self._trainer.world_size)
+        return max(1, min(_MOST_THREADS, cores - ranks * torch.get_num_threads()))
+
+    def _place(self) -> Path | None:
         """Where the record goes; every rank asks, as the log directory is a collective."""
         trainer = self._trainer
         log_dir = trainer.log_dir
@@ -150,19 +173,23 @@ class Output:
             },
         }
 
-    def _costs(self, measured: Mapping[str, Measured]) -> dict[str, float]:
-        costs = {}
-        for name in measured:
-            parts = self._monitors[name].stopwatch.ms
-            costs |= {f"{name}/cost_ms/{part}": ms for part, ms in parts.items()}
-            costs[f"{name}/cost_ms/total"] = sum(parts.values())
-        return costs
-
-    def _complain_of_failures(self, notes: Mapping[str, str]) -> None:
-        for key, note in notes.items():
-            if note.startswith("failed: ") and key not in self._complained:
-                self._complained.add(key)
-                warnings.warn(f"{key} {note}; it is NaN, training goes on", FnetWarning, stacklevel=2)
+    @staticmethod
+    def _begun(
+        folder: Path | None, manifest: Mapping[str, Any], resumed_from: str | None, step: int
+    ) -> Path | None:
+        """The folder of a record that was begun; None where it cannot be."""
+        if folder is None:
+            return None
+        store = SnapshotStore(folder)
+        try:
+            if resumed_from is not None and _adopted(store, resumed_from, step):
+                store.write_manifest(manifest)
+            else:
+                store.start(manifest)
+        except OSError as error:
+            warnings.warn(f"no record is written: {folder} cannot be ({error})", FnetWarning, stacklevel=2)
+            return None
+        return folder.absolute()
 
 
 def _adopted(store: SnapshotStore, source: str, step: int) -> bool:
@@ -174,17 +201,3 @@ def _adopted(store: SnapshotStore, source: str, step: int) -> bool:
         )
         return False
     return True
-
-
-def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
-    """One snapshot of a step where some monitors were due at it and the others come because training ended there."""
-    if before is None or before.step != snapshot.step:
-        return snapshot
-    return Snapshot(
-        step=snapshot.step,
-        scalars={**before.scalars, **snapshot.scalars},
-        cost_ms={**before.cost_ms, **snapshot.cost_ms},
-        notes={**before.notes, **snapshot.notes},
-        arrays={**before.arrays, **snapshot.arrays},
-        is_end=before.is_end,
-    )

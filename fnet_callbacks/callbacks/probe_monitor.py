@@ -4,42 +4,24 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
-import numpy as np
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
 from fnet_callbacks.callbacks.arguments import check_integer
 from fnet_callbacks.callbacks.forward import Batch, Forward
+from fnet_callbacks.callbacks.schedule import Budget, Schedule
 from fnet_callbacks.callbacks.session import Session
 from fnet_callbacks.capture.batches import resolve
 from fnet_callbacks.capture.probe import BatchReader, Probe
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.figures import Portrait
-from fnet_callbacks.scope import Stopwatch
+from fnet_callbacks.scope import Previous, Stopwatch
+from fnet_callbacks.worker.jobs import Measured, NetworkPlan, Reading
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-@dataclass(slots=True)
-class Measured:
-    """What a monitor found at one step.
-
-    Attributes:
-        scalars: Full key to value.
-        notes: Full key to the reason for a NaN or a bound.
-        arrays: Name to array, for the record.
-        portrait: What can be drawn of it.
-    """
-
-    scalars: dict[str, float] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    portrait: Portrait | None = None
 
 
 class ProbeMonitor(Callback):
@@ -50,8 +32,12 @@ class ProbeMonitor(Callback):
 
     Args:
         every_n_steps: Steps between snapshots; a step is a batch that stepped an optimiser. One snapshot is taken
-            before the first step and one after the last.
+            before the first step and one after the last. ``"log"`` takes ten a decade: 1, 2, 3, 4, 5, 6, 8, 10, 13, ...
         name: Prefix of the keys, folder of the record, key of the state in a checkpoint; unique in the trainer.
+        overhead_budget: Largest share of the wall time that snapshots may cost the run, in (0, 1]: the time of the
+            training thread, and the worker's CPU time where no core is idle. The interval grows by multiples of
+            ``every_n_steps`` to keep it, and ``<name>/interval`` and ``<name>/overhead_share`` are logged. None for no
+            limit.
         probe: A map-style data set, or a loader of one, that the inputs are drawn from; a dotted path to a function
             that returns one. Default: the validation data, else the training data.
         probe_size: Inputs in the probe, S.
@@ -64,9 +50,10 @@ class ProbeMonitor(Callback):
 
     def __init__(
         self,
-        every_n_steps: int,
+        every_n_steps: int | Literal["log"],
         *,
         name: str,
+        overhead_budget: float | None = None,
         probe: Any = None,
         probe_size: int = 1024,
         probe_seed: int = 0,
@@ -75,7 +62,8 @@ class ProbeMonitor(Callback):
         model: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
-        check_integer("every_n_steps", every_n_steps, at_least=1)
+        self.schedule = Schedule(every_n_steps)
+        self.budget = None if overhead_budget is None else Budget(overhead_budget)
         check_integer("probe_size", probe_size, at_least=2)  # one sample has no correlation
         check_integer("probe_seed", probe_seed, at_least=0)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -99,7 +87,7 @@ class ProbeMonitor(Callback):
             resolve(batch_to_inputs, "batch_to_inputs"), resolve(batch_to_labels, "batch_to_labels")
         )
         self.stopwatch = Stopwatch()
-        self.portrait: Portrait | None = None
+        self.when_busy: Literal["wait", "skip"] = "wait"
         self._session: Session | None = None
         self._state: dict[str, Any] | None = None
 
@@ -119,6 +107,26 @@ class ProbeMonitor(Callback):
     @abstractmethod
     def keys(self) -> list[str]:
         """The keys of what will be measured; known after ``prepare``."""
+
+    @property
+    def plan(self) -> NetworkPlan | None:
+        """What the worker measures; None where all is measured on the training thread. Known after ``prepare``."""
+        return None
+
+    @property
+    def previous(self) -> Mapping[str, Previous]:
+        """What the next snapshot is compared with, by scope."""
+        return {}
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether it is measured in a process of its own."""
+        return False
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether anything of it is ever drawn."""
+        return False
 
     @property
     def is_live(self) -> bool:
@@ -151,8 +159,8 @@ class ProbeMonitor(Callback):
         """Brings together what the ranks saw; every rank calls it, also one that saw nothing."""
 
     @abstractmethod
-    def measure(self, step: int, advance: Callable[[], object]) -> Measured:
-        """Measures what was seen, on rank 0 only; calls ``advance`` after each key, for the progress bar."""
+    def measure(self, step: int) -> Measured | Reading:
+        """What was found, or what was seen and the worker will measure; on rank 0 only."""
 
     def see_live(self) -> None:
         """Takes in the live batches that were kept; for a monitor that ``is_live``."""
@@ -173,8 +181,8 @@ class ProbeMonitor(Callback):
         """Whether the snapshot of this number has figures."""
         return False
 
-    def settle(self) -> None:
-        """Makes the last snapshot the one that the next is compared with."""
+    def settle(self, previous: Mapping[str, Previous]) -> None:
+        """Takes what the last snapshot leaves to compare the next one with, by scope."""
 
     def carry(self) -> dict[str, Any]:
         """What the next snapshot starts from, in plain Python and torch, for the checkpoint."""
@@ -223,6 +231,14 @@ class ProbeMonitor(Callback):
             session.after_batch(batch)
 
     @override
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._drain(trainer)
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._drain(trainer)
+
+    @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if (session := self._driven(trainer)) is not None:
             session.finish()
@@ -256,6 +272,11 @@ class ProbeMonitor(Callback):
 
     def _drives(self, trainer: pl.Trainer) -> bool:
         return _monitors(trainer)[0] is self
+
+    def _drain(self, trainer: pl.Trainer) -> None:
+        """Values are there before any callback looks at them at the end of a validation or of an epoch."""
+        if (session := self._driven(trainer)) is not None:
+            session.drain()
 
     def _driven(self, trainer: pl.Trainer) -> Session | None:
         return self._session if self._session is not None and self._drives(trainer) else None

@@ -24,10 +24,11 @@ from fnet_callbacks.attacks import (
 )
 from fnet_callbacks.callbacks.arguments import check_integer, check_number
 from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
-from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
+from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 from fnet_callbacks.capture.batches import resolve
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError, FnetWarning
+from fnet_callbacks.worker.jobs import Measured
 
 Attack = Literal["fgsm", "pgd"]
 
@@ -78,6 +79,7 @@ class RobustnessMonitor(ProbeMonitor):
         every_n_steps: Steps between snapshots; see ``ProbeMonitor``.
         bounds: Smallest and largest legal value of a raw input, such as ``(0.0, 1.0)``; required.
         name: Prefix of the keys, key of the state in a checkpoint; unique in the trainer.
+        overhead_budget: Largest share of the wall time that it may cost; see ``ProbeMonitor``.
         attacks: ``"fgsm"``, ``"pgd"``, or both.
         epsilons: Radii of the ball around an input, in the units of ``bounds``; each above 0.
         normalize: ``(mean, std)`` that the model's inputs were normalised with, numbers or one a channel.
@@ -108,10 +110,11 @@ class RobustnessMonitor(ProbeMonitor):
 
     def __init__(
         self,
-        every_n_steps: int = 100,
+        every_n_steps: int | Literal["log"] = 100,
         *,
         bounds: tuple[float, float],
         name: str = "robust",
+        overhead_budget: float | None = None,
         attacks: list[Attack] | tuple[Attack, ...] = ("fgsm", "pgd"),
         epsilons: list[float] | tuple[float, ...] = (8 / 255,),
         normalize: Normalize | None = None,
@@ -133,6 +136,7 @@ class RobustnessMonitor(ProbeMonitor):
         super().__init__(
             every_n_steps,
             name=name,
+            overhead_budget=overhead_budget,
             probe=probe,
             probe_size=probe_size,
             probe_seed=probe_seed,
@@ -184,7 +188,7 @@ class RobustnessMonitor(ProbeMonitor):
     def settings(self) -> dict[str, Any]:
         return {
             "kind": type(self).__name__,
-            "every_n_steps": self.every_n_steps,
+            "every_n_steps": self.schedule.every_n_steps,
             "attacks": self.attacks,
             "epsilons": self.epsilons,
             "bounds": self.bounds,
@@ -266,7 +270,7 @@ class RobustnessMonitor(ProbeMonitor):
             tally.correct, tally.total, tally.zero_gradients = row
 
     @override
-    def measure(self, step: int, advance: Callable[[], object]) -> Measured:
+    def measure(self, step: int) -> Measured:
         found = Measured(scalars={f"{self.name}/clean_accuracy": self._tallies.clean.accuracy})
         for (attack, epsilon), tally in self._tallies.attacked.items():
             key = self._key(attack, epsilon)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities import rank_zero_info
-from tqdm.auto import tqdm
 
-from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.output import Output
-from fnet_callbacks.callbacks.probes import ProbeSource
-from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning
+from fnet_callbacks.callbacks.passes import Passes
+from fnet_callbacks.callbacks.readers import reads_now
+from fnet_callbacks.callbacks.schedule import IdleCores, displaced
+from fnet_callbacks.errors import FnetError
 from fnet_callbacks.scope import Stopwatch
+from fnet_callbacks.worker.jobs import Job, Measured, Reading, Result
 
 if TYPE_CHECKING:
-    from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
+    from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 
 
 class Session:
     """One fit of one trainer, as its monitors see it.
+
+    A snapshot is asked for at its step and measured elsewhere; its values go to the loggers when they are there, and
+    to ``trainer.callback_metrics`` when all ranks `drain`: at places that depend on the step alone, not on timing.
 
     Args:
         trainer: The trainer.
@@ -36,16 +39,21 @@ class Session:
         self._trainer = trainer
         self._counts: dict[str, int] = {}  # snapshots of each monitor, the one after the last step left out
         self._last_steps: dict[str, int] = {}
+        self._drawn: dict[str, int] = {}
+        self._skipped: dict[str, int] = {}
         self._values: dict[str, float] = {}
         self._resumed_from: str | None = None
         self._is_open = False
         self._has_stepped = False
-        self._probes: dict[str, ProbeSource] = {}
-        self._forwards: dict[str, Forward] = {}
-        self._output = Output(trainer, self.monitors)
-        self._live_hooks = ExitStack()
         self._kept_probes: Mapping[str, Any] = {}
-        self._complained: set[str] = set()
+        self._passes = Passes(trainer, self.monitors)
+        self._output = Output(trainer, self.monitors)
+        self._is_pending = False  # whether there are snapshots that were not drained; the same on all ranks
+        # On rank 0: what came of them, what went wrong, whose budget waits for the worker's part, time to charge.
+        self._arrived: dict[str, float] = {}
+        self._error: Exception | None = None
+        self._unsettled: dict[int, list[ProbeMonitor]] = {}
+        self._output_seconds = 0.0
 
     # The course of a fit.
 
@@ -55,11 +63,7 @@ class Session:
             self._open(batch)
             if self.step == 0 and not self._last_steps:
                 self._snapshot(self.monitors)
-        to_end = self._batches_to_end()
-        for monitor in self._live_monitors():
-            with self._going_on(monitor):
-                forward = self._forward_of(monitor)
-                self._live_hooks.enter_context(monitor.watch_live(forward, batch, self.step, to_end))
+        self._passes.before_batch(batch, self.step)
 
     def note_optimizer_step(self) -> None:
         """Remembers that this batch stepped an optimiser; several steps in one batch count once."""
@@ -67,45 +71,70 @@ class Session:
 
     def after_batch(self, batch: Any) -> None:
         """Counts the step and takes the snapshots that are due."""
-        self._live_hooks.close()
-        for monitor in self._live_monitors():
-            with self._going_on(monitor):
-                monitor.keep_live()
-        for source in self._probes.values():
-            source.keep(batch)
+        self._passes.after_batch(batch, self.step)
+        self._collect(wait=False)
         if not self._has_stepped:
             return
         self._has_stepped = False
         self.step += 1
-        if due := [m for m in self.monitors if self.step % m.every_n_steps == 0]:
+        if due := self._due():
             self._snapshot(due)
+        if self._is_pending and (self._must_stop or reads_now(self._trainer, self._output.keys)):
+            self.drain()
+
+    @property
+    def _must_stop(self) -> bool:
+        return self._error is not None and self._trainer.world_size == 1
+
+    def drain(self) -> None:
+        """Waits for the snapshots that were asked for and puts their values where others look; every rank calls it."""
+        if not self._is_pending:
+            return
+        self._is_pending = False
+        self._collect(wait=True)
+        # An error itself need not survive being pickled.
+        found = self._arrived, self._error and f"on rank 0: {self._error!r}"
+        values, reason = self._trainer.strategy.broadcast(found, src=0)
+        self._arrived = {}
+        if reason is not None:
+            raise self._error or FnetError(reason)
+        self._publish(values)
 
     def finish(self) -> None:
-        """Takes the snapshot after the last step, draws the last figures and waits for them."""
+        """Takes the snapshot after the last step, draws the last figures and waits for everything."""
         if not self._is_open:
             return
         if due := [m for m in self.monitors if self._last_steps.get(m.name) != self.step]:
             self._snapshot(due, is_end=True)
-        for monitor in self.monitors:
-            self._output.draw(monitor, self.step)
-        self._output.show(wait=True)
+        self.drain()
+        if self._trainer.is_global_zero:
+            last, drawn = self._last_steps, self._drawn
+            undrawn = [m.name for m in self.monitors if m.has_figures and drawn.get(m.name) != last[m.name]]
+            self._submit(Job(self.step, draw=undrawn), ())
+            self._collect(wait=True)
+            self._output.finish()
 
     def close(self) -> None:
-        """Shows the figures that are ready and lets go of everything; safe to call twice."""
-        self._live_hooks.close()
-        self._output.close()
+        """Takes what is still on the way and lets go of everything; safe to call twice."""
+        self._passes.close()
+        try:
+            self._collect(wait=True)
+        finally:
+            self._output.close()
 
     # Resuming.
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of the session, in plain Python and torch."""
+        self._collect(wait=True)
         return {
             "step": self.step,
             "last_steps": dict(self._last_steps),
             "counts": dict(self._counts),
+            "skipped": dict(self._skipped),
             "record": self._output.record or self._resumed_from,
-            "values": dict(self._values),
-            "probes": {m.name: kept for m in self.monitors if (kept := self._kept_by(m))},
+            "values": {**self._values, **self._arrived},
+            "probes": self._passes.kept(),
         }
 
     def go_on_from(self, state: Mapping[str, Any]) -> None:
@@ -113,210 +142,172 @@ class Session:
         if self._resumed_from is None or state["step"] > self.step:
             self.step, self._last_steps = state["step"], dict(state["last_steps"])
             self._counts, self._values = dict(state["counts"]), dict(state["values"])
+            self._skipped = dict(state.get("skipped", {}))
             self._resumed_from = state["record"]
             self._kept_probes = state["probes"]
 
-    # Opening.
-
     def _open(self, batch: Any) -> None:
         for monitor in self.monitors:
-            key = _probe_key(monitor)
-            forward = self._forward_of(monitor)
-            if key not in self._probes:
-                self._probes[key] = ProbeSource(
-                    self._trainer, monitor, batch, self._kept_probes.get(monitor.name)
-                )
-            source = self._probes[key]
-            with forward.undisturbed(seed=monitor.probe_seed):
-                try:
-                    probe = source.probe()
-                    first = forward.prepare(probe.first, has_passed=source.has_passed)
-                    monitor.prepare(forward, probe, first)
-                except FnetError:
-                    raise
-                except Exception as error:
-                    raise CaptureError(
-                        f"{monitor.name}: the model fails on a batch of the probe, in eval mode: {error!r}. Say what "
-                        "it is called with by `batch_to_inputs`, which part is called by `model`"
-                    ) from error
-            rank_zero_info(f"{monitor.name}: {monitor.description}, on {probe.n_samples} inputs")
-        summaries = {m.name: self._probes[_probe_key(m)].summary() for m in self.monitors}
-        self._output.open(resumed_from=self._resumed_from, step=self.step, probes=summaries)
+            monitor.stopwatch = Stopwatch()
+            if monitor.budget is not None:
+                monitor.budget.start()
+        with self._charged():  # a budget pays back what the start costs
+            self._passes.open(batch, self._kept_probes)
+            self._output.open(
+                resumed_from=self._resumed_from, step=self.step, probes=self._passes.summaries()
+            )
+        self._output_seconds = 0.0
+        self._idle_cores = IdleCores()
         self._is_open = True
         self._publish(self._values)
 
     # Snapshots.
 
+    def _due(self) -> list[ProbeMonitor]:
+        """The monitors that take a snapshot now; where time decides, rank 0 does."""
+        asking = [m for m in self.monitors if m.schedule.asks_at(self.step)]
+        if not any(m.budget is not None or m.when_busy == "skip" for m in asking):
+            return asking
+        taken = self._trainer.strategy.broadcast([self._takes(m) for m in asking], src=0)
+        return [monitor for monitor, takes in zip(asking, taken, strict=True) if takes]
+
+    def _takes(self, monitor: ProbeMonitor) -> bool:
+        if not self._trainer.is_global_zero:
+            return True
+        if monitor.budget is not None and not monitor.budget.affords():
+            return False
+        if monitor.when_busy == "skip" and self._output.is_busy:
+            self._skipped[monitor.name] = self._skipped.get(monitor.name, 0) + 1
+            return False
+        return True
+
     def _snapshot(self, due: Sequence[ProbeMonitor], *, is_end: bool = False) -> None:
+        seen = self._passes.show(due, self.step)
+        draw = [m.name for m in seen if m.draws_at(self._counts.get(m.name, 0))]
+        if self._trainer.is_global_zero and self._error is None:
+            self._hand_over(seen, due, draw, is_end=is_end)
         for monitor in due:
-            monitor.stopwatch, monitor.portrait = Stopwatch(), None
-        measured, error = self._measure(due)
-        # An error itself need not survive being pickled.
-        found = _scalars(measured, self.step), error and f"on rank 0: {error!r}"
-        values, reason = self._trainer.strategy.broadcast(found, src=0)
-        if reason is not None:
-            raise error or FnetError(reason)
-        self._publish(values)
-        if measured:
-            self._output.write(self.step, measured, values, is_end=is_end)
-        for monitor in due:
-            monitor.portrait = measured[monitor.name].portrait if monitor.name in measured else None
-            if monitor.draws_at(self._counts.get(monitor.name, 0)):
-                self._output.draw(monitor, self.step)
             self._last_steps[monitor.name] = self.step
             if not is_end:
-                monitor.settle()
                 self._counts[monitor.name] = self._counts.get(monitor.name, 0) + 1
+        self._drawn |= dict.fromkeys(draw, self.step)
+        self._is_pending = True
+        if self._output.is_inline or any(m.on_error == "raise" for m in due):
+            self.drain()
 
-    def _measure(self, due: Sequence[ProbeMonitor]) -> tuple[dict[str, Measured], Exception | None]:
-        """Rank 0's measurements by monitor; what goes wrong there is returned, so that every rank can raise it."""
+    def _hand_over(
+        self, seen: Sequence[ProbeMonitor], due: Sequence[ProbeMonitor], draw: Sequence[str], *, is_end: bool
+    ) -> None:
+        """Sends rank 0's readings on their way; what goes wrong is kept, so that every rank can raise it."""
+        readings: dict[str, Reading] = {}
         measured: dict[str, Measured] = {}
-        seen = self._see(due)
-        if not self._trainer.is_global_zero:
-            return measured, None
-        with self._progress(sum(len(m.keys) for m in seen), "measures") as bar:
-            for monitor in seen:
-                try:
-                    measured[monitor.name] = monitor.measure(self.step, bar.update)
-                except Exception as error:
-                    if self._must_raise(monitor, error):
-                        return {}, error
-                    self._warn(monitor, error)
-        return measured, None
+        for monitor in seen:
+            try:
+                found = monitor.measure(self.step)
+            except Exception as error:
+                if self._passes.must_raise(monitor, error, self.step):
+                    self._error = error
+                    return
+                self._passes.warn(monitor, error, self.step)
+                continue
+            if isinstance(found, Measured):
+                measured[monitor.name] = found
+            else:
+                readings[monitor.name] = found
+        if readings or measured:
+            scalars = {k: v for m in seen for k, v in self._of_schedule(m).items()}
+            costs = self._costs(due)
+            self._submit(Job(self.step, is_end, readings, measured, scalars, costs, draw), due)
 
-    def _see(self, due: Sequence[ProbeMonitor]) -> list[ProbeMonitor]:
-        """Shows the probe to the monitors; those that share a probe share a pass. Returns those that saw it all."""
-        failed: dict[str, Exception] = {}
-        for group in self._groups(due):
-            probe = self._probes[_probe_key(group[0])].probe()
-            for monitor in group:
-                with _noting(failed, monitor):
-                    monitor.begin(probe)
-            with _noting(failed, *group):
-                if group[0].is_live and self.step > 0:
-                    group[0].see_live()
-                else:
-                    self._pass(group, failed)
-            for monitor in group:
-                with _noting(failed, monitor):
-                    monitor.reduce()  # a collective: a rank on which something failed takes part
-        return [monitor for monitor in due if self._is_whole(monitor, failed.get(monitor.name))]
-
-    def _is_whole(self, monitor: ProbeMonitor, error: Exception | None) -> bool:
-        """Whether the monitor saw the probe on all ranks; else all of them warn, or all of them raise."""
-        agreed = self._trainer.strategy.reduce_boolean_decision
-        if agreed(error is None, all=True):
-            return True
-        must_raise = agreed(error is not None and self._must_raise(monitor, error), all=False)
-        error = error or FnetError("the probe could not be shown to the model on another rank")
-        if must_raise:
-            raise error
-        self._warn(monitor, error)
-        return False
-
-    def _kept_by(self, monitor: ProbeMonitor) -> list[Any] | None:
-        source = self._probes.get(_probe_key(monitor))
-        return None if source is None else source.state()
-
-    def _groups(self, due: Sequence[ProbeMonitor]) -> Iterator[list[ProbeMonitor]]:
-        groups: dict[str, list[ProbeMonitor]] = {}
+    def _submit(self, job: Job, due: Sequence[ProbeMonitor]) -> None:
+        start = time.perf_counter()
+        with self._passes.progress(
+            sum(len(m.keys) for m in due if m.name in job.readings), "measures", self.step
+        ) as bar:
+            try:
+                self._output.submit(job, bar.update)
+            except Exception as error:
+                self._error = error
+        seconds = time.perf_counter() - start
+        if not self._output.is_inline:  # else it is what the measures took, which the result tells by part
+            self._output_seconds += seconds
         for monitor in due:
-            key = f"live {monitor.name}" if monitor.is_live else _probe_key(monitor) + repr(monitor.model)
-            groups.setdefault(key, []).append(monitor)
-        yield from groups.values()
+            if monitor.budget is None:
+                continue
+            parts = job.cost_ms[monitor.name]
+            own = (sum(parts.values()) - parts["output"]) / 1e3 + seconds / len(due)
+            # What the first one costs, with kernels to load, is paid but not expected of the next.
+            step = self.step if self._counts.get(monitor.name) else None
+            monitor.budget.charge(own, snapshot=step)
+            if step is not None:
+                self._unsettled.setdefault(step, []).append(monitor)
 
-    def _pass(self, group: Sequence[ProbeMonitor], failed: dict[str, Exception]) -> None:
-        forward, source = self._forward_of(group[0]), self._probes[_probe_key(group[0])]
-        probe, clock = source.probe(), group[0].stopwatch
-        with (
-            forward.undisturbed(seed=group[0].probe_seed),
-            self._progress(len(probe.batches), "probe") as bar,
-        ):
-            for kept, index in zip(probe.batches, probe.positions, strict=True):
-                with clock.part("probe"), ExitStack() as hooks:
-                    batch = forward.prepare(kept, has_passed=source.has_passed)
-                    for monitor in group:
-                        if monitor.watcher is not None:
-                            monitor.watcher.expect(batch.n_samples, mask=batch.mask, batch_index=index)
-                            hooks.enter_context(monitor.watcher.attached())
-                    output = forward(batch.inputs)
-                for monitor in group:
-                    if monitor.name not in failed:
-                        with _noting(failed, monitor):
-                            monitor.see(batch, output, index)
-                bar.update()
+    def _collect(self, *, wait: bool) -> None:
+        """Takes what has come of the snapshots, on rank 0."""
+        if not self._is_open or not self._trainer.is_global_zero:
+            return
+        with self._charged():
+            results, drawing_seconds = self._output.collect(wait=wait)
+        if not results and not drawing_seconds:
+            return
+        idle = self._idle_cores.since_last(
+            drawing_seconds + sum(sum(result.worker_seconds.values()) for result in results)
+        )
+        self._charge(displaced(drawing_seconds, idle))
+        for result in results:
+            if result.error is not None:
+                self._error = self._error or FnetError(result.error)
+            self._arrived |= result.scalars
+            for monitor in self.monitors:
+                if monitor.name in result.carry:
+                    monitor.settle(result.carry[monitor.name])
+            self._settle(result, idle)
+
+    def _settle(self, result: Result, idle: float) -> None:
+        """Charges the worker's part of a snapshot to those who asked for it."""
+        unsettled = self._unsettled.pop(result.step, [])
+        for monitor in self.monitors:
+            seconds = displaced(result.worker_seconds.get(monitor.name, 0.0), idle)
+            if monitor.budget is not None and monitor in unsettled:
+                monitor.budget.settle(result.step, seconds)
+            elif monitor.budget is not None:
+                monitor.budget.charge(seconds)
+
+    def _of_schedule(self, monitor: ProbeMonitor) -> dict[str, float]:
+        """What is logged of a schedule that is not the one asked for."""
+        found = {}
+        if monitor.budget is not None:
+            found[f"{monitor.name}/interval"] = float(self.step - self._last_steps.get(monitor.name, 0))
+            found[f"{monitor.name}/overhead_share"] = monitor.budget.share_spent
+        if monitor.when_busy == "skip":
+            found[f"{monitor.name}/skipped"] = float(self._skipped.get(monitor.name, 0))
+        return found
+
+    def _costs(self, due: Sequence[ProbeMonitor]) -> dict[str, dict[str, float]]:
+        """By monitor and part, what the training thread has paid since the last snapshot."""
+        share, self._output_seconds = self._output_seconds / len(due), 0.0
+        costs = {m.name: {**m.stopwatch.ms, "output": share * 1e3} for m in due}
+        for monitor in due:
+            monitor.stopwatch = Stopwatch()
+        return costs
+
+    @contextmanager
+    def _charged(self) -> Iterator[None]:
+        """Counts the time of a block as one that all monitors share: taking results, writing to loggers."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            self._output_seconds += seconds
+            self._charge(seconds)
+
+    def _charge(self, seconds: float) -> None:
+        limited = [monitor.budget for monitor in self.monitors if monitor.budget is not None]
+        for budget in limited:
+            budget.charge(seconds / len(limited))
 
     def _publish(self, values: Mapping[str, float]) -> None:
         """Puts values where EarlyStopping, ModelCheckpoint, Ray Tune and Optuna look for them, on every rank."""
         self._values.update(values)
         self._trainer.callback_metrics.update({k: torch.tensor(v) for k, v in values.items()})
-
-    # Small things.
-
-    def _forward_of(self, monitor: ProbeMonitor) -> Forward:
-        if monitor.name not in self._forwards:
-            self._forwards[monitor.name] = Forward(self._trainer, model=monitor.model, reader=monitor.reader)
-        return self._forwards[monitor.name]
-
-    def _progress(self, total: int, what: str) -> tqdm:
-        bar = self._trainer.progress_bar_callback
-        shown = getattr(bar, "is_enabled", False) and self._trainer.is_global_zero
-        return tqdm(
-            total=total, desc=f"snapshot {self.step}: {what}", delay=1.0, leave=False, disable=not shown
-        )
-
-    def _must_raise(self, monitor: ProbeMonitor, error: Exception) -> bool:
-        """Wrong configuration stops the run before its first step; later only where the user asked for it."""
-        return monitor.on_error == "raise" or (isinstance(error, FnetError) and self.step == 0)
-
-    @contextmanager
-    def _going_on(self, monitor: ProbeMonitor) -> Iterator[None]:
-        """Lets training go on where a live batch cannot be seen; a warning says so once."""
-        try:
-            yield
-        except Exception as error:
-            if monitor.on_error == "raise":
-                raise
-            self._warn(monitor, error, "a live batch was not seen")
-
-    def _live_monitors(self) -> list[ProbeMonitor]:
-        return [monitor for monitor in self.monitors if monitor.is_live]
-
-    def _batches_to_end(self) -> float:
-        """After how many batches training may end: with the epoch, or at ``max_steps``; infinite where unknown."""
-        trainer = self._trainer
-        in_epoch = trainer.num_training_batches - trainer.fit_loop.batch_idx
-        if trainer.max_steps < 0:
-            return in_epoch
-        return min(in_epoch, (trainer.max_steps - trainer.global_step) / max(1, len(trainer.optimizers)))
-
-    def _warn(self, monitor: ProbeMonitor, error: Exception, what: str = "no snapshot") -> None:
-        """Warns once of each kind of failure: what fails at one step will fail at the next."""
-        kind = f"{monitor.name} {what} {type(error)}"
-        if kind not in self._complained:
-            self._complained.add(kind)
-            warnings.warn(f"{monitor.name}: {what} at step {self.step}: {error!r}", FnetWarning, stacklevel=2)
-
-
-@contextmanager
-def _noting(failed: dict[str, Exception], *monitors: ProbeMonitor) -> Iterator[None]:
-    """Notes what goes wrong in a block as the failure of monitors, and goes on: other ranks wait in a collective."""
-    try:
-        yield
-    except Exception as error:
-        for monitor in monitors:
-            failed.setdefault(monitor.name, error)
-
-
-def _probe_key(monitor: ProbeMonitor) -> str:
-    """Monitors that read the same inputs share them."""
-    read = (monitor.reader.to_inputs, monitor.reader.to_labels)
-    given = id(monitor.probe) if monitor.probe is not None else None
-    return repr((given, monitor.is_live, monitor.probe_size, monitor.probe_seed, read))
-
-
-def _scalars(measured: Mapping[str, Measured], step: int) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for name, found in measured.items():
-        values |= {f"{name}/step": float(step), **found.scalars}
-    return values

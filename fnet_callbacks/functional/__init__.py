@@ -10,6 +10,7 @@ from fnet_callbacks.functional.communities import (
     community_entropy,
     modularity,
     modularity_z,
+    null_modularity,
 )
 from fnet_callbacks.functional.correlation import (
     correlation_distance,
@@ -20,23 +21,17 @@ from fnet_callbacks.functional.correlation import (
 )
 from fnet_callbacks.functional.entropy import (
     activation_entropy,
+    active_share,
     binary_entropy,
+    class_active_share,
     degree_entropy,
     effective_rank,
+    histogram_entropies,
     histogram_entropy,
     selectivity_entropy,
 )
 from fnet_callbacks.functional.fault_tolerance import AttackCurve, Order, attack_curve, fault_tolerance
-from fnet_callbacks.functional.graph import (
-    Graph,
-    Method,
-    Sign,
-    connected_components,
-    edge_turnover,
-    graph_from_correlation,
-    graph_scale,
-    spanning_tree,
-)
+from fnet_callbacks.functional.graph import Graph, connected_components, edge_turnover
 from fnet_callbacks.functional.homology import (
     Backend,
     betti_curve,
@@ -45,6 +40,15 @@ from fnet_callbacks.functional.homology import (
     h0_from_tree,
     persistence,
     persistent_entropy,
+)
+from fnet_callbacks.functional.selection import (
+    Method,
+    Selection,
+    Sign,
+    graph_from_correlation,
+    graph_scale,
+    select,
+    spanning_tree,
 )
 from fnet_callbacks.functional.small_world import (
     SmallWorld,
@@ -69,15 +73,18 @@ __all__ = [
     "Graph",
     "Method",
     "Order",
+    "Selection",
     "Sign",
     "SmallWorld",
     "Wiring",
     "activation_entropy",
+    "active_share",
     "adjusted_mutual_information",
     "attack_curve",
     "betti_curve",
     "betti_numbers",
     "binary_entropy",
+    "class_active_share",
     "clustering_coefficient",
     "communities",
     "community_entropy",
@@ -95,6 +102,7 @@ __all__ = [
     "graph_from_correlation",
     "graph_scale",
     "h0_from_tree",
+    "histogram_entropies",
     "histogram_entropy",
     "hqs_null",
     "live_units",
@@ -104,10 +112,12 @@ __all__ = [
     "modularity",
     "modularity_z",
     "null_graphs",
+    "null_modularity",
     "path_length",
     "persistence",
     "persistent_entropy",
     "rewire",
+    "select",
     "selectivity_entropy",
     "small_world",
     "small_world_hqs",

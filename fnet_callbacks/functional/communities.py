@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import adjusted_mutual_info_score
+from scipy.special import entr
+from sklearn.metrics.cluster import expected_mutual_information
 
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.graph import Graph
 from fnet_callbacks.functional.small_world import in_threads, null_graphs
-
-# One level of Louvain: indptr, indices and weights of the edges, strength of each node (loops included).
-_Level = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def communities(graph: Graph, *, initial: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
@@ -75,9 +73,10 @@ def modularity(graph: Graph, partition: np.ndarray, *, resolution: float = 1.0) 
     labels = _checked_partition(partition, "partition", graph.n_nodes)
     if graph.n_edges == 0:
         return 0.0
-    inside, expected = _ends_inside(graph, labels)
-    total = 2 * graph.n_edges
-    return inside / total - resolution * expected / total**2
+    held = np.bincount(labels, weights=graph.degrees)
+    i, j = graph.edges.T
+    inside, total = 2 * np.count_nonzero(labels[i] == labels[j]), 2 * graph.n_edges
+    return float(inside / total - resolution * (held @ held) / total**2)
 
 
 def modularity_z(
@@ -111,19 +110,35 @@ def modularity_z(
     Reference: Guimerà, Sales-Pardo & Amaral (2004), Phys. Rev. E 70, 025101.
     Cost: that of ``nulls`` rewirings and ``nulls * starts`` runs of `communities`.
     """
-    if starts < 1:
-        raise FnetError(f"starts must be at least 1, got {starts}")
     graphs = nulls if isinstance(nulls, Sequence) else null_graphs(graph, nulls, seed)
     if len(graphs) < 2 or graph.n_edges == 0:
         return float("nan")
+    if value is None:
+        value = _best_modularity(graph, starts, seed)
+    mean, spread = null_modularity(graphs, starts=starts, seed=seed)
+    return (value - mean) / spread if spread > 0 else float("nan")
 
-    def best_modularity(null: Graph) -> float:
-        return modularity(null, _best_cold_start(null, starts, seed)[1])
 
-    observed = best_modularity(graph) if value is None else value
-    reference = in_threads(best_modularity, graphs)
-    spread = np.std(reference, ddof=1)
-    return float((observed - np.mean(reference)) / spread) if spread > 0 else float("nan")
+def null_modularity(nulls: Sequence[Graph], *, starts: int = 1, seed: int = 0) -> tuple[float, float]:
+    """Mean and standard deviation of the modularity of null graphs, each the best of several runs of Louvain.
+
+    Args:
+        nulls: The null graphs, e.g. of `null_graphs`, at least two.
+        starts: Runs of Louvain on each.
+        seed: Of the runs.
+
+    Returns:
+        Mean and sample standard deviation; NaN for fewer than two graphs.
+
+    Raises:
+        FnetError: ``starts`` is below 1, or ``seed`` is negative.
+
+    Cost: ``starts`` runs of `communities` on each.
+    """
+    if len(nulls) < 2:
+        return float("nan"), float("nan")
+    found = in_threads(lambda null: _best_modularity(null, starts, seed), nulls)
+    return float(np.mean(found)), float(np.std(found, ddof=1))
 
 
 def adjusted_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
@@ -134,18 +149,27 @@ def adjusted_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
         b: Another partition of the same nodes, ``[N]``, integer.
 
     Returns:
-        1 for equal partitions, about 0 for independent ones, possibly a little below. 1 also where both hold
-        one community, or one per node, and for no nodes.
+        1 for equal partitions, also of one community or of one per node, and for no nodes; about 0 for independent
+        ones, possibly a little below.
 
     Raises:
         FnetError: ``a`` and ``b`` are not integers of the same length.
 
-    Reference: Vinh, Epps & Bailey (2010), J. Mach. Learn. Res. 11, 2837 (arithmetic mean), by scikit-learn.
+    Reference: Vinh, Epps & Bailey (2010), J. Mach. Learn. Res. 11, 2837 (arithmetic mean); what chance
+        gives by scikit-learn.
     Cost: O(K_a K_b N) at worst.
     """
     a = _checked_partition(a, "a", np.size(a))
     b = _checked_partition(b, "b", a.size)
-    return float(adjusted_mutual_info_score(a, b)) if a.size else 1.0
+    shape = (a.max(initial=-1) + 1, b.max(initial=-1) + 1)
+    table = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
+    if np.count_nonzero(table) == shape[0] == shape[1]:
+        return 1.0
+    if 1 in shape:
+        return 0.0
+    h_a, h_b, h_both = (entr(sizes / a.size).sum() for sizes in (table.sum(1), table.sum(0), table))
+    chance = expected_mutual_information(table, a.size)
+    return float((h_a + h_b - h_both - chance) / ((h_a + h_b) / 2 - chance))
 
 
 def community_entropy(partition: np.ndarray) -> float:
@@ -187,7 +211,13 @@ def _start(graph: Graph, initial: np.ndarray) -> np.ndarray:
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
+def _best_modularity(graph: Graph, starts: int, seed: int) -> float:
+    return modularity(graph, _best_cold_start(graph, starts, seed)[1])
+
+
 def _best_cold_start(graph: Graph, starts: int, seed: int) -> tuple[int, np.ndarray]:
+    if starts < 1:
+        raise FnetError(f"starts must be at least 1, got {starts}")
     if seed < 0:
         raise FnetError(f"seed must be 0 or more, got {seed}")
     alone = np.arange(graph.n_nodes)
@@ -196,66 +226,7 @@ def _best_cold_start(graph: Graph, starts: int, seed: int) -> tuple[int, np.ndar
 
 
 def _louvain(graph: Graph, labels: np.ndarray, generator: np.random.Generator) -> tuple[int, np.ndarray]:
-    """Modularity, as an integer, and labels after cycles up and down until modularity stays."""
-    finest: _Level = (graph.indptr, graph.indices, np.ones(len(graph.indices), np.int64), graph.degrees)
-    best = _quality(graph, labels)
-    split = False
-    while True:
-        moved = _cycle(finest, labels, generator, split=split)
-        quality = _quality(graph, moved)
-        if quality <= best:
-            return best, labels
-        best, labels, split = quality, moved, True
-
-
-def _cycle(level: _Level, labels: np.ndarray, generator: np.random.Generator, *, split: bool) -> np.ndarray:
-    """Up: move nodes, then merge each community to a node of the next level. Down: move nodes on each again.
-
-    With ``split`` the finest communities are first taken apart into what holds together within them, so that
-    parts can change sides. Without, a second cycle would hardly find anything to move.
-    """
-    passed: list[tuple[_Level, np.ndarray]] = []
-    labels = _moved(level, labels, generator)
-    while True:
-        parts = _parts(level, labels, generator) if split and not passed else labels
-        coarse, coarse_of = _kernels.aggregate(*level, parts)
-        n_coarse = len(coarse[-1])
-        if n_coarse == len(labels):
-            break
-        passed.append((level, coarse_of))
-        coarse_labels = np.empty(n_coarse, np.int64)
-        coarse_labels[coarse_of] = labels
-        level = coarse
-        labels = _moved(coarse, np.unique(coarse_labels, return_inverse=True)[1], generator)
-    for finer, coarse_of in reversed(passed):
-        labels = _moved(finer, labels[coarse_of], generator)
-    return labels
-
-
-def _parts(level: _Level, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """What a cold start finds inside the communities, at the nodes' full strengths."""
-    inner = _kernels.edges_within(*level[:3], labels)
-    return _moved((*inner, level[3]), np.arange(len(labels)), generator)
-
-
-def _moved(level: _Level, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    labels = labels.copy()
-    _kernels.move_nodes(*level, labels, generator.permutation(len(labels)))
-    return labels
-
-
-def _ends_inside(graph: Graph, labels: np.ndarray) -> tuple[int, int]:
-    """Number of edge ends whose edge stays in its community, and the sum of squared ends per community."""
-    i, j = graph.edges.T
-    inside = 2 * int(np.count_nonzero(labels[i] == labels[j]))
-    held = np.bincount(labels, weights=graph.degrees).astype(np.int64)
-    return inside, int(held @ held)
-
-
-def _quality(graph: Graph, labels: np.ndarray) -> int:
-    """Modularity times (2 E)²: an integer, so that equal partitions compare equal."""
-    inside, expected = _ends_inside(graph, labels)
-    return 2 * graph.n_edges * inside - expected
+    return _kernels.run_louvain(graph.indptr, graph.indices, labels, generator)
 
 
 def _canonical(labels: np.ndarray) -> np.ndarray:

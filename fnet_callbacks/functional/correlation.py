@@ -3,9 +3,11 @@
 from typing import Literal
 
 import numpy as np
+from scipy.linalg import blas
 from scipy.stats import rankdata
 
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.functional import _kernels
 
 # A unit is dead where its variance is no more than this share of mean² + max². Below it the variance is of
 # the size of the rounding of the moments, whatever shift they were taken about.
@@ -34,32 +36,31 @@ def correlation_matrix(
 
     Reference: Zhang, Dong, Zhang & Lin (2022), arXiv 2205.11702 (Pearson); Hod et al. (2021), arXiv
         2110.08058 (Spearman).
-    Cost: O(S N²) time; one float64 copy of ``activations`` (a few for Spearman) and two of the result.
+    Cost: O(S N²) time; beside the result one float64 copy of ``activations`` (a few for Spearman).
 
     >>> correlation_matrix(np.array([[0.0, 1.0, 5.0], [1.0, 0.0, 5.0]]))
     array([[ 1., -1., nan],
            [-1.,  1., nan],
            [nan, nan, nan]])
     """
-    values = np.asarray(activations, dtype=np.float64)
+    values = np.asarray(activations)
     if values.ndim != 2:
         raise FnetError(f"activations must be [samples, units]; got shape {values.shape}")
     if method not in ("pearson", "spearman"):
         raise FnetError(f'method must be "pearson" or "spearman"; got {method!r}')
+    if values.dtype not in (np.float32, np.float64):
+        values = values.astype(np.float64)
     count, n_units = values.shape
-    if count < 2:
+    if count < 2 or n_units == 0:
         return np.full((n_units, n_units), np.nan)
-    # Non-finite values are expected here and stay in their own unit.
-    with np.errstate(invalid="ignore", over="ignore"):
-        shift = values.mean(axis=0)
-        peak = np.abs(values).max(axis=0)
-        if method == "spearman":
-            live = _live(values.var(axis=0), shift, peak)
+    if method == "spearman":
+        values = values.astype(np.float64, copy=False)
+        with np.errstate(invalid="ignore", over="ignore"):
+            live = _live(values.var(axis=0), values.mean(axis=0), np.abs(values).max(axis=0))
             values = np.where(live, rankdata(values, axis=0), np.nan)
-            shift = values.mean(axis=0)
-            peak = np.abs(values).max(axis=0)
-        centred = values - np.nan_to_num(shift, posinf=0.0, neginf=0.0)
-        return correlation_from_moments(count, centred.sum(axis=0), centred.T @ centred, shift, peak)
+    centred, mean, rest, peak = _kernels.centred(np.ascontiguousarray(values))
+    products = blas.dsyrk(1.0, centred.T, lower=True).T  # type: ignore[attr-defined]
+    return _correlation(count, rest, products, mean, peak, out=products)
 
 
 def correlation_from_moments(
@@ -89,19 +90,9 @@ def correlation_from_moments(
     """
     if count < 2:
         return np.full(products.shape, np.nan)
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        offset = total / count
-        correlation = np.multiply.outer(offset, total)
-        np.subtract(products, correlation, out=correlation)
-        deviations = correlation.diagonal().copy()
-        live = _live(deviations / count, shift + offset, peak)
-        scale = np.where(live, 1.0 / np.sqrt(deviations), np.nan)
-        correlation *= scale[:, None]
-        correlation *= scale
-    np.clip(correlation, -1.0, 1.0, out=correlation)
-    np.fill_diagonal(correlation, np.where(live, 1.0, np.nan))
-    _mirror_upper(correlation)
-    return correlation
+    return _correlation(
+        count, total, np.ascontiguousarray(products), shift, peak, out=np.empty(products.shape)
+    )
 
 
 def live_units(correlation: np.ndarray) -> np.ndarray:
@@ -159,12 +150,7 @@ def correlation_distance(correlation: np.ndarray) -> np.ndarray:
     array([[0.  , 0.25],
            [0.25, 0.  ]])
     """
-    distance = np.abs(_square(correlation))
-    np.subtract(1.0, distance, out=distance)
-    np.maximum(distance, 0.0, out=distance)
-    np.fill_diagonal(distance, 0.0)
-    _mirror_upper(distance)
-    return distance
+    return _kernels.correlation_distances(np.ascontiguousarray(_square(correlation)))
 
 
 def mean_abs_correlation(correlation: np.ndarray) -> float:
@@ -192,15 +178,27 @@ def mean_abs_correlation(correlation: np.ndarray) -> float:
     return float(strength.sum() / (n_live * (n_live - 1)))
 
 
+def _correlation(
+    count: int,
+    total: np.ndarray,
+    products: np.ndarray,
+    shift: np.ndarray,
+    peak: np.ndarray,
+    *,
+    out: np.ndarray,
+) -> np.ndarray:
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # a unit that is not finite is dead
+        offset = total / count
+        deviations = products.diagonal() - offset * total
+        live = _live(deviations / count, shift + offset, peak)
+        scale = np.where(live, 1.0 / np.sqrt(deviations), np.nan)
+    _kernels.scaled(products, offset, np.ascontiguousarray(total), scale, out)
+    return out
+
+
 def _live(variance: np.ndarray, mean: np.ndarray, peak: np.ndarray) -> np.ndarray:
     # Written so that NaN anywhere means dead.
     return (variance > DEAD_SHARE * (mean**2 + peak**2)) & np.isfinite(variance)
-
-
-def _mirror_upper(matrix: np.ndarray) -> None:
-    # Row by row: index arrays for a triangle would be larger than the matrix.
-    for row in range(len(matrix) - 1):
-        matrix[row + 1 :, row] = matrix[row, row + 1 :]
 
 
 def _square(correlation: np.ndarray) -> np.ndarray:

@@ -8,10 +8,8 @@ import numpy as np
 from scipy.special import entr
 
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.correlation import live_block
-
-# Units a block: a histogram of many samples takes a few blocks of this width, never several copies of [S, N].
-_BLOCK = 64
 
 
 def binary_entropy(probability: np.ndarray) -> np.ndarray:
@@ -61,6 +59,59 @@ def activation_entropy(active_share: np.ndarray) -> float:
     return float(entropy.mean()) if entropy.size else float("nan")
 
 
+def active_share(activations: np.ndarray) -> np.ndarray:
+    """Share of samples in which each unit is active: above zero.
+
+    Args:
+        activations: ``[S, N]``; NaN is not active.
+
+    Returns:
+        ``[N]`` in [0, 1]; NaN without samples.
+
+    Raises:
+        FnetError: ``activations`` is not two-dimensional.
+
+    Cost: O(S N).
+
+    >>> active_share(np.array([[1.0, -1.0], [0.5, 2.0]]))
+    array([1. , 0.5])
+    """
+    activations = _checked_activations(activations)
+    return _shares(activations, np.zeros(len(activations), np.int64), 1)[0]
+
+
+def class_active_share(activations: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """The `active_share` of each unit among the samples of each class.
+
+    Args:
+        activations: ``[S, N]``; NaN is not active.
+        labels: Class of each sample, ``[S]`` integers in [0, C).
+        num_classes: C.
+
+    Returns:
+        ``[C, N]`` in [0, 1]; NaN for a class without samples.
+
+    Raises:
+        FnetError: ``activations`` is not two-dimensional, or ``labels`` are not as described.
+
+    Cost: O(S N).
+
+    >>> class_active_share(np.array([[1.0, -1.0], [0.5, 2.0]]), np.array([0, 0]), 2)
+    array([[1. , 0.5],
+           [nan, nan]])
+    """
+    activations, labels = _checked_activations(activations), np.asarray(labels)
+    integer = np.issubdtype(labels.dtype, np.integer) or labels.size == 0
+    if labels.shape != (len(activations),) or not integer:
+        raise FnetError(
+            f"labels must be integers, one a sample ({len(activations)}); got {labels.dtype} {labels.shape}"
+        )
+    labels = labels.astype(np.int64)
+    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise FnetError(f"labels must lie in [0, {num_classes}); got {labels.min()} to {labels.max()}")
+    return _shares(activations, labels, num_classes)
+
+
 def histogram_entropy(activations: np.ndarray, *, bins: int = 32) -> float:
     """Mean entropy of the histogram of each unit's values.
 
@@ -79,25 +130,28 @@ def histogram_entropy(activations: np.ndarray, *, bins: int = 32) -> float:
         FnetError: ``activations`` is not two-dimensional, or ``bins`` is below 1.
 
     Reference: after Mostafa & Mondal (2021), arXiv 2106.04693; the formula is ours.
-    Cost: O(S N) time, a few ``[S, 64]`` arrays.
+    Cost: O(S N) time, O(N bins) memory.
 
     >>> round(histogram_entropy(np.array([[0.0, 3.0], [1.0, 3.0]])), 6)
     0.693147
     """
-    activations = np.asarray(activations)
-    if activations.ndim != 2:
-        raise FnetError(f"activations must be [samples, units]; got shape {activations.shape}")
+    entropies = histogram_entropies(activations, bins=bins)
+    entropies = entropies[~np.isnan(entropies)]
+    return float(entropies.mean()) if len(entropies) else float("nan")
+
+
+def histogram_entropies(activations: np.ndarray, *, bins: int = 32) -> np.ndarray:
+    """Entropy of the histogram of each unit's values; see `histogram_entropy`.
+
+    Returns:
+        ``[N]``, nats in [0, log bins]; NaN for a unit that has one value only or one that is not finite.
+    """
+    activations = _checked_activations(activations)
     if bins < 1:
         raise FnetError(f"bins must be at least 1; got {bins}")
-    n_samples, n_units = activations.shape
-    if n_samples == 0:
-        return float("nan")
-    blocks = [
-        _block_entropies(activations[:, start : start + _BLOCK].astype(np.float64), bins)
-        for start in range(0, n_units, _BLOCK)
-    ]
-    entropies = np.concatenate(blocks) if blocks else np.empty(0)
-    return float(entropies.mean()) if len(entropies) else float("nan")
+    counts = _kernels.histograms(activations, bins)
+    entropies = entr(counts / max(len(activations), 1)).sum(axis=1)
+    return np.where(counts.any(axis=1), entropies, np.nan)
 
 
 def selectivity_entropy(class_active_share: np.ndarray | None) -> float:
@@ -183,13 +237,16 @@ def degree_entropy(degrees: np.ndarray) -> float:
     return float(entr(nodes / degrees.size).sum()) + 0.0  # never -0.0
 
 
-def _block_entropies(values: np.ndarray, bins: int) -> np.ndarray:
-    usable = np.isfinite(values).all(axis=0) & (values.max(axis=0) > values.min(axis=0))
-    values = values[:, usable]
-    n_samples, n_units = values.shape
-    low = values.min(axis=0)
-    place = (values - low) / (values.max(axis=0) - low) * bins
-    index = np.minimum(place.astype(np.int64), bins - 1)  # the largest value belongs to the last bin
-    index += np.arange(n_units) * bins
-    counts = np.bincount(index.ravel(), minlength=n_units * bins).reshape(n_units, bins)
-    return entr(counts / n_samples).sum(axis=1)
+def _checked_activations(activations: np.ndarray) -> np.ndarray:
+    """Rows of float32 or float64, copied only where they are not that."""
+    activations = np.asarray(activations)
+    if activations.ndim != 2:
+        raise FnetError(f"activations must be [samples, units]; got shape {activations.shape}")
+    if activations.dtype not in (np.float32, np.float64):
+        activations = activations.astype(np.float64)
+    return np.ascontiguousarray(activations)
+
+
+def _shares(activations: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    counts, sizes = _kernels.active_counts(activations, labels, n_classes)
+    return counts / np.where(sizes, sizes, np.nan)[:, None]

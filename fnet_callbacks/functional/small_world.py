@@ -7,15 +7,18 @@ from typing import TypeVar
 
 import numba
 import numpy as np
+from scipy.linalg import blas
 
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
-from fnet_callbacks.functional.graph import Graph, Method, Sign, graph_from_correlation
+from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.selection import Method, Sign, graph_from_correlation
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _SWAPS_PER_EDGE = 10
+_ROWS = 64  # of a matrix that are squared at a time
 _NO_VARIANCE = 1e-12  # a spread of 1e-6, the accuracy of a correlation
 
 
@@ -283,11 +286,13 @@ def small_world_hqs(
     if moments[1] <= _NO_VARIANCE:
         return float("nan")
 
+    spare: list[np.ndarray] = []  # one matrix a thread: its first touch is dearer than what is computed in it
+
     def null_wiring(stream: np.uint64) -> Wiring:
-        null = _hqs(n_nodes, moments, stream)
-        return wiring(
-            graph_from_correlation(null, method=method, density=density, threshold=threshold, sign=sign)
-        )
+        null = _hqs(n_nodes, moments, stream, spare.pop() if spare else None)
+        graph = graph_from_correlation(null, method=method, density=density, threshold=threshold, sign=sign)
+        spare.append(null.T)
+        return wiring(graph)
 
     return _sigma(wiring(graph), _mean(in_threads(null_wiring, _streams(seed, nulls))))
 
@@ -320,7 +325,7 @@ def _rewired(graph: Graph, stream: np.uint64, swaps_per_edge: int) -> Graph:
         raise FnetError(f"swaps_per_edge must be 0 or more, got {swaps_per_edge}")
     rows = graph.rows.copy()
     _kernels.rewire(graph.edges.copy(), rows, swaps_per_edge * graph.n_edges, stream)
-    return Graph._from_sorted(graph.n_nodes, _kernels.edges_of(rows, graph.n_edges))
+    return Graph.from_sorted_edges(graph.n_nodes, _kernels.edges_of(rows, graph.n_edges))
 
 
 def _path_length(counts: np.ndarray) -> float:
@@ -358,11 +363,15 @@ def _moments(correlation: np.ndarray) -> tuple[float, float]:
     mean = (matrix.sum() - matrix.trace()) / entries
     if np.isnan(mean):
         raise FnetError("correlation holds NaN: drop the units without a correlation (dead units) first")
-    squares = np.square(matrix - mean)
-    return float(mean), float((squares.sum() - squares.trace()) / entries)
+    squares = -np.square(matrix.diagonal() - mean).sum()
+    for top in range(0, len(matrix), _ROWS):
+        squares += np.square(matrix[top : top + _ROWS] - mean).sum()
+    return float(mean), float(squares / entries)
 
 
-def _hqs(n_nodes: int, moments: tuple[float, float], stream: np.uint64) -> np.ndarray:
+def _hqs(
+    n_nodes: int, moments: tuple[float, float], stream: np.uint64, out: np.ndarray | None = None
+) -> np.ndarray:
     mean, variance = max(moments[0], 0.0), moments[1]
     if variance <= _NO_VARIANCE:
         return np.full((n_nodes, n_nodes), np.nan)
@@ -371,6 +380,8 @@ def _hqs(n_nodes: int, moments: tuple[float, float], stream: np.uint64) -> np.nd
     spread = np.sqrt(np.sqrt(centre**4 + variance / k) - centre**2)
     loadings = np.random.default_rng(stream).normal(centre, spread, (n_nodes, k))
     loadings /= np.linalg.norm(loadings, axis=1, keepdims=True)
-    null = (loadings @ loadings.T).clip(-1, 1)
-    np.fill_diagonal(null, 1.0)
+    out = np.empty((n_nodes, n_nodes), order="F") if out is None else out
+    null = blas.dsyrk(1.0, loadings.T, trans=True, lower=True, c=out, overwrite_c=True).T  # type: ignore[attr-defined]
+    nothing = np.zeros(n_nodes)
+    _kernels.scaled(null, nothing, nothing, np.ones(n_nodes), null)
     return null

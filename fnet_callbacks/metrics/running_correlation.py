@@ -6,7 +6,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.functional.correlation import correlation_from_moments
+from fnet_callbacks.functional.correlation import DEAD_SHARE
+
+_BLOCK = 512  # rows that are mirrored at once
 
 
 class RunningCorrelation(Metric):
@@ -21,7 +23,8 @@ class RunningCorrelation(Metric):
     batch where it has no samples. Should all of them begin with an empty batch, the shift is zero.
 
     Unlike most metrics it computes a NumPy array: that is what the measures take, and torchmetrics would
-    squeeze the ``[1, 1]`` tensor of a single unit to a scalar.
+    squeeze the ``[1, 1]`` tensor of a single unit to a scalar and copy that of many. `correlation` gives the
+    tensor.
 
     Args:
         num_units: Number of units N.
@@ -96,13 +99,31 @@ class RunningCorrelation(Metric):
             ``[N, N]`` float64, as `fnet_callbacks.functional.correlation_matrix` describes it: NaN in the
             rows and columns of dead units, all NaN below two samples.
         """
-        return correlation_from_moments(
-            int(self.count),
-            self.total.cpu().numpy(),
-            self.products.cpu().numpy(),
-            self.shift.cpu().numpy(),
-            self.peak.cpu().numpy(),
-        )
+        return self._from_sums().cpu().numpy()
+
+    def correlation(self) -> Tensor:
+        """What `compute` gives, as a tensor on the metric's device; under `torch.distributed` a collective.
+
+        Cost: O(N²) time; the result is the only ``[N, N]`` array beside the sums, and nothing crosses to the host.
+        """
+        with self.sync_context():
+            return self._from_sums()
+
+    def _from_sums(self) -> Tensor:
+        # What `correlation_from_moments` does, in operations that round alike: on the CPU `rsqrt` is exact in
+        # both of its steps where `sqrt` is not, and CUDA divides by a tensor exactly, by a number it does not.
+        offset = self.total / self.count
+        correlation = torch.outer(offset, self.total)
+        torch.sub(self.products, correlation, out=correlation)
+        deviations = correlation.diagonal().clone()
+        variance = deviations / self.count
+        negligible = DEAD_SHARE * ((self.shift + offset).square() + self.peak.square())
+        live = (self.count > 1) & (variance > negligible) & variance.isfinite()
+        scale = torch.where(live, deviations.rsqrt(), torch.nan)
+        correlation.mul_(scale[:, None]).mul_(scale).clamp_(-1.0, 1.0)
+        correlation.diagonal().copy_(torch.where(live, 1.0, torch.nan))
+        _mirror_upper(correlation)
+        return correlation
 
     def _choose_shift(self, activations: Tensor) -> None:
         sums = activations.sum(dim=0, dtype=torch.float64)
@@ -121,3 +142,12 @@ class RunningCorrelation(Metric):
         # Not in place: a state made in inference mode must take updates outside of it.
         self.products = torch.addmm(self.products, centred.T, centred)
         self.peak = torch.maximum(self.peak, activations.abs().amax(dim=0).double())
+
+
+def _mirror_upper(matrix: Tensor) -> None:
+    for start in range(0, len(matrix), _BLOCK):
+        rows, rest = slice(start, start + _BLOCK), slice(start + _BLOCK, None)
+        corner = matrix[rows, rows]
+        upper = torch.ones_like(corner, dtype=torch.bool).triu_()
+        corner.copy_(torch.where(upper, corner, corner.T))
+        matrix[rest, rows] = matrix[rows, rest].T

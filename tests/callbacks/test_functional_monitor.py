@@ -385,6 +385,8 @@ def test_measures_may_be_named(tmp_path: Path) -> None:
 
 def test_costs_are_logged_and_add_up(tmp_path: Path) -> None:
     row = next(m for s, m in fit(tmp_path, fast(8)).rows if s == 8 and "fnet/cost_ms/total" in m)
-    parts = [v for k, v in row.items() if k.startswith("fnet/cost_ms/") and not k.endswith("/total")]
-    assert {"fnet/cost_ms/probe", "fnet/cost_ms/moments", "fnet/cost_ms/modularity"} <= row.keys()
-    assert row["fnet/cost_ms/total"] == pytest.approx(sum(parts))
+    cost = {k.removeprefix("fnet/cost_ms/"): v for k, v in row.items() if k.startswith("fnet/cost_ms/")}
+    total, here, there = (cost.pop(whole) for whole in ("total", "training_thread", "worker"))
+    assert {"probe", "moments", "output", "modularity"} <= cost.keys()
+    assert total == here == pytest.approx(sum(cost.values()))
+    assert there == 0

@@ -78,7 +78,8 @@ class MeasuresInValidation(pl.Callback):
             return
         assert not torch.is_grad_enabled()
         with torch.inference_mode(self.inference_mode), torch.no_grad():
-            self.found.append(session._measure([self.monitor])[0][self.monitor.name].scalars)
+            session._passes.show([self.monitor], session.step)
+            self.found.append(self.monitor.measure(session.step).scalars)
 
 
 @pytest.mark.parametrize("inference_mode", [True, False])
@@ -235,7 +236,10 @@ def test_keys_name_the_attack_and_its_epsilon(tmp_path: Path) -> None:
         "adv/step",
         "adv/clean_accuracy",
         *(f"adv/pgd_{e}_{what}" for e in ("0.03137", "0.5") for what in ("accuracy", "zero_gradients")),
-        *(f"adv/cost_ms/{part}" for part in ("clean", "probe", "pgd", "total")),
+        *(
+            f"adv/cost_ms/{part}"
+            for part in ("clean", "probe", "pgd", "output", "total", "training_thread", "worker")
+        ),
     }
     assert set(monitor.keys) <= keys
 

@@ -69,7 +69,7 @@ class Schedule(ProbeMonitor):
     def reduce(self) -> None:
         pass
 
-    def measure(self, step: int, advance: Any) -> Measured:
+    def measure(self, step: int) -> Measured:
         self.taken.append((step, self.trainer.state.stage))
         return Measured({f"{self.name}/value": self.series[min(len(self.taken), len(self.series)) - 1]})
 

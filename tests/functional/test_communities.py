@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import adjusted_mutual_info_score
 
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.communities import (
@@ -230,6 +231,14 @@ class TestComparingPartitions:
         # H = log 2 for both, mutual information 0; expected information of 2 + 2 over 2 + 2 is log(2) / 3.
         expected = (0 - math.log(2) / 3) / (math.log(2) - math.log(2) / 3)
         assert adjusted_mutual_information([0, 0, 1, 1], [0, 1, 0, 1]) == pytest.approx(expected)
+
+    @settings(deadline=None, max_examples=40)
+    @given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 8), st.integers(0, 1000))
+    def test_equals_scikit_learns(self, n_nodes, n_a, n_b, seed):
+        generator = np.random.default_rng(seed)
+        a, b = generator.integers(n_a, size=n_nodes), generator.integers(n_b, size=n_nodes)
+        expected = adjusted_mutual_info_score(a, b)
+        assert adjusted_mutual_information(a, b) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
     @pytest.mark.parametrize(
         "partition", [np.zeros(4, int), np.arange(4), np.zeros(1, int), np.zeros(0, int)]

@@ -8,9 +8,12 @@ from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.correlation import correlation_matrix
 from fnet_callbacks.functional.entropy import (
     activation_entropy,
+    active_share,
     binary_entropy,
+    class_active_share,
     degree_entropy,
     effective_rank,
+    histogram_entropies,
     histogram_entropy,
     selectivity_entropy,
 )
@@ -132,3 +135,35 @@ def test_wrong_input_is_named():
         selectivity_entropy(np.ones(3))
     with pytest.raises(FnetError, match="correlation must be square"):
         effective_rank(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_shares_are_counts_above_zero(dtype):
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(50, 7)).clip(-0.5).astype(dtype)
+    values[3, 2], values[4, 2], values[:, 5] = np.nan, np.inf, 0
+    labels = generator.integers(0, 3, 50)
+    assert np.array_equal(active_share(values), (values > 0).mean(0))
+    found = class_active_share(values, labels, 4)
+    assert np.array_equal(found[:3], np.stack([(values[labels == c] > 0).mean(0) for c in range(3)]))
+    assert np.isnan(found[3]).all()
+
+
+def test_shares_of_no_sample_are_nan():
+    assert np.isnan(active_share(np.empty((0, 3)))).all()
+    assert class_active_share(np.empty((0, 3)), np.empty(0, int), 2).shape == (2, 3)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 3], [0, -1, 1], [0.0, 1.0, 1.0]])
+def test_labels_that_are_not_classes_are_refused(labels):
+    with pytest.raises(FnetError, match="labels must"):
+        class_active_share(np.ones((3, 2)), np.array(labels), 3)
+
+
+def test_entropies_of_units_are_those_of_each_alone():
+    activations = np.random.default_rng(0).normal(size=(200, 70))
+    activations[:, 3], activations[7, 66] = 1.0, np.nan
+    entropies = histogram_entropies(activations)
+    assert np.flatnonzero(np.isnan(entropies)).tolist() == [3, 66]
+    alone = [histogram_entropy(column[:, None]) for column in activations.T]
+    assert np.array_equal(entropies, alone, equal_nan=True)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -8,16 +9,24 @@ from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional._kernels.base import kernel
 from fnet_callbacks.functional._kernels.rewiring import draw
 from fnet_callbacks.functional.communities import communities, modularity_z
+from fnet_callbacks.functional.correlation import correlation_distance, correlation_matrix
+from fnet_callbacks.functional.entropy import active_share, histogram_entropy
 from fnet_callbacks.functional.fault_tolerance import fault_tolerance
-from fnet_callbacks.functional.graph import Graph, graph_from_correlation, graph_scale, spanning_tree
+from fnet_callbacks.functional.graph import Graph, edge_turnover
+from fnet_callbacks.functional.selection import graph_from_correlation, graph_scale, spanning_tree
 from fnet_callbacks.functional.small_world import local_efficiency, small_world, small_world_hqs
 
 
 def measure_everything(n_nodes):
     activations = np.random.default_rng(n_nodes).standard_normal((30, n_nodes))
-    correlation = np.corrcoef(activations, rowvar=False).reshape(n_nodes, n_nodes)
+    correlation = correlation_matrix(activations)
+    correlation_distance(correlation)
+    histogram_entropy(activations)
+    active_share(activations)
     graph = graph_from_correlation(correlation, density=0.1)
     graph_scale(correlation, graph, spanning_tree(correlation))
+    graph_from_correlation(correlation, method="threshold", threshold=0.3)
+    edge_turnover(graph, graph)
     small_world(graph, nulls=2)
     small_world_hqs(correlation, graph, nulls=2)
     local_efficiency(graph)
@@ -35,9 +44,13 @@ def test_sizes_and_origins_share_one_compiled_form():
     communities(Graph(*(np.array(part) for part in (graph.edges, graph.rows, graph.indptr, graph.indices))))
     compiled = {name: getattr(_kernels, name).signatures for name in _kernels.__all__}
     assert all(compiled.values())
-    by_float = {"asymmetry", "next_below", "prim", "upper_weights"}  # once for float32, once for float64
+    # Once for float32, once for float64.
+    by_float = {"survey", "counts_beyond", "prim", "strongest_edges", "next_below", "weights_in_bin"}
+    by_float |= {"active_counts", "centred", "histograms"}
     assert {
-        name: len(forms) for name, forms in compiled.items() if name not in by_float and len(forms) > 1
+        name: len(forms)
+        for name, forms in compiled.items()
+        if name not in by_float | {"bin_of"} and len(forms) > 1
     } == {}
     layouts = {str(form[0].layout) for name in by_float for form in compiled[name]}
     assert layouts == {"C"}
@@ -81,3 +94,34 @@ def test_splitmix64_gives_its_published_numbers():
     """First output for seed 1234567 of the reference implementation; its upper half, scaled to 2^32."""
     state = np.array([1234567], np.uint64)
     assert draw(state, 2**32 - 1) == ((6457827717110365317 >> 32) * (2**32 - 1)) >> 32
+
+
+def test_kernels_draw_the_permutations_that_numpy_draws():
+    @kernel
+    def permutation(generator, n):
+        return generator.permutation(n)
+
+    compiled, numpys = np.random.default_rng(3), np.random.default_rng(3)
+    for n in (0, 1, 2, 63, 64, 65, 1000):
+        assert np.array_equal(permutation(compiled, n), numpys.permutation(n))
+    assert compiled.bit_generator.state == numpys.bit_generator.state
+
+
+def test_compiled_communities_can_be_loaded_from_the_cache(tmp_path):
+    """Of two fresh interpreters the second finds what the first has compiled."""
+    code = (
+        "import numpy as np\n"
+        "from fnet_callbacks.functional.graph import Graph\n"
+        "from fnet_callbacks.functional.communities import communities\n"
+        "ring = np.stack((np.arange(40), (np.arange(40) + 1) % 40), axis=1)\n"
+        "print(communities(Graph.from_edges(40, ring)).tolist())\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        for _ in range(2)
+    )
+    assert list(tmp_path.rglob("*.nbc"))
+    assert first.stdout == second.stdout

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.functional.graph import Graph, graph_from_correlation
+from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.selection import graph_from_correlation
 from fnet_callbacks.functional.small_world import (
     clustering_coefficient,
     distance_histogram,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.functional.correlation import correlation_matrix, live_units
+from fnet_callbacks.functional.correlation import correlation_from_moments, correlation_matrix, live_units
 from fnet_callbacks.metrics import RunningCorrelation
 
 
@@ -44,6 +44,32 @@ def test_a_mean_far_from_the_first_batch_keeps_six_digits():
     activations = mixed() / mixed().std(dim=0)
     activations[20:] += 1e4
     assert_same(running(activations.split(20)), correlation_matrix(activations.numpy()))
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 2, 300])
+@pytest.mark.parametrize("n_units", [0, 1, 10, 700])  # the last is more than are mirrored at once
+def test_tensor_and_array_have_the_bits_of_the_function_of_moments(n_units, n_samples):
+    activations = mixed(n_samples, n_units) + 1e4
+    activations[:, 5:7] = 3.0
+    activations[n_samples // 2 :, 3:4] = torch.inf
+    activations[::2, 8:9], activations[1::2, 8:9] = 1e153, -1e153  # the sum of many squares is not finite
+    metric = RunningCorrelation(n_units)
+    for batch in activations.tensor_split(2):
+        metric.update(batch)
+    sums = (metric.total, metric.products, metric.shift, metric.peak)
+    expected = correlation_from_moments(int(metric.count), *(s.numpy() for s in sums))
+    tensor = metric.correlation()
+    assert (tensor.dtype, tensor.device) == (torch.float64, metric.device)
+    np.testing.assert_array_equal(tensor, expected, strict=True)
+    np.testing.assert_array_equal(metric.compute(), expected, strict=True)
+
+
+def test_sums_go_on_whatever_is_done_to_the_tensor():
+    metric = RunningCorrelation(10)
+    metric.update(mixed()[:100])
+    metric.correlation().zero_()
+    metric.update(mixed()[100:])
+    assert_same(metric.compute(), correlation_matrix(mixed().numpy()))
 
 
 @settings(deadline=None, max_examples=20)
@@ -182,6 +208,8 @@ def test_sums_on_an_accelerator_equal_those_on_the_cpu():
         for batch in (mixed() + 1e4).split(50):
             metric.update(batch.cuda())
     assert metric.products.is_cuda
+    assert metric.correlation().is_cuda
+    np.testing.assert_array_equal(metric.correlation().cpu(), metric.compute())
     assert_same(metric.compute(), np.corrcoef((mixed() + 1e4).numpy().T), atol=1e-9)
 
 

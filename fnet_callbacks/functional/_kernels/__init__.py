@@ -8,33 +8,51 @@ nor platform. Every kernel releases the GIL; nulls run side by side in plain thr
 A kernel calls other kernels of its own file only: Numba's cache looks at one file to see what has changed.
 """
 
+from fnet_callbacks.functional._kernels.activity import active_counts, centred, histograms
 from fnet_callbacks.functional._kernels.attack import degree_order, giant_sizes
-from fnet_callbacks.functional._kernels.correlation import asymmetry, next_below, prim, upper_weights
+from fnet_callbacks.functional._kernels.correlation import (
+    bin_of,
+    correlation_distances,
+    counts_beyond,
+    next_below,
+    prim,
+    scaled,
+    strongest_edges,
+    survey,
+    weights_in_bin,
+)
 from fnet_callbacks.functional._kernels.distances import (
     distance_counts,
     induced,
     neighbour_links,
     neighbourhood_efficiencies,
 )
-from fnet_callbacks.functional._kernels.louvain import aggregate, edges_within, move_nodes
+from fnet_callbacks.functional._kernels.louvain import run_louvain
 from fnet_callbacks.functional._kernels.rewiring import rewire
-from fnet_callbacks.functional._kernels.storage import adjacency, edges_of
+from fnet_callbacks.functional._kernels.storage import adjacency, edges_of, shared_edges
 
 __all__ = [
+    "active_counts",
     "adjacency",
-    "aggregate",
-    "asymmetry",
+    "bin_of",
+    "centred",
+    "correlation_distances",
+    "counts_beyond",
     "degree_order",
     "distance_counts",
     "edges_of",
-    "edges_within",
     "giant_sizes",
+    "histograms",
     "induced",
-    "move_nodes",
     "neighbour_links",
     "neighbourhood_efficiencies",
     "next_below",
     "prim",
     "rewire",
-    "upper_weights",
+    "run_louvain",
+    "scaled",
+    "shared_edges",
+    "strongest_edges",
+    "survey",
+    "weights_in_bin",
 ]

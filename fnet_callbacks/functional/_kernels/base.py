@@ -12,11 +12,14 @@ ONE = np.uint64(1)
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on the first call, and keep the machine code on disk where a place is writable."""
+    """Compile on the first call, and keep the machine code on disk where a place is writable.
+
+    Division by zero is NumPy's: to look for it before each division would keep loops from being vectorised.
+    """
     try:
-        return njit(nogil=True, cache=True)(function)
+        return njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # Numba finds no place for its cache; the code then lives as long as the process
-        return njit(nogil=True)(function)
+        return njit(nogil=True, error_model="numpy")(function)
 
 
 def _popcount(typingctx, word):

@@ -1,89 +1,206 @@
-"""What is read from a correlation matrix: its weights and its spanning tree."""
+"""A correlation matrix from moments, and what is read from it: its weights, its tree, its strongest edges."""
 
 import numpy as np
 
 from fnet_callbacks.functional._kernels.base import kernel
 
+_TILE = 8  # of both triangles: rows further apart than this would share one set of the cache
+_BINS = 4096
+_STRIP = 4  # rows of the lower triangle that are read side by side: more would share one set of the cache
+
 
 @kernel
-def asymmetry(matrix):
-    """Largest |m_ij - m_ji|, NaN where any entry is NaN; in blocks, so that both triangles stay in cache."""
+def scaled(products, offset, total, scale, correlation):
+    """``(products - offset totalᵀ) scale scaleᵀ`` of the upper triangle, held in [-1, 1], into both triangles.
+
+    The diagonal is 1, or NaN where the scale is. ``correlation`` may be ``products`` itself.
+    """
+    n = len(products)
+    for top in range(0, n, _TILE):
+        for left in range(top, n, _TILE):
+            for i in range(top, min(top + _TILE, n)):
+                for j in range(max(left, i), min(left + _TILE, n)):
+                    r = (products[i, j] - offset[i] * total[j]) * scale[i] * scale[j]
+                    correlation[i, j] = -1.0 if r < -1.0 else 1.0 if r > 1.0 else r  # NaN stays
+            for j in range(left, min(left + _TILE, n)):
+                for i in range(top, min(top + _TILE, j)):
+                    correlation[j, i] = correlation[i, j]
+    for i in range(n):
+        correlation[i, i] = 1.0 if scale[i] == scale[i] else np.nan
+
+
+@kernel
+def correlation_distances(correlation):
+    """``1 - |r|`` of the upper triangle, at least 0, in both triangles; 0 on the diagonal."""
+    n = len(correlation)
+    distance = np.empty((n, n))
+    for top in range(0, n, _TILE):
+        for left in range(top, n, _TILE):
+            for i in range(top, min(top + _TILE, n)):
+                for j in range(max(left, i), min(left + _TILE, n)):
+                    d = 1.0 - abs(correlation[i, j])
+                    distance[i, j] = 0.0 if d < 0.0 else d  # NaN stays
+            for j in range(left, min(left + _TILE, n)):
+                for i in range(top, min(top + _TILE, j)):
+                    distance[j, i] = distance[i, j]
+    for i in range(n):
+        distance[i, i] = 0.0
+    return distance
+
+
+@kernel
+def bin_of(weight):
+    """Bin of a weight >= 0 in `survey`; what is beyond 1 goes to the last."""
+    return int(min(weight, 1.0) * (_BINS - 1))
+
+
+@kernel
+def survey(matrix, absolute):
+    """What one pass over the pairs i < j tells.
+
+    Returns:
+        The largest |m_ij - m_ji|, NaN where an entry is not finite; ``[BINS]``, how many pairs have a weight in
+        each bin, where a weight is |r|, or r if that is above 0; the sums of |r| and of r².
+    """
     n = len(matrix)
-    worst = 0.0
-    for top in range(0, n, 64):
-        for left in range(top, n, 64):
-            for i in range(top, min(top + 64, n)):
-                for j in range(max(left, i), min(left + 64, n)):
-                    gap = abs(matrix[i, j] - matrix[j, i])
-                    if not gap <= worst:
-                        if np.isnan(gap):
-                            return np.nan
-                        worst = gap
-    return worst
+    counts = np.zeros(_BINS, np.int64)
+    worst = total = squares = 0.0
+    for top in range(0, n, _STRIP):
+        strip_total = strip_squares = 0.0  # sums of sums round less
+        for j in range(top, n):
+            for i in range(top, min(top + _STRIP, j + 1)):
+                r = matrix[i, j]
+                gap = abs(r - matrix[j, i])
+                if not gap <= worst:
+                    if not gap < np.inf:
+                        return np.nan, counts, np.nan, np.nan
+                    worst = gap
+                if i == j:
+                    continue
+                strip_total += abs(r)
+                strip_squares += np.float64(r) * r
+                weight = abs(r) if absolute else r
+                if absolute or weight > 0:
+                    counts[bin_of(weight)] += 1
+        total += strip_total
+        squares += strip_squares
+    return worst, counts, total, squares
 
 
 @kernel
-def upper_weights(correlation, absolute):
-    """Weights above the diagonal, row by row: |r|, or r."""
-    n = len(correlation)
-    weights = np.empty(n * (n - 1) // 2, correlation.dtype)
-    start = 0
-    for i in range(n - 1):
-        row = correlation[i, i + 1 :]
-        part = weights[start : start + len(row)]
-        for k in range(len(row)):
-            part[k] = row[k]
-        if absolute:
-            for k in range(len(row)):
-                part[k] = abs(part[k])
-        start += len(row)
-    return weights
+def prim(matrix, absolute):
+    """Maximum spanning tree, edges in the order they were joined.
 
-
-@kernel
-def _before(weight, i, j, other_weight, k, m):
-    """Whether edge ij comes before edge km: stronger first, equal weights by (smaller node, larger node)."""
-    if weight != other_weight:
-        return weight > other_weight
-    low, other_low = min(i, j), min(k, m)
-    return low < other_low or (low == other_low and max(i, j) < max(k, m))
-
-
-@kernel
-def prim(correlation, absolute):
-    """Maximum spanning tree, edges in the order they were joined."""
-    n = len(correlation)
+    Of equal weights the edge with the smaller (smaller node, larger node) comes first, so of two edges that
+    share a node the one with the smaller other end.
+    """
+    n = len(matrix)
     tree = np.empty((max(n - 1, 0), 2), np.int32)
-    outside = np.arange(1, n)  # nodes not yet in the tree, in no particular order
-    weight = np.full(n, -np.inf, correlation.dtype)
-    parent = np.zeros(n, np.int64)
+    outside = np.arange(1, n)  # nodes not yet in the tree, in no particular order; the next two are by place
+    weight = np.full(n, -np.inf, matrix.dtype)
+    parent = np.full(n, n)
     joined = 0
     for e in range(n - 1):
-        best = -1
-        for place in range(n - 1 - e):
+        row = matrix[joined]
+        left = n - 1 - e
+        best, heaviest = 0, -np.inf
+        for place in range(left):
             v = outside[place]
-            w = abs(correlation[joined, v]) if absolute else correlation[joined, v]
-            if w >= weight[v] and _before(w, joined, v, weight[v], parent[v], v):
-                weight[v] = w
-                parent[v] = joined
-            if best < 0 or weight[v] >= weight[outside[best]]:
-                u = outside[best]
-                if best < 0 or _before(weight[v], parent[v], v, weight[u], parent[u], u):
+            w = abs(row[v]) if absolute else row[v]
+            if w > weight[place] or (w == weight[place] and joined < parent[place]):
+                weight[place] = w
+                parent[place] = joined
+            if weight[place] > heaviest:
+                best, heaviest = place, weight[place]
+            elif weight[place] == heaviest:
+                low, best_low = min(v, parent[place]), min(outside[best], parent[best])
+                high, best_high = max(v, parent[place]), max(outside[best], parent[best])
+                if low < best_low or (low == best_low and high < best_high):
                     best = place
         joined = outside[best]
-        outside[best] = outside[n - 2 - e]
-        tree[e, 0] = min(joined, parent[joined])
-        tree[e, 1] = max(joined, parent[joined])
+        tree[e, 0] = min(joined, parent[best])
+        tree[e, 1] = max(joined, parent[best])
+        for column in (outside, parent):
+            column[best] = column[left - 1]
+        weight[best] = weight[left - 1]
     return tree
 
 
 @kernel
-def next_below(correlation, weight):
-    """The largest |r| off the diagonal that is smaller than ``weight``; 0 where there is none."""
-    found = 0.0
-    for i in range(len(correlation)):
-        for j in range(i + 1, len(correlation)):
-            strength = abs(correlation[i, j])
-            if found < strength < weight:
-                found = strength
+def counts_beyond(counts, matrix, absolute, tree):
+    """The counts of `survey` without a tree's."""
+    counts = counts.copy()
+    for e in range(len(tree)):
+        weight = matrix[tree[e, 0], tree[e, 1]]
+        if absolute:
+            weight = abs(weight)
+        if absolute or weight > 0:
+            counts[bin_of(weight)] -= 1
+    return counts
+
+
+@kernel
+def weights_in_bin(matrix, absolute, tree, wanted, count):
+    """The ``count`` weights in one bin of `survey`; a tree, sorted by (i, j), is left out."""
+    n = len(matrix)
+    weights = np.empty(count, matrix.dtype)
+    found = t = 0
+    for i in range(n):
+        row = matrix[i]
+        passed = tree[t, 1] if t < len(tree) and tree[t, 0] == i else n
+        for j in range(i + 1, n):
+            if j == passed:
+                t += 1
+                passed = tree[t, 1] if t < len(tree) and tree[t, 0] == i else n
+                continue
+            weight = abs(row[j]) if absolute else row[j]
+            if (absolute or weight > 0) and bin_of(weight) == wanted:
+                weights[found] = weight
+                found += 1
+    return weights
+
+
+@kernel
+def strongest_edges(matrix, absolute, tree, weakest, ties, room):
+    """A tree and all other edges above ``weakest``, with the first ``ties`` of those that equal it.
+
+    Returns at most ``room`` edges, sorted by (i, j) as the tree is, and the smallest weight beyond the tree.
+    """
+    n = len(matrix)
+    edges = np.empty((room, 2), np.int32)
+    found = t = 0
+    least = np.inf
+    for i in range(n):
+        row = matrix[i]
+        passed = tree[t, 1] if t < len(tree) and tree[t, 0] == i else n
+        for j in range(i + 1, n):
+            weight = abs(row[j]) if absolute else row[j]
+            if j == passed:
+                t += 1
+                passed = tree[t, 1] if t < len(tree) and tree[t, 0] == i else n
+            elif weight > weakest or (weight == weakest and ties):
+                ties -= weight == weakest
+                least = min(least, weight)
+            else:
+                continue
+            edges[found, 0] = i
+            edges[found, 1] = j
+            found += 1
+    return edges[:found].copy(), least
+
+
+@kernel
+def next_below(bits, strength):
+    """The largest |r| off the diagonal that is smaller than ``strength``; 0 where there is none.
+
+    On the bits of the floats, which are ordered as their absolute values are and compared many at a time.
+    """
+    unsigned = np.int64(np.iinfo(bits.dtype).max)
+    nothing = np.int64(0)
+    found = nothing
+    for i in range(len(bits)):
+        row = bits[i, i + 1 :]
+        for k in range(len(row)):
+            entry = row[k] & unsigned
+            found = max(found, entry if entry < strength else nothing)
     return found

@@ -1,4 +1,7 @@
-"""Local moving and aggregation on CSR arrays."""
+"""Louvain on CSR arrays: local moving, aggregation, and the cycles up and down that they make.
+
+Random orders are NumPy's own: Numba draws the permutations of a ``Generator`` bit by bit as NumPy does.
+"""
 
 import numpy as np
 
@@ -6,7 +9,7 @@ from fnet_callbacks.functional._kernels.base import kernel
 
 
 @kernel
-def move_nodes(indptr, indices, weights, strengths, labels, order):
+def _move_nodes(indptr, indices, weights, strengths, labels, order):
     """Louvain's local moving, in place: nodes join the best neighbouring community until none gains.
 
     Gains are compared as ``total * links - strength * community strength``, in integers and so exactly. Only
@@ -27,7 +30,7 @@ def move_nodes(indptr, indices, weights, strengths, labels, order):
             empty[n_empty] = c
             n_empty += 1
     links = np.zeros(n, np.int64)
-    near = np.empty(n, np.int64)
+    near = np.empty(n + 1, np.int64)  # one more: an entry is written before it is known to count
     queue = order.copy()
     waiting = np.ones(n, np.bool_)
     head, length = 0, n
@@ -39,19 +42,18 @@ def move_nodes(indptr, indices, weights, strengths, labels, order):
         own, strength = labels[i], strengths[i]
         n_near = 0
         for e in range(indptr[i], indptr[i + 1]):
-            c = labels[indices[e]]
-            if not links[c]:
-                near[n_near] = c
-                n_near += 1
+            c = np.uint64(labels[np.uint32(indices[e])])  # unsigned: negative places are not looked for
+            near[n_near] = c
+            n_near += links[c] == 0  # no branch, for none would be foreseen
             links[c] += weights[e]
         held[own] -= strength
         best, gain = own, total * links[own] - strength * held[own]
         for k in range(n_near):
-            c = near[k]
+            c = np.uint64(near[k])
             other = total * links[c] - strength * held[c]
             links[c] = 0
             if other > gain:
-                best, gain = c, other
+                best, gain = near[k], other
         if gain < 0:
             n_empty -= 1
             best = empty[n_empty]
@@ -64,16 +66,19 @@ def move_nodes(indptr, indices, weights, strengths, labels, order):
         if not size[own]:
             empty[n_empty] = own
             n_empty += 1
+        tail = head + length if head + length < n else head + length - n  # free, as i has left
         for e in range(indptr[i], indptr[i + 1]):
-            j = indices[e]
-            if not waiting[j] and labels[j] != best:
-                waiting[j] = True
-                queue[(head + length) % n] = j
-                length += 1
+            j = np.uint32(indices[e])
+            joins = (not waiting[j]) & (labels[j] != best)
+            queue[tail] = j
+            waiting[j] |= joins
+            length += joins
+            tail += joins
+            tail = tail if tail < n else 0
 
 
 @kernel
-def aggregate(indptr, indices, weights, strengths, labels):
+def _aggregate(indptr, indices, weights, strengths, labels):
     """One node per community: the coarser level, and the coarse node of each node."""
     n = len(labels)
     size = np.zeros(n + 1, np.int64)
@@ -98,7 +103,7 @@ def aggregate(indptr, indices, weights, strengths, labels):
         coarse_strengths[c] += strengths[i]
     coarse_indptr = np.zeros(n_coarse + 1, np.int64)
     coarse_indices = np.empty(len(indices), np.int32)
-    coarse_weights = np.empty(len(indices), np.int64)
+    coarse_weights = np.empty(len(indices), np.int32)
     links = np.zeros(n_coarse, np.int64)
     filled = 0
     for c in range(n_coarse):
@@ -121,7 +126,7 @@ def aggregate(indptr, indices, weights, strengths, labels):
 
 
 @kernel
-def edges_within(indptr, indices, weights, labels):
+def _edges_within(indptr, indices, weights, labels):
     """The CSR arrays of a level without the edges between communities."""
     inner_indptr = np.zeros_like(indptr)
     inner_indices = np.empty_like(indices)
@@ -135,3 +140,86 @@ def edges_within(indptr, indices, weights, labels):
                 filled += 1
         inner_indptr[i + 1] = filled
     return inner_indptr, inner_indices[:filled].copy(), inner_weights[:filled].copy()
+
+
+@kernel
+def _ranked(labels, bound):
+    """The same partition with labels 0 .. K - 1 in the order of the old ones, which are below ``bound``."""
+    rank = np.zeros(bound, np.int64)
+    for label in labels:
+        rank[label] = 1
+    n_labels = 0
+    for c in range(len(rank)):
+        n_labels += rank[c]
+        rank[c] = n_labels - 1
+    return rank[labels]
+
+
+@kernel
+def _moved(level, labels, generator):
+    labels = labels.copy()
+    _move_nodes(level[0], level[1], level[2], level[3], labels, generator.permutation(len(labels)))
+    return labels
+
+
+@kernel
+def _parts(level, labels, generator):
+    """What a cold start finds inside the communities, at the nodes' full strengths."""
+    indptr, indices, weights = _edges_within(level[0], level[1], level[2], labels)
+    return _moved((indptr, indices, weights, level[3]), np.arange(len(labels)), generator)
+
+
+@kernel
+def _cycle(level, labels, generator, split):
+    """Up: move nodes, then merge each community to a node of the next level. Down: move nodes on each again.
+
+    With ``split`` the communities are first taken apart into what holds together within them, so that parts
+    can change sides. Without, a second cycle would hardly find anything to move.
+    """
+    labels = _moved(level, labels, generator)
+    levels, coarser = (
+        [level],
+        [labels],
+    )  # the levels passed, and for each the nodes of the next that its nodes became
+    while True:
+        level = levels[-1]
+        parts = _parts(level, labels, generator) if split and len(levels) == 1 else labels
+        coarse, coarse_of = _aggregate(level[0], level[1], level[2], level[3], parts)
+        n_coarse = len(coarse[3])
+        if n_coarse == len(labels):
+            break
+        coarse_labels = np.empty(n_coarse, np.int64)
+        coarse_labels[coarse_of] = labels
+        coarser[-1] = coarse_of
+        levels.append(coarse)
+        coarser.append(coarse_of)
+        labels = _moved(coarse, _ranked(coarse_labels, len(labels)), generator)
+    for k in range(len(levels) - 2, -1, -1):
+        labels = _moved(levels[k], labels[coarser[k]], generator)
+    return labels
+
+
+@kernel
+def _quality(indptr, indices, labels):
+    """Modularity times (2 E)², an integer, so that equal partitions compare equal; labels are below N."""
+    held = np.zeros(len(labels), np.int64)
+    inside = 0
+    for i in range(len(labels)):
+        held[labels[i]] += indptr[i + 1] - indptr[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            inside += labels[indices[e]] == labels[i]
+    return len(indices) * inside - (held * held).sum()
+
+
+@kernel
+def run_louvain(indptr, indices, labels, generator):
+    """Quality and labels after cycles up and down from a partition with labels below N, until quality stays."""
+    level = indptr, indices, np.ones(len(indices), np.int32), np.diff(indptr)
+    best = _quality(indptr, indices, labels)
+    split = False
+    while True:
+        moved = _cycle(level, labels, generator, split)
+        found = _quality(indptr, indices, moved)
+        if found <= best:
+            return best, labels
+        best, labels, split = found, moved, True

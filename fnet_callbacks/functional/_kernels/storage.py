@@ -45,3 +45,22 @@ def edges_of(rows, n_edges):
                     edges[e, 1] = j
                     e += 1
     return edges
+
+
+@kernel
+def shared_edges(edges, others):
+    """How many edges two lists sorted by (i, j) have in common; -1 where one is not sorted."""
+    for pairs in (edges, others):
+        for e in range(1, len(pairs)):
+            i, before = pairs[e, 0], pairs[e - 1, 0]
+            if i < before or (i == before and pairs[e, 1] <= pairs[e - 1, 1]):
+                return -1
+    shared = e = f = 0
+    while e < len(edges) and f < len(others):
+        i, k = edges[e, 0], others[f, 0]
+        j, m = edges[e, 1], others[f, 1]
+        shared += i == k and j == m
+        first = i < k or (i == k and j <= m)
+        e += first
+        f += not first or (i == k and j == m)
+    return shared

@@ -1,0 +1,217 @@
+"""What the monitors of one trainer are shown: the passes over the probe, and live batches."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_info
+from tqdm.auto import tqdm
+
+from fnet_callbacks.callbacks.forward import Forward
+from fnet_callbacks.callbacks.probes import ProbeSource
+from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning
+
+if TYPE_CHECKING:
+    from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
+
+
+class Passes:
+    """Shows the probe to monitors in isolation; those that read the same inputs share a pass.
+
+    Args:
+        trainer: The trainer.
+        monitors: Its monitors.
+    """
+
+    def __init__(self, trainer: pl.Trainer, monitors: Sequence[ProbeMonitor]) -> None:
+        self._trainer = trainer
+        self._monitors = monitors
+        self._live = [monitor for monitor in monitors if monitor.is_live]
+        self._probes: dict[str, ProbeSource] = {}
+        self._forwards: dict[str, Forward] = {}
+        self._live_hooks = ExitStack()
+        self._complained: set[str] = set()
+
+    def open(self, batch: Any, kept: Mapping[str, Any]) -> None:
+        """Finds the probes and prepares the monitors; ``kept`` are batches of an interrupted run, by monitor.
+
+        Raises:
+            FnetError: The configuration does not fit model or data.
+        """
+        for monitor in self._monitors:
+            key = _probe_key(monitor)
+            forward = self._forward_of(monitor)
+            if key not in self._probes:
+                self._probes[key] = ProbeSource(self._trainer, monitor, batch, kept.get(monitor.name))
+            source = self._probes[key]
+            with forward.undisturbed(seed=monitor.probe_seed):
+                try:
+                    probe = source.probe()
+                    first = forward.prepare(probe.first, has_passed=source.has_passed)
+                    monitor.prepare(forward, probe, first)
+                except FnetError:
+                    raise
+                except Exception as error:
+                    raise CaptureError(
+                        f"{monitor.name}: the model fails on a batch of the probe, in eval mode: {error!r}. Say what "
+                        "it is called with by `batch_to_inputs`, which part is called by `model`"
+                    ) from error
+            rank_zero_info(f"{monitor.name}: {monitor.description}, on {probe.n_samples} inputs")
+
+    def summaries(self) -> dict[str, Any]:
+        """What the manifest says of each monitor's probe."""
+        return {m.name: self._probes[_probe_key(m)].summary() for m in self._monitors}
+
+    def kept(self) -> dict[str, Any]:
+        """By monitor, the batches of a probe that cannot be drawn again, for a checkpoint."""
+        sources = {m.name: self._probes.get(_probe_key(m)) for m in self._monitors}
+        return {name: kept for name, s in sources.items() if s is not None and (kept := s.state())}
+
+    # Live batches.
+
+    def before_batch(self, batch: Any, step: int) -> None:
+        """Watches a training batch for those that measure live ones."""
+        to_end = self._batches_to_end()
+        for monitor in self._live:
+            with self._going_on(monitor, step), monitor.stopwatch.part("watch"):
+                forward = self._forward_of(monitor)
+                self._live_hooks.enter_context(monitor.watch_live(forward, batch, step, to_end))
+
+    def after_batch(self, batch: Any, step: int) -> None:
+        """Keeps what was watched, and the batch where the probe is still growing."""
+        self._live_hooks.close()
+        for monitor in self._live:
+            with self._going_on(monitor, step), monitor.stopwatch.part("watch"):
+                monitor.keep_live()
+        for source in self._probes.values():
+            source.keep(batch)
+
+    def close(self) -> None:
+        """Takes the hooks off."""
+        self._live_hooks.close()
+
+    # The probe.
+
+    def show(self, due: Sequence[ProbeMonitor], step: int) -> list[ProbeMonitor]:
+        """Shows the probe, or the live batches, to monitors; returns those that saw it all, the same on every rank.
+
+        Raises:
+            Exception: What went wrong, where the run must stop for it.
+        """
+        failed: dict[str, Exception] = {}
+        for group in self._groups(due):
+            probe = self._probes[_probe_key(group[0])].probe()
+            for monitor in group:
+                with _noting(failed, monitor):
+                    monitor.begin(probe)
+            with _noting(failed, *group):
+                if group[0].is_live and step > 0:
+                    group[0].see_live()
+                else:
+                    self._pass(group, failed, step)
+            for monitor in group:
+                with _noting(failed, monitor):
+                    monitor.reduce()  # a collective: a rank on which something failed takes part
+        return [monitor for monitor in due if self._is_whole(monitor, failed.get(monitor.name), step)]
+
+    def must_raise(self, monitor: ProbeMonitor, error: Exception, step: int) -> bool:
+        """Wrong configuration stops the run before its first step; later only where the user asked for it."""
+        return monitor.on_error == "raise" or (isinstance(error, FnetError) and step == 0)
+
+    def warn(self, monitor: ProbeMonitor, error: object, step: int, what: str = "no snapshot") -> None:
+        """Warns once of each kind of failure: what fails at one step will fail at the next."""
+        kind = f"{monitor.name} {what} {type(error)}"
+        if kind not in self._complained:
+            self._complained.add(kind)
+            warnings.warn(f"{monitor.name}: {what} at step {step}: {error!r}", FnetWarning, stacklevel=2)
+
+    def progress(self, total: int, what: str, step: int) -> tqdm:
+        """A bar for what takes more than a second, where the trainer shows one."""
+        bar = self._trainer.progress_bar_callback
+        shown = getattr(bar, "is_enabled", False) and self._trainer.is_global_zero
+        return tqdm(total=total, desc=f"snapshot {step}: {what}", delay=1.0, leave=False, disable=not shown)
+
+    def _pass(self, group: Sequence[ProbeMonitor], failed: dict[str, Exception], step: int) -> None:
+        forward, source = self._forward_of(group[0]), self._probes[_probe_key(group[0])]
+        probe, clock = source.probe(), group[0].stopwatch
+        with (
+            clock.part("probe"),
+            forward.undisturbed(seed=group[0].probe_seed),
+            self.progress(len(probe.batches), "probe", step) as bar,
+        ):
+            for kept, index in zip(probe.batches, probe.positions, strict=True):
+                with ExitStack() as hooks:
+                    batch = forward.prepare(kept, has_passed=source.has_passed)
+                    for monitor in group:
+                        if monitor.watcher is not None:
+                            monitor.watcher.expect(batch.n_samples, mask=batch.mask, batch_index=index)
+                            hooks.enter_context(monitor.watcher.attached())
+                    output = forward(batch.inputs)
+                for monitor in group:
+                    if monitor.name not in failed:
+                        with _noting(failed, monitor):
+                            monitor.see(batch, output, index)
+                bar.update()
+
+    def _is_whole(self, monitor: ProbeMonitor, error: Exception | None, step: int) -> bool:
+        """Whether the monitor saw the probe on all ranks; else all of them warn, or all of them raise."""
+        agreed = self._trainer.strategy.reduce_boolean_decision
+        if agreed(error is None, all=True):
+            return True
+        must_raise = agreed(error is not None and self.must_raise(monitor, error, step), all=False)
+        error = error or FnetError("the probe could not be shown to the model on another rank")
+        if must_raise:
+            raise error
+        self.warn(monitor, error, step)
+        return False
+
+    def _groups(self, due: Sequence[ProbeMonitor]) -> Iterator[list[ProbeMonitor]]:
+        groups: dict[str, list[ProbeMonitor]] = {}
+        for monitor in due:
+            key = f"live {monitor.name}" if monitor.is_live else _probe_key(monitor) + repr(monitor.model)
+            groups.setdefault(key, []).append(monitor)
+        yield from groups.values()
+
+    def _forward_of(self, monitor: ProbeMonitor) -> Forward:
+        if monitor.name not in self._forwards:
+            self._forwards[monitor.name] = Forward(self._trainer, model=monitor.model, reader=monitor.reader)
+        return self._forwards[monitor.name]
+
+    def _batches_to_end(self) -> float:
+        """After how many batches training may end: with the epoch, or at ``max_steps``; infinite where unknown."""
+        trainer = self._trainer
+        in_epoch = trainer.num_training_batches - trainer.fit_loop.batch_idx
+        if trainer.max_steps < 0:
+            return in_epoch
+        return min(in_epoch, (trainer.max_steps - trainer.global_step) / max(1, len(trainer.optimizers)))
+
+    @contextmanager
+    def _going_on(self, monitor: ProbeMonitor, step: int) -> Iterator[None]:
+        """Lets training go on where a live batch cannot be seen; a warning says so once."""
+        try:
+            yield
+        except Exception as error:
+            if monitor.on_error == "raise":
+                raise
+            self.warn(monitor, error, step, "a live batch was not seen")
+
+
+@contextmanager
+def _noting(failed: dict[str, Exception], *monitors: ProbeMonitor) -> Iterator[None]:
+    """Notes what goes wrong in a block as the failure of monitors, and goes on: other ranks wait in a collective."""
+    try:
+        yield
+    except Exception as error:
+        for monitor in monitors:
+            failed.setdefault(monitor.name, error)
+
+
+def _probe_key(monitor: ProbeMonitor) -> str:
+    """Monitors that read the same inputs share them."""
+    read = (monitor.reader.to_inputs, monitor.reader.to_labels)
+    given = id(monitor.probe) if monitor.probe is not None else None
+    return repr((given, monitor.is_live, monitor.probe_size, monitor.probe_seed, read))

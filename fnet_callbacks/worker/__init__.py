@@ -1,0 +1,1 @@
+"""What happens off the training thread: measuring, recording and drawing, each in a plain process without torch."""

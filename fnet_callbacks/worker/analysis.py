@@ -1,0 +1,249 @@
+"""From what the training thread saw to what is known: the measures of a step, and its place in the record.
+
+Runs in the worker, or where there is none on the training thread: the same code, the same numbers.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from fnet_callbacks import functional as F
+from fnet_callbacks.errors import FnetError
+from fnet_callbacks.measures import measure
+from fnet_callbacks.portrait import Portrait
+from fnet_callbacks.record import Snapshot, SnapshotStore
+from fnet_callbacks.scope import Activity, Previous, Scope, Stopwatch
+from fnet_callbacks.worker.jobs import WHOLE, Job, Measured, Moments, NetworkPlan, Plan, Reading, Result
+
+
+class Analysis:
+    """Measures the networks of one fit and writes its record.
+
+    Args:
+        plan: What is measured.
+        is_worker: Whether this is another process than that of the training thread.
+    """
+
+    def __init__(self, plan: Plan, *, is_worker: bool = False) -> None:
+        self._is_worker = is_worker
+        self._networks = {
+            name: NetworkAnalysis(network, plan.carry.get(name, {}))
+            for name, network in plan.networks.items()
+        }
+        self._store = None if plan.folder is None else SnapshotStore(plan.folder)
+        self._last: Snapshot | None = None
+
+    def run(self, job: Job, advance: Callable[[], object] = lambda: None) -> Result:
+        """Does a job; calls ``advance`` after each key that was measured, for a progress bar.
+
+        Raises:
+            Exception: What a measure raised, where its monitor's ``on_error`` is ``"raise"``; at step 0 also an
+                ``FnetError``: the configuration is wrong.
+        """
+        measured, failures = dict(job.measured), {}
+        costs = {name: _Cost(parts) for name, parts in job.cost_ms.items()}
+        for name, reading in job.readings.items():
+            network, stopwatch, start = self._networks[name], Stopwatch(), time.process_time()
+            try:
+                with _one_blas_thread():
+                    measured[name] = network.measure(job.step, reading, stopwatch, advance)
+            except Exception as error:
+                if network.plan.on_error == "raise" or (isinstance(error, FnetError) and job.step == 0):
+                    raise
+                failures[name] = repr(error)
+            costs[name].add(stopwatch.ms, (time.process_time() - start) * 1e3 if self._is_worker else None)
+        result = Result(
+            step=job.step,
+            scalars={**_scalars(measured, job.step), **job.scalars} if measured else {},
+            notes={key: note for m in measured.values() for key, note in m.notes.items()},
+            cost_ms={
+                f"{name}/cost_ms/{part}": ms
+                for name in measured
+                for part, ms in costs[name].by_part().items()
+            },
+            carry={name: self._networks[name].previous for name in job.readings},
+            portraits=self._portraits(job.draw),
+            failures=failures,
+            worker_seconds={name: costs[name].worker_ms / 1e3 for name in job.readings},
+        )
+        if measured:
+            self._record(job, result, measured, failures)
+        return result
+
+    def _record(
+        self, job: Job, result: Result, measured: Mapping[str, Measured], failures: dict[str, str]
+    ) -> None:
+        snapshot = Snapshot(
+            step=job.step,
+            scalars=result.scalars,
+            cost_ms=result.cost_ms,
+            notes=result.notes,
+            arrays={f"{name}.{k}": a for name, m in measured.items() for k, a in m.arrays.items()},
+            is_end=job.is_end,
+        )
+        self._last = _merged(self._last, snapshot)
+        if self._store is not None:
+            try:
+                self._store.append(self._last)
+            except OSError as error:
+                failures["record"] = str(error)
+
+    def _portraits(self, names: Sequence[str]) -> dict[str, Portrait]:
+        found = {name: self._networks[name].portrait for name in names}
+        return {name: portrait for name, portrait in found.items() if portrait is not None}
+
+
+class NetworkAnalysis:
+    """Measures one monitor's network; remembers the last snapshot, which the next is compared with.
+
+    Args:
+        plan: What is measured.
+        previous: By scope, the last snapshot of an interrupted run.
+    """
+
+    def __init__(self, plan: NetworkPlan, previous: Mapping[str, Previous]) -> None:
+        self.plan = plan
+        self.previous = dict(previous)
+        self.portrait: Portrait | None = None
+
+    def measure(
+        self, step: int, reading: Reading, stopwatch: Stopwatch, advance: Callable[[], object]
+    ) -> Measured:
+        """Measures the whole network and its layers; costs go to ``stopwatch``."""
+        with stopwatch.part("moments"):
+            moments = _moments(reading)
+        found, following = Measured(), dict(self.previous)
+        activity = Activity(moments.active_share, moments.class_active_share, moments.kept)
+
+        def measured(scope: str, neurons: slice, names: Sequence[str]) -> Scope:
+            network = self._scope(scope, moments, activity, neurons, stopwatch)
+            values = measure(network, names, on_error=self.plan.on_error, advance=advance)
+            found.scalars.update({self.plan.key(scope, name): value for name, value in values.items()})
+            found.notes.update({self.plan.key(scope, name): note for name, note in network.notes.items()})
+            if not {"partition_ami", "edge_turnover"}.isdisjoint(names):
+                following[scope] = network.to_previous()
+            return network
+
+        whole = measured(WHOLE, slice(None), self.plan.measures)
+        start = 0
+        for layer in self.plan.layers if self.plan.layer_measures else ():
+            own = slice(start, start := start + layer.n_neurons)
+            measured(layer.name, own, self.plan.layer_measures)
+        found.scalars[f"{self.plan.name}/n_samples"] = float(moments.count)
+        with stopwatch.part("record"):
+            found.arrays.update(self._arrays(whole))
+            self.portrait = self._portrait(whole, step) if self.plan.has_figures else None
+        self.previous = following
+        return found
+
+    def _scope(
+        self, name: str, moments: Moments, activity: Activity, neurons: slice, stopwatch: Stopwatch
+    ) -> Scope:
+        n_neurons = len(moments.active_share[neurons])
+        previous = self.previous.get(name)
+        if previous is not None and len(previous.partition) != n_neurons:
+            previous = None  # the run was resumed with another choice of neurons
+        # Streams of null graphs depend on seed and scope alone, so that the series is smooth in time.
+        settings = replace(self.plan.graph, seed=self.plan.graph.seed + zlib.crc32(name.encode()))
+        return Scope(
+            None if moments.correlation is None else moments.correlation[neurons, neurons],
+            activity if name == WHOLE else activity.of(neurons),
+            selection=moments.selections.get(name),
+            previous=previous,
+            settings=settings,
+            stopwatch=stopwatch,
+        )
+
+    def _arrays(self, whole: Scope) -> dict[str, np.ndarray]:
+        layers = np.repeat(np.arange(len(self.plan.layers)), [layer.n_neurons for layer in self.plan.layers])
+        arrays = {"layer": layers[whole.nodes], **whole.arrays()}
+        if self.plan.save_correlation:
+            arrays["correlation"] = whole.correlation.astype(np.float32)
+        return arrays
+
+    def _portrait(self, whole: Scope, step: int) -> Portrait:
+        return Portrait(
+            title=f"step {step}",
+            n_neurons=whole.n_neurons,
+            nodes=whole.nodes,
+            correlation=whole.correlation.astype(np.float32),
+            edges=whole.graph.edges,
+            partition=whole.partition,
+            diagrams=whole.known_diagrams,
+            scale=whole.scale if whole.known_diagrams else None,
+        )
+
+
+def _moments(reading: Reading) -> Moments:
+    if isinstance(reading, Moments):
+        return reading
+    rows, labels, of_class = reading.values, reading.labels, None
+    if labels is not None and (known := labels >= 0).any():
+        of_class = F.class_active_share(rows[known], labels[known], reading.num_classes)
+    return Moments(
+        count=len(rows),
+        correlation=F.correlation_matrix(rows),
+        active_share=F.active_share(rows),
+        class_active_share=of_class,
+        kept=rows if reading.has_histogram else None,
+    )
+
+
+def _scalars(measured: Mapping[str, Measured], step: int) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for name, found in measured.items():
+        values |= {f"{name}/step": float(step), **found.scalars}
+    return values
+
+
+class _Cost:
+    """What one monitor's snapshot cost, in milliseconds: parts, and who paid."""
+
+    def __init__(self, parts: Mapping[str, float]) -> None:
+        self._parts = dict(parts)
+        self._training_thread_ms = sum(parts.values())
+        self.worker_ms = 0.0
+
+    def add(self, parts: Mapping[str, float], worker_ms: float | None) -> None:
+        """Adds what measuring took: CPU time of the worker, or, where that is None, time of the training thread."""
+        for part, ms in parts.items():
+            self._parts[part] = self._parts.get(part, 0.0) + ms
+        if worker_ms is None:
+            self._training_thread_ms += sum(parts.values())
+        else:
+            self.worker_ms += worker_ms
+
+    def by_part(self) -> dict[str, float]:
+        whole = {"training_thread": self._training_thread_ms, "worker": self.worker_ms}
+        return {**self._parts, "total": sum(self._parts.values()), **whole}
+
+
+def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
+    """One snapshot of a step where some monitors were due at it and the others come because training ended there."""
+    if before is None or before.step != snapshot.step:
+        return snapshot
+    return Snapshot(
+        step=snapshot.step,
+        scalars={**before.scalars, **snapshot.scalars},
+        cost_ms={**before.cost_ms, **snapshot.cost_ms},
+        notes={**before.notes, **snapshot.notes},
+        arrays={**before.arrays, **snapshot.arrays},
+        is_end=before.is_end,
+    )
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_blas_thread():
+    """The same sums in the same order wherever this runs; what runs side by side are the nulls."""
+    return _controller().limit(limits=1, user_api="blas")

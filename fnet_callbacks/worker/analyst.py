@@ -1,0 +1,166 @@
+"""The analysis in a process of its own: jobs in, results out, in order.
+
+The child is ``python -m fnet_callbacks.worker.analyst``. A job stays with the parent until its result is there, so
+that nothing is lost when the child ends: it is started once more, with what the last result left to compare with, and
+should that end too, the training thread does the work itself.
+"""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from fnet_callbacks.errors import FnetWarning
+from fnet_callbacks.scope import Previous
+from fnet_callbacks.worker.analysis import Analysis
+from fnet_callbacks.worker.jobs import TYPES, Job, Plan, Result
+from fnet_callbacks.worker.process import Child, serve
+from fnet_callbacks.worker.wire import Segment, Wire
+
+_WIRE = Wire(TYPES)
+_DEPTH = 4  # jobs that are waited for at most: bursts even out, memory stays bounded
+
+
+class Analyst:
+    """The training thread's side.
+
+    Args:
+        plan: What is measured.
+        threads: Of the child's kernels; None measures on the calling thread.
+    """
+
+    def __init__(self, plan: Plan, *, threads: int | None) -> None:
+        self._plan = plan
+        self._carry: dict[str, Mapping[str, Previous]] = dict(plan.carry)
+        self._threads = threads
+        self._done: deque[Result] = deque()
+        self._analysis: Analysis | None = None
+        self._child: Child | None = None
+        self._has_ended_before = False
+        if threads is None:
+            self._analysis = Analysis(plan)
+        else:
+            self._start()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the next job would have to wait."""
+        self._receive(wait=False)
+        return self._child is not None and len(self._child.unanswered) >= _DEPTH
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None without one."""
+        return None if self._child is None else self._child.pid
+
+    def submit(self, job: Job, advance: Callable[[], object] = lambda: None) -> None:
+        """Hands over a job; waits while too many are on the way.
+
+        Raises:
+            Exception: Where there is no child: see ``Analysis.run``.
+        """
+        while self.is_busy:
+            self._receive(wait=True)
+        if self._child is not None:
+            try:
+                self._child.ask(job)
+                return
+            except OSError as error:
+                self._take_over(f"there is too little shared memory for a snapshot ({error})")
+        assert self._analysis is not None
+        self._done.append(self._analysis.run(job, advance))
+
+    def results(self, *, wait: bool) -> list[Result]:
+        """The results that came since the last call, in the order of the jobs; with ``wait`` all there will be."""
+        while self._receive(wait=wait):
+            pass
+        found = list(self._done)
+        self._done.clear()
+        return found
+
+    def close(self) -> None:
+        """Ends the child; jobs on the way are given up. Safe to call twice."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def _receive(self, *, wait: bool) -> bool:
+        """Takes the next result; False where none is on the way, or, without ``wait``, none is there yet."""
+        if self._child is None:
+            return False
+        try:
+            result: Result | None = self._child.answer(wait=wait)
+        except EOFError:
+            self._go_on_without_it(self._child)
+            return True
+        if result is None:
+            return False
+        self._carry.update(result.carry)
+        self._done.append(result)
+        return True
+
+    def _start(self) -> None:
+        try:
+            self._child = Child(__name__, _WIRE, threads=self._threads or 1)
+            self._child.tell(replace(self._plan, carry=self._carry))
+        except OSError as error:
+            self._take_over(f"the worker cannot start ({error})")
+
+    def _go_on_without_it(self, child: Child) -> None:
+        status, self._child = child.end(), None
+        if self._has_ended_before:
+            self._measure_here(child.unanswered)
+            return
+        self._has_ended_before = True
+        warnings.warn(
+            f"the worker that measures has ended (exit status {status}); it is started once more. Should that end too, "
+            "snapshots are measured on the training thread. None is lost",
+            FnetWarning,
+            stacklevel=2,
+        )
+        self._start()
+        if self._child is None:
+            self._measure_here(child.unanswered)
+        else:
+            for segment in child.unanswered:
+                self._child.ask_again(segment)
+
+    def _take_over(self, reason: str) -> None:
+        warnings.warn(f"snapshots are measured on the training thread: {reason}", FnetWarning, stacklevel=2)
+        while self._receive(wait=True):  # in order: what is on the way comes first
+            pass
+        self.close()
+        self._measure_here(())
+
+    def _measure_here(self, jobs: Iterable[Segment]) -> None:
+        if self._analysis is None:
+            self._analysis = Analysis(replace(self._plan, carry=self._carry))
+        for segment in jobs:
+            self._done.append(self._analysis.run(_WIRE.unpack(segment)))
+            segment.close()
+
+
+def main() -> None:
+    """The child: gets the plan, then jobs."""
+    analysis: Analysis | None = None
+
+    def answer(asked: Plan | Job) -> Result | None:
+        nonlocal analysis
+        if isinstance(asked, Plan):
+            analysis = Analysis(asked, is_worker=True)
+            return None
+        assert analysis is not None
+        try:
+            return analysis.run(asked)
+        except Exception as error:
+            traceback.print_exc()
+            return Result(step=asked.step, error=repr(error))
+
+    serve(_WIRE, answer)
+
+
+if __name__ == "__main__":
+    main()

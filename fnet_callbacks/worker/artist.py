@@ -1,0 +1,139 @@
+"""Draws figures in a process of its own: matplotlib in a thread would hold the interpreter's lock against training.
+
+The child is ``python -m fnet_callbacks.worker.artist``: portraits in, pictures out, in order.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fnet_callbacks.errors import FnetWarning
+from fnet_callbacks.portrait import Portrait
+from fnet_callbacks.worker.process import Child, serve
+from fnet_callbacks.worker.wire import Wire
+
+_DEPTH = 4  # portraits that are waited for at most
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A portrait that is to be drawn: of a step and a monitor."""
+
+    step: int
+    sitter: str
+    portrait: Portrait
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What came of an order.
+
+    Attributes:
+        step: See ``Order``.
+        sitter: See there.
+        images: ``[H, W, 3]`` uint8 by name.
+        seconds: CPU time that it took, off the training thread.
+        failure: Why there are none.
+    """
+
+    step: int
+    sitter: str
+    images: dict[str, np.ndarray] = field(default_factory=dict)
+    seconds: float = 0.0
+    failure: str | None = None
+
+
+_WIRE = Wire((Order, Pictures, Portrait))
+
+
+class Artist:
+    """The parent's side.
+
+    The child starts with the first order. Where none can start, the caller's thread draws.
+    """
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+        self._draw_here: Callable[[Order], Pictures] | None = None
+        self._done: deque[Pictures] = deque()
+
+    def paint(self, order: Order) -> None:
+        """Asks for pictures; positions and colours carry over between those of one sitter.
+
+        Waits while too many are on the way.
+        """
+        while self._child is not None and len(self._child.unanswered) >= _DEPTH:
+            self._receive(wait=True)
+        if self._draw_here is None:
+            try:
+                self._child = self._child or Child(__name__, _WIRE)
+                self._child.ask(order)
+                return
+            except OSError as error:
+                warnings.warn(f"figures are drawn on the training thread: {error}", FnetWarning, stacklevel=2)
+                while self._receive(wait=True):  # in order: what is on the way comes first
+                    pass
+                self.close()
+                self._draw_here = _painter()
+        self._done.append(self._draw_here(order))
+
+    def pictures(self, *, wait: bool) -> list[Pictures]:
+        """The pictures that came since the last call, in order; with ``wait`` all there will be."""
+        while self._receive(wait=wait):
+            pass
+        found = list(self._done)
+        self._done.clear()
+        return found
+
+    def close(self) -> None:
+        """Ends the child; what is on the way is given up. Safe to call twice."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def _receive(self, *, wait: bool) -> bool:
+        if self._child is None:
+            return False
+        try:
+            pictures: Pictures | None = self._child.answer(wait=wait)
+        except EOFError:
+            child, self._child = self._child, None
+            failure = f"the process that draws has ended (exit status {child.end()})"
+            lost: list[Order] = [_WIRE.unpack(segment) for segment in child.unanswered]
+            self._done.extend(Pictures(order.step, order.sitter, failure=failure) for order in lost)
+            return True
+        if pictures is None:
+            return False
+        self._done.append(pictures)
+        return True
+
+
+def _painter() -> Callable[[Order], Pictures]:
+    from fnet_callbacks.figures import Painter  # matplotlib stays out of the training process
+
+    painters: defaultdict[str, Painter] = defaultdict(Painter)
+
+    def draw(order: Order) -> Pictures:
+        start = time.process_time()
+        try:
+            images = painters[order.sitter].paint(order.portrait)
+        except Exception as error:
+            return Pictures(order.step, order.sitter, failure=f"{type(error).__name__}: {error}")
+        return Pictures(order.step, order.sitter, images, time.process_time() - start)
+
+    return draw
+
+
+def main() -> None:
+    """The child."""
+    serve(_WIRE, _painter())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""What the training thread hands over, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from fnet_callbacks.functional.selection import Selection
+from fnet_callbacks.portrait import Portrait
+from fnet_callbacks.scope import GraphSettings, Previous
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The activations that were seen: all that is measured follows from them.
+
+    Attributes:
+        values: ``[S, N]``, float32 or float64.
+        labels: Class of each sample, ``[S]``, -1 where it has none; None without labels.
+        num_classes: C.
+        has_histogram: Whether the histogram entropy is taken of them.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray | None
+    num_classes: int
+    has_histogram: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What running sums give where the activations are too many to hand over, or spread over ranks or on a GPU.
+
+    Attributes:
+        count: Samples.
+        correlation: ``[N, N]`` float64; None where ``selections`` are enough.
+        active_share: See ``Activity``; so are the next two.
+        class_active_share: See there.
+        kept: See there.
+        selections: By scope, where edges were selected on the model's device.
+    """
+
+    count: int
+    correlation: np.ndarray | None
+    active_share: np.ndarray
+    class_active_share: np.ndarray | None
+    kept: np.ndarray | None
+    selections: Mapping[str, Selection] = field(default_factory=dict)
+
+
+Reading = Rows | Moments
+WHOLE = ""  # the scope of the whole network, beside those of its layers
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a monitor found at one step.
+
+    Attributes:
+        scalars: Full key to value.
+        notes: Full key to the reason for a NaN or a bound.
+        arrays: Name to array, for the record.
+        portrait: What can be drawn of it.
+    """
+
+    scalars: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    portrait: Portrait | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """A layer of the network: its name, its part of the keys, its number of neurons."""
+
+    name: str
+    folder: str
+    n_neurons: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """What is measured of a functional network; see ``FunctionalNetworkMonitor``."""
+
+    name: str
+    measures: Sequence[str]
+    layer_measures: Sequence[str]
+    layers: Sequence[LayerPlan]
+    graph: GraphSettings
+    save_correlation: bool
+    has_figures: bool
+    on_error: Literal["warn", "raise"]
+
+    def key(self, scope: str, measure: str) -> str:
+        """Where a measure of a scope is logged."""
+        if scope == WHOLE:
+            return f"{self.name}/{measure}"
+        folder = next(layer.folder for layer in self.layers if layer.name == scope)
+        return f"{self.name}_layers/{folder}/{measure}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What holds for a whole fit.
+
+    Attributes:
+        folder: The record's; None where none is written.
+        networks: By monitor.
+        carry: By monitor and scope, what the next snapshot is compared with.
+    """
+
+    folder: str | None
+    networks: Mapping[str, NetworkPlan]
+    carry: Mapping[str, Mapping[str, Previous]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One step's snapshot.
+
+    Attributes:
+        step: The step.
+        is_end: See ``Snapshot``.
+        readings: By monitor, to be measured.
+        measured: By monitor, what was measured on the training thread already.
+        scalars: Key to value, what is known beforehand.
+        cost_ms: By monitor and part, what the training thread has paid.
+        draw: Monitors whose portrait is wanted. A job of this alone asks for the last that was made.
+    """
+
+    step: int
+    is_end: bool = False
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    cost_ms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    draw: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a job.
+
+    Attributes:
+        step: The step.
+        scalars: Key to value.
+        notes: Key to the reason for a NaN or a bound.
+        cost_ms: Key to milliseconds.
+        carry: By monitor and scope, what the next snapshot is compared with.
+        portraits: By monitor, those that were wanted.
+        failures: By monitor, why it has no snapshot; by ``"record"``, why the record has none.
+        worker_seconds: By monitor, CPU time spent off the training thread.
+        error: Why training must stop; None where it need not.
+    """
+
+    step: int
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    cost_ms: Mapping[str, float] = field(default_factory=dict)
+    carry: Mapping[str, Mapping[str, Previous]] = field(default_factory=dict)
+    portraits: Mapping[str, Portrait] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    worker_seconds: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+TYPES = (
+    Rows,
+    Moments,
+    Measured,
+    LayerPlan,
+    NetworkPlan,
+    Plan,
+    Job,
+    Result,
+    GraphSettings,
+    Previous,
+    Portrait,
+    Selection,
+)

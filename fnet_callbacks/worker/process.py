@@ -1,0 +1,155 @@
+"""A plain process that answers messages one after the other, and ends when the run that started it does.
+
+It is started as ``python -m <module>``, so that it imports neither torch nor the user's script. It is in a session of
+its own, where Ctrl-C does not reach it, and looks at every half second whether its parent is still there: the end of
+the channel alone does not tell, for a data loader's forked workers hold it open too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from fnet_callbacks.worker.wire import Segment, Wire, receive, send
+
+_NICENESS = 5  # training first
+_SECONDS_TO_END = 2.0
+
+
+class Child:
+    """The parent's side of a process.
+
+    Args:
+        module: What it runs; a module that calls `serve`.
+        wire: What messages are made of.
+        threads: How many threads its kernels use.
+
+    Attributes:
+        unanswered: The messages that it still owes an answer to, in order; they outlive it.
+
+    Raises:
+        OSError: It cannot be started here.
+    """
+
+    def __init__(self, module: str, wire: Wire, *, threads: int = 1) -> None:
+        if not hasattr(socket, "send_fds"):
+            raise OSError("this platform does not hand file descriptors between processes")
+        if not sys.executable:
+            raise OSError("the interpreter does not know its own path, sys.executable is empty")
+        self.unanswered: deque[Segment] = deque()
+        self._wire = wire
+        self._channel, theirs = socket.socketpair()
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        paths = os.pathsep.join(p for p in sys.path if p)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **one_thread, "NUMBA_NUM_THREADS": str(threads), "PYTHONPATH": paths},
+                start_new_session=True,
+            )
+        except BaseException:
+            self._channel.close()
+            raise
+        finally:
+            theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def tell(self, message: Any) -> None:
+        """Hands it a message that has no answer.
+
+        Raises:
+            OSError: There is not enough shared memory.
+        """
+        segment = self._wire.pack(message)
+        self._send(segment)
+        segment.close()
+
+    def ask(self, message: Any) -> None:
+        """Hands it a message; returns at once.
+
+        Raises:
+            OSError: There is not enough shared memory.
+        """
+        self.ask_again(self._wire.pack(message))
+
+    def ask_again(self, segment: Segment) -> None:
+        """Hands it a message that another process did not answer."""
+        self.unanswered.append(segment)
+        self._send(segment)
+
+    def answer(self, *, wait: bool) -> Any:
+        """Its next answer; None where it owes none, or, without ``wait``, where there is none yet.
+
+        Raises:
+            EOFError: It has ended, and all its answers were taken.
+        """
+        while self.unanswered:
+            has_ended = self._process.poll() is not None  # asked first: what it sent before is still there
+            seconds = 1.0 if wait and not has_ended else 0
+            if select.select([self._channel], [], [], seconds)[0]:
+                segment = receive(self._channel)
+                if segment is None:
+                    raise EOFError
+                self.unanswered.popleft().close()
+                answer = self._wire.unpack(segment)
+                segment.close()
+                return answer
+            if has_ended:
+                raise EOFError
+            if not wait:
+                break
+        return None
+
+    def end(self) -> int:
+        """Ends it and waits until it is gone; what it owes is given up.
+
+        Returns:
+            Its exit status, as ``subprocess`` has it.
+        """
+        self._channel.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(0 if self.unanswered else _SECONDS_TO_END)
+        self._process.kill()
+        return self._process.wait()
+
+    def _send(self, segment: Segment) -> None:
+        with contextlib.suppress(OSError):  # it has ended, which the next look for an answer finds out
+            send(self._channel, segment)
+
+
+def serve(wire: Wire, answer: Callable[[Any], Any]) -> None:
+    """The child's side: answers messages, those whose answer is not None, until there is nobody to answer."""
+    channel, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    sys.stdout = sys.stderr  # what a library prints is no output of the run
+    with channel, contextlib.suppress(ConnectionError):
+        while (segment := receive(channel)) is not None:
+            found = answer(wire.unpack(segment))
+            segment.close()
+            if found is not None:
+                segment = wire.pack(found)
+                send(channel, segment)
+                segment.close()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

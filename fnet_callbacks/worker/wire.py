@@ -1,0 +1,158 @@
+"""Messages between processes: each is one segment of shared memory, of which only the file descriptor travels.
+
+A segment has no name, so that nothing is left behind however a process ends: the kernel frees it when the last of
+both has let go. It holds the arrays of a message and, behind them, its plain part as JSON; no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import socket
+import struct
+import tempfile
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+_HEAD = struct.Struct("<qq")  # bytes of the segment, place of the JSON in it
+_ALIGNMENT = 64
+_ARRAY, _TYPE = "\0array", "\0type"
+
+
+class Wire:
+    """Packs messages: dictionaries, lists, text, numbers, None, NumPy arrays and the dataclasses that it knows.
+
+    A tuple arrives as a list, an array as one that shares the segment's memory.
+
+    Args:
+        types: Frozen dataclasses that may be in a message.
+    """
+
+    def __init__(self, types: Iterable[type]) -> None:
+        self._types = {t.__name__: t for t in types}
+
+    def pack(self, message: Any) -> Segment:
+        """Copies a message into a segment.
+
+        Raises:
+            OSError: There is not that much shared memory.
+            TypeError: There is something in the message that cannot travel.
+        """
+        arrays: list[np.ndarray] = []
+        places: list[int] = []
+        end = 0
+
+        def plain(value: Any) -> Any:
+            nonlocal end
+            if isinstance(value, np.generic):
+                return value.item()
+            if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+                arrays.append(value)
+                places.append(end)
+                end = _aligned(end + value.nbytes)
+                return {_ARRAY: [places[-1], value.dtype.str, value.shape]}
+            if is_dataclass(value) and type(value).__name__ in self._types:
+                return {
+                    _TYPE: type(value).__name__,
+                    **{f.name: getattr(value, f.name) for f in fields(value)},
+                }
+            raise TypeError(f"{type(value).__name__} cannot travel between processes")
+
+        text = json.dumps(message, default=plain).encode()
+        segment = Segment(_new_file(), end + len(text), end)
+        try:
+            for place, array in zip(places, arrays, strict=True):
+                segment.write(place, np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+            segment.write(end, text)
+        except OSError:
+            segment.close()
+            raise
+        return segment
+
+    def unpack(self, segment: Segment) -> Any:
+        """The message in a segment; its arrays live as long as they are held, also when the segment is closed."""
+        memory = segment.mapped()
+
+        def whole(found: dict[str, Any]) -> Any:
+            if _ARRAY in found:
+                place, dtype, shape = found[_ARRAY]
+                return _view(memory, place, np.dtype(dtype), shape)
+            if _TYPE in found:
+                return self._types[found.pop(_TYPE)](**found)
+            return found
+
+        return json.loads(memory[segment.text_at : segment.size], object_hook=whole)
+
+
+class Segment:
+    """A piece of shared memory without a name.
+
+    Attributes:
+        fd: Its file descriptor.
+        size: In bytes.
+        text_at: Where the JSON begins.
+    """
+
+    __slots__ = ("fd", "size", "text_at")
+
+    def __init__(self, fd: int, size: int, text_at: int) -> None:
+        self.fd, self.size, self.text_at = fd, size, text_at
+
+    def write(self, place: int, content: bytes | memoryview) -> None:
+        """Writes without mapping it: that faults on no page, and a lack of memory is an error, not a signal.
+
+        Raises:
+            OSError: There is not enough shared memory.
+        """
+        content = memoryview(content)
+        while content:
+            written = os.pwrite(self.fd, content, place)
+            place, content = place + written, content[written:]
+
+    def mapped(self) -> mmap.mmap:
+        """The segment's memory."""
+        return mmap.mmap(self.fd, self.size)
+
+    def close(self) -> None:
+        """Lets go of it."""
+        os.close(self.fd)
+
+
+def send(channel: socket.socket, segment: Segment) -> None:
+    """Hands a segment to the process at the other end, which shares it from then on.
+
+    Raises:
+        OSError: The other end is gone.
+    """
+    socket.send_fds(channel, [_HEAD.pack(segment.size, segment.text_at)], [segment.fd])
+
+
+def receive(channel: socket.socket) -> Segment | None:
+    """Waits for the next segment; None where the other end is gone."""
+    try:
+        head, fds, _, _ = socket.recv_fds(channel, _HEAD.size, 1)
+    except ConnectionError:
+        return None
+    if len(head) < _HEAD.size or not fds:
+        return None
+    return Segment(fds[0], *_HEAD.unpack(head))
+
+
+def _new_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("fnet_callbacks", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _aligned(place: int) -> int:
+    return -(-place // _ALIGNMENT) * _ALIGNMENT
+
+
+def _view(memory: mmap.mmap, place: int, dtype: np.dtype, shape: Any) -> np.ndarray:
+    count = int(np.prod(shape, dtype=np.int64))
+    return np.frombuffer(memory, dtype, count, place).reshape(shape)

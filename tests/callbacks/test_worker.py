@@ -1,0 +1,333 @@
+"""Measuring in another process changes no number, and whatever ends, nothing is lost and nobody is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import ranks_run
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from processes import children_of, eventually, is_running, workers_of
+from small_models import Ledger, Net, csv_record, functional_monitor, loader, robustness_monitor, trainer
+
+from fnet_callbacks import FnetError, FnetWarning, FunctionalNetworkMonitor, Record, read_record
+from fnet_callbacks.worker import process
+from fnet_callbacks.worker.jobs import NetworkPlan
+
+ROOT = Path(ranks_run.__file__).parents[1]
+
+
+def monitor(every_n_steps: int = 2, **options: Any):
+    return functional_monitor(every_n_steps, worker="process", on_error="warn", **options)
+
+
+def fit(folder: Path, *callbacks: Any, model: Any = None, **options: Any) -> Ledger:
+    torch.manual_seed(0)
+    ledger = Ledger()
+    options = {"max_epochs": 2, "logger": [CSVLogger(folder, name="csv"), ledger], **options}
+    trainer(folder, *callbacks, **options).fit(model or Net(), loader(), loader(40, seed=1))
+    return ledger
+
+
+def assert_same(one: Record, other: Record) -> None:
+    """Scalars, notes and arrays are the same to the bit; times and costs are not compared."""
+    assert one.steps == other.steps
+    for here, there in zip(one.snapshots, other.snapshots, strict=True):
+        np.testing.assert_equal(dict(here.scalars), dict(there.scalars))
+        assert here.notes == there.notes
+        assert here.is_end == there.is_end
+        arrays, others = one.arrays(here.step), other.arrays(here.step)
+        assert arrays.keys() == others.keys()
+        for name, array in arrays.items():
+            assert array.dtype == others[name].dtype, name
+            np.testing.assert_array_equal(array, others[name], err_msg=name)
+
+
+class AtEvaluation(pl.Callback):
+    """Notes our values where EarlyStopping and the like look for them."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, dict[str, float]]] = []
+
+    def _note(self, trainer: pl.Trainer, where: str) -> None:
+        if not trainer.sanity_checking:
+            ours = {
+                k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("fnet", "robust"))
+            }
+            self.seen.append((f"{where} {trainer.global_step}", ours))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._note(trainer, "validation")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._note(trainer, "epoch")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._note(trainer, "fit")
+
+
+# The same numbers.
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"source": "train", "probe_size": 20},
+        {"probe_size": 2**22},  # too many to hand over: running sums
+        {"measures": ["fast", "betti_1"], "layer_measures": [], "every_n_steps": 3},
+    ],
+    ids=["standard", "live", "sums", "few"],
+)
+def test_the_series_is_that_of_measuring_inline_to_the_bit(tmp_path: Path, options: dict[str, Any]) -> None:
+    records, seen, ledgers = [], [], []
+    for worker in ("inline", "process"):
+        look = AtEvaluation()
+        settings = {"every_n_steps": 2, "save_correlation": True, "on_error": "warn", **options}
+        monitors = functional_monitor(worker=worker, **settings), robustness_monitor(4)
+        ledgers.append(fit(tmp_path / worker, *monitors, look, val_check_interval=3))
+        records.append(csv_record(tmp_path / worker))
+        seen.append(look.seen)
+    assert_same(*records)
+    assert records[0].steps[-1] == 16
+    np.testing.assert_equal(*seen)
+    assert {where.split()[0] for where, _ in seen[0]} == {"validation", "epoch", "fit"}
+    rows = [[(step, row.keys()) for step, row in ledger.rows if "fnet/step" in row] for ledger in ledgers]
+    assert rows[0] == rows[1]
+
+
+def test_values_are_there_on_time_for_early_stopping_and_for_checkpoints(tmp_path: Path) -> None:
+    checkpoints = ModelCheckpoint(
+        tmp_path / "kept", monitor="fnet/step", mode="max", every_n_train_steps=5, filename="{step}-{fnet/step:.0f}",
+        auto_insert_metric_name=False,
+    )  # fmt: skip
+    stop = EarlyStopping("fnet/step", mode="max", patience=0, stopping_threshold=7.5)
+    # EarlyStopping stands before the monitor whose values it reads.
+    fitted = trainer(
+        tmp_path, stop, monitor(2), checkpoints, logger=False, max_epochs=4, enable_checkpointing=True
+    )
+    fitted.fit(Net(), loader(), loader(40, seed=1))
+    assert fitted.global_step == 8
+    assert [p.name for p in (tmp_path / "kept").iterdir()] == ["5-4.ckpt"]
+
+
+def test_figures_come_from_the_workers_portraits(tmp_path: Path) -> None:
+    one = monitor(4, figures="log")
+    fit(tmp_path, one, logger=CSVLogger(tmp_path, name="csv"))
+    folder = tmp_path / "csv" / "version_0" / "fnet" / "figures"
+    steps = {int(p.name.split("_")[0]) for p in folder.iterdir()}
+    assert steps == {0, 4, 8, 16}  # snapshots 0, 1, 2, 4 of which the last is the end
+
+
+def test_what_a_snapshot_costs_is_told_by_part_and_by_who_paid(tmp_path: Path) -> None:
+    fit(tmp_path, monitor(2), robustness_monitor(2))
+    for snapshot in csv_record(tmp_path).snapshots[1:]:
+        cost = snapshot.cost_ms
+        parts = {k: v for k, v in cost.items() if k.startswith("fnet/cost_ms/")}
+        whole = {
+            k.split("/")[-1]: parts.pop(f"fnet/cost_ms/{k}") for k in ("total", "training_thread", "worker")
+        }
+        assert whole["total"] == pytest.approx(sum(parts.values()), abs=0.1)
+        here = sum(v for k, v in parts.items() if k.split("/")[-1] in ("probe", "output"))
+        assert 0 < here <= whole["training_thread"] + 0.1
+        assert whole["training_thread"] < whole["total"]
+        assert whole["worker"] > 0
+        assert cost["robust/cost_ms/worker"] == 0
+
+
+class Broken(FunctionalNetworkMonitor):
+    """Asks the worker for a graph that there is not."""
+
+    @property
+    def plan(self) -> NetworkPlan:
+        return replace(super().plan, graph=cast(Any, None))
+
+
+@pytest.mark.parametrize("on_error", ["raise", "warn"])
+def test_a_failure_in_the_worker_stops_the_run_only_where_the_user_asked_for_it(
+    tmp_path: Path, on_error: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = Broken(4, figures=None, on_error=on_error, worker="process")
+    if on_error == "raise":
+        with pytest.raises(FnetError, match="seed"):
+            fit(tmp_path, broken)
+        assert "Traceback" in capfd.readouterr().err
+    else:
+        with pytest.warns(FnetWarning, match=r"step 0 has no snapshot of fnet: .*seed") as caught:
+            fit(tmp_path, broken)
+        assert len([w for w in caught if issubclass(w.category, FnetWarning)]) == 1
+    assert not workers_of(os.getpid())
+
+
+# Whatever ends.
+
+
+def test_a_worker_that_dies_is_started_once_more_with_one_warning_and_then_done_without(
+    tmp_path: Path,
+) -> None:
+    inline = tmp_path / "inline"
+    fit(inline, functional_monitor(1, on_error="warn"), robustness_monitor(4))
+    with pytest.warns(FnetWarning) as caught:
+        fit(tmp_path, monitor(1), robustness_monitor(4), KillWorkerAt(3, 9))
+    assert [str(w.message) for w in caught if "worker that measures has ended" in str(w.message)]
+    assert len([w for w in caught if issubclass(w.category, FnetWarning)]) == 1
+    assert_same(csv_record(inline), csv_record(tmp_path))
+
+
+class KillWorkerAt(pl.Callback):
+    """Kills the process that measures after certain steps, while it has work."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
+        self.pids: set[int] = set()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step in self.steps:
+            (pid,) = workers_of(os.getpid())
+            os.kill(pid, signal.SIGKILL)
+            assert eventually(lambda: not is_running(pid))
+
+
+def test_a_full_queue_is_waited_for_and_no_snapshot_is_left_out(tmp_path: Path) -> None:
+    class Slow(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 3:
+                (self.pid,) = workers_of(os.getpid())
+                os.kill(self.pid, signal.SIGSTOP)
+                self.resumed = subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {self.pid}"])
+
+    slow = Slow()
+    start = time.monotonic()
+    fit(tmp_path, monitor(1, measures="fast", layer_measures=[]), slow)
+    slow.resumed.wait()
+    assert time.monotonic() - start > 1
+    assert csv_record(tmp_path).steps == list(range(17))
+
+
+def test_skipping_is_the_users_choice_and_is_counted(tmp_path: Path) -> None:
+    class Stopped(pl.Callback):
+        """Holds the worker up, but not over the end of an epoch, where all values are waited for."""
+
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 1:
+                (self.pid,) = workers_of(os.getpid())
+                os.kill(self.pid, signal.SIGSTOP)
+            if trainer.global_step == 7:
+                os.kill(self.pid, signal.SIGCONT)
+
+    fit(tmp_path, monitor(1, when_busy="skip", measures="fast", layer_measures=[]), Stopped())
+    record = csv_record(tmp_path)
+    skipped = set(range(17)) - set(record.steps)
+    assert {6, 7} <= skipped  # of six steps in between at most four could wait
+    assert record.series("fnet/skipped")[-1] == len(skipped)
+    assert record.series("fnet/skipped")[0] == 0
+
+
+@pytest.mark.parametrize("end", ["exception", "interrupt"])
+def test_a_run_that_stops_early_keeps_what_was_asked_for_and_leaves_nobody(tmp_path: Path, end: str) -> None:
+    class Stop(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 9:
+                raise KeyboardInterrupt if end == "interrupt" else RuntimeError("enough")
+
+    before = workers_of(os.getpid())
+    with pytest.raises((RuntimeError, SystemExit, KeyboardInterrupt)):
+        fit(tmp_path, monitor(3), Stop())
+    assert csv_record(tmp_path).steps == [0, 3, 6, 9]
+    assert workers_of(os.getpid()) == before
+
+
+def run(folder: Path, **options: Any) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "worker_run.py"),
+        json.dumps({"folder": str(folder), **options}),
+    ]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return subprocess.Popen(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_a_run_that_is_stopped_from_outside_leaves_no_process_and_a_readable_record(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    """A script without a main guard, with forked data loaders that hold the channel open too."""
+    stopped = run(tmp_path)
+    assert stopped.stdout is not None
+    assert stopped.stdout.readline() == "step 40\n"
+    family = children_of(stopped.pid)
+    assert len(family) >= 3  # the worker and two data loaders
+    os.killpg(stopped.pid, sent) if sent == signal.SIGINT else os.kill(stopped.pid, sent)
+    stopped.wait(60)
+    stopped.stdout.close()
+    assert eventually(lambda: not any(map(is_running, family)), seconds=20)
+    record = read_record(next(tmp_path.rglob("scalars.jsonl")).parent)
+    assert record.steps[:4] == [0, 5, 10, 15]
+    if sent == signal.SIGINT:  # the run could still take what was on the way
+        assert record.steps[-1] >= 40
+
+
+# Where there can be none.
+
+
+def test_where_no_worker_can_start_the_training_thread_measures_with_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(process.socket, "send_fds")
+    with pytest.warns(FnetWarning, match=r"on the training thread: .*platform") as caught:
+        fit(tmp_path, monitor(4))
+    assert len([w for w in caught if issubclass(w.category, FnetWarning)]) == 1
+    assert csv_record(tmp_path).steps == [0, 4, 8, 12, 16]
+
+
+def test_where_shared_memory_runs_out_the_training_thread_goes_on_with_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room_later(fd: int, content: Any, place: int, write: Any = os.pwrite) -> int:
+        written.append(fd)
+        if len(written) > 12:
+            raise OSError(28, "No space left on device")
+        return write(fd, content, place)
+
+    written: list[int] = []
+    monkeypatch.setattr(os, "pwrite", no_room_later)
+    with pytest.warns(FnetWarning, match=r"too little shared memory.*No space left") as caught:
+        fit(tmp_path, monitor(2))
+    assert len([w for w in caught if issubclass(w.category, FnetWarning)]) == 1
+    assert csv_record(tmp_path).steps == list(range(0, 17, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn"])
+def test_two_ranks_have_one_worker_and_the_same_values(tmp_path: Path, strategy: str) -> None:
+    records = []
+    for worker in ("inline", "process"):
+        folder = tmp_path / worker
+        folder.mkdir()
+        options = {"folder": str(folder), "devices": 2, "strategy": strategy, "worker": worker}
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        ended = subprocess.run(
+            [sys.executable, ranks_run.__file__, json.dumps(options)],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+            capture_output=True, text=True, timeout=150,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        records.append(read_record(folder / "csv" / "version_0" / "fnet"))
+        ends = [json.loads(p.read_text())[-1] for p in sorted(folder.glob("rank_*.json"))]
+        assert ends[0]["fnet/step"] == 8
+        np.testing.assert_equal(ends[0], ends[1])
+    assert_same(*records)
