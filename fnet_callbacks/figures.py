@@ -2,11 +2,11 @@
 
 import itertools
 
-import networkx as nx
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
@@ -14,13 +14,16 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.portrait import Portrait
 
 _DPI = 110
-_OTHER = (0.75, 0.75, 0.75)
-# Okabe and Ito's colours, which the colour-blind can tell apart, then a darker shade of each.
-_PALETTE = tuple(
-    tuple(shade * int(code[i : i + 2], 16) / 255 for i in (0, 2, 4))
-    for shade in (1.0, 0.6)
-    for code in ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442", "7F7F7F")
+# Okabe and Ito's colours, which the colour-blind can tell apart, a darker shade of each, and one for all others.
+_SHADES = np.array(
+    [
+        to_rgb(f"#{code}")
+        for code in ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442", "7F7F7F")
+    ]
 )
+_PALETTE = np.vstack([_SHADES, 0.6 * _SHADES, [[0.75, 0.75, 0.75]]])
+_OTHER = len(_PALETTE) - 1
+_LABELS = 12  # that fit below the bars, slanted
 
 
 class Painter:
@@ -34,7 +37,7 @@ class Painter:
     def paint(self, portrait: Portrait) -> dict[str, np.ndarray]:
         """Images ``[H, W, 3]`` uint8 by name; those that there is nothing to show in are left out.
 
-        Cost: some four seconds at a thousand nodes, most of it the layout, and two for each later one.
+        Cost: O(n² + E) each, the first layout most; at some hundred nodes most of it is axes and texts.
         """
         if len(portrait.nodes) < 2:
             return {}
@@ -75,35 +78,25 @@ class Painter:
         start = np.stack([np.cos(angle), np.sin(angle)], axis=1) + jitter
         for k, neuron in enumerate(portrait.nodes.tolist()):
             start[k] = self._positions.get(neuron, start[k])
-        graph = F.Graph.from_edges(n, portrait.edges).to_networkx()
-        settled = bool(self._positions)
-        placed = nx.spring_layout(
-            graph,
-            pos=dict(enumerate(start)),
-            iterations=15 if settled else 50,
-            k=2.0 / np.sqrt(n),
-            seed=0,
-            scale=None,
-            method="force",
-        )
-        layout = _fitted(np.array([placed[k] for k in range(n)]))
+        graph = F.Graph.from_edges(n, portrait.edges)
+        layout = _fitted(F.spring_layout(graph, start, iterations=30 if self._positions else 200))
         self._positions.update(zip(portrait.nodes.tolist(), layout, strict=True))
         return layout
 
     def _graph(self, portrait: Portrait, colours: np.ndarray) -> np.ndarray:
-        figure, axes = _figure(6.0, 6.0)
+        figure, axes = _figure(6.0, 6.0, left=0.15, bottom=0.3, right=0.15, top=0.3)
         layout = self._layout(portrait)
         same = portrait.partition[portrait.edges[:, 0]] == portrait.partition[portrait.edges[:, 1]]
         crowd = min(1.0, 1500 / max(len(portrait.edges), 1))
         for within, alpha in ((False, 0.12), (True, 0.3)):
             edges = portrait.edges[same == within]
-            tint = [_colour(c) if within else _OTHER for c in colours[edges[:, 0]]]
+            tint = _tint(colours[edges[:, 0]]) if within else _PALETTE[_OTHER]
             lines = LineCollection(
                 list(layout[edges]), colors=tint, linewidths=0.5, alpha=alpha + 0.3 * crowd
             )
-            axes.add_collection(lines)
+            axes.add_collection(lines, autolim=False)
         dots = {"s": max(6, 3000 / len(layout)), "linewidths": 0.3, "edgecolors": "white", "zorder": 2}
-        axes.scatter(*layout.T, c=[_colour(c) for c in colours], **dots)
+        axes.scatter(*layout.T, c=_tint(colours), **dots)
         axes.set(
             title=f"Functional network, {portrait.title}",
             aspect="equal",
@@ -118,23 +111,23 @@ class Painter:
 
     def _communities(self, portrait: Portrait, colours: np.ndarray) -> np.ndarray:
         """Sizes of the communities at the snapshots drawn so far, stacked; those without a colour as one."""
-        sizes = np.bincount(np.minimum(colours, len(_PALETTE)), minlength=len(_PALETTE) + 1)
+        sizes = np.bincount(np.minimum(colours, _OTHER), minlength=len(_PALETTE))
         self._sizes.append((portrait.title, sizes))
-        figure, axes = _figure(6.0, 3.6)
-        heights = np.array([sizes for _, sizes in self._sizes])
-        bottoms = heights.cumsum(1) - heights
-        for c in np.flatnonzero(heights.any(0)).tolist():
-            axes.bar(
-                range(len(heights)),
-                heights[:, c],
-                0.8,
-                bottoms[:, c],
-                color=_colour(c),
-                edgecolor="white",
-                linewidth=0.5,
-            )
         labels = [title.removeprefix("step ") for title, _ in self._sizes]
-        axes.set_xticks(range(len(labels)), labels, rotation=45 if len(labels) > 8 else 0)
+        slanted = sum(map(len, labels)) > 32
+        figure, axes = _figure(6.0, 3.6, left=0.7, bottom=0.92 if slanted else 0.5, right=0.1, top=0.3)
+        heights = np.array([sizes for _, sizes in self._sizes])
+        snapshot, colour = np.nonzero(heights)
+        top = heights.cumsum(1)[snapshot, colour]
+        left, right, bottom = snapshot - 0.4, snapshot + 0.4, top - heights[snapshot, colour]
+        corners = np.array([[left, bottom], [right, bottom], [right, top], [left, top]])
+        bars = PolyCollection(
+            list(corners.transpose(2, 0, 1)), facecolors=_tint(colour), edgecolors="white", linewidths=0.5
+        )
+        axes.add_collection(bars, autolim=False)
+        axes.set(xlim=(-0.7, len(labels) - 0.3), ylim=(0, 1.05 * top.max()))
+        every = -(-len(labels) // _LABELS)
+        axes.set_xticks(range(0, len(labels), every), labels[::every], rotation=45 if slanted else 0)
         axes.set(title="Community sizes", xlabel="step", ylabel="live neurons")
         return _image(figure)
 
@@ -150,16 +143,15 @@ def _fitted(layout: np.ndarray) -> np.ndarray:
 def _correlation_matrix(portrait: Portrait, colours: np.ndarray) -> np.ndarray:
     """|r| with the neurons of a community side by side, a coloured strip along each."""
     order = np.argsort(portrait.partition, kind="stable")
-    figure, axes = _figure(6.4, 5.6)
+    figure, axes = _figure(6.4, 5.6, left=0.06, bottom=0.25, right=1.08, top=0.25)
     matrix = np.abs(portrait.correlation[np.ix_(order, order)])
     n = len(order)
     shown = axes.imshow(
         matrix, vmin=0, vmax=1, cmap="magma", interpolation="nearest" if n < 400 else "antialiased"
     )
-    strip = np.array([_colour(c) for c in colours[order]])
     width = max(1.0, 0.02 * n)
     axes.imshow(
-        strip[:, None],
+        _tint(colours[order])[:, None],
         extent=(-1.6 * width, -0.6 * width, n - 0.5, -0.5),
         aspect="auto",
         interpolation="nearest",
@@ -167,12 +159,13 @@ def _correlation_matrix(portrait: Portrait, colours: np.ndarray) -> np.ndarray:
     axes.set(xlim=(-1.8 * width, n - 0.5), ylim=(n - 0.5, -0.5), aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     axes.set(title=f"|correlation|, by community, {portrait.title}", xlabel=f"{n} live neurons")
-    figure.colorbar(shown, ax=axes, shrink=0.8, label="|r|")
+    figure.colorbar(shown, cax=figure.add_axes((0.865, 0.14, 0.035, 0.74)), label="|r|")
     return _image(figure)
 
 
 def _homology(portrait: Portrait) -> np.ndarray:
-    figure = Figure(figsize=(8.4, 3.8), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(8.4, 3.8), dpi=_DPI)
+    figure.subplots_adjust(left=0.085, bottom=0.13, right=0.99, top=0.92, wspace=0.4)
     curves, diagram = figure.subplots(1, 2, width_ratios=[1.2, 1])
     diagram.spines[["top", "right"]].set_visible(False)
     curves.spines["top"].set_visible(False)
@@ -212,9 +205,13 @@ def _persistence_diagram(axes: Axes, diagrams: list[np.ndarray]) -> None:
     axes.legend(loc="lower right", frameon=False)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot()
+def _figure(
+    width: float, height: float, *, left: float, bottom: float, right: float, top: float
+) -> tuple[Figure, Axes]:
+    """A figure and axes with the given margins, in inches: to find margins that fit would draw all texts twice."""
+    figure = Figure(figsize=(width, height), dpi=_DPI)
+    size = ((width - left - right) / width, (height - bottom - top) / height)
+    axes = figure.add_axes((left / width, bottom / height, *size))
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -225,5 +222,6 @@ def _image(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _colour(number: int) -> tuple[float, ...]:
-    return _PALETTE[number] if number < len(_PALETTE) else _OTHER
+def _tint(colours: np.ndarray) -> np.ndarray:
+    """Red, green and blue of colour numbers, ``[n, 3]``."""
+    return _PALETTE[np.minimum(colours, _OTHER)]

@@ -130,11 +130,16 @@ def _dead_fraction(scope: Scope) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One line of the registry."""
+    """One line of the registry.
+
+    ``reads`` is what it needs beside the activity: what ``functional.select`` says of the correlation, the whole
+    matrix, or the diagrams, which are made from the matrix.
+    """
 
     name: str
     tier: Tier
     of: Callable[[Scope], float] = field(repr=False)
+    reads: Literal["selection", "correlation", "diagrams"] = "selection"
 
 
 MEASURES: tuple[Measure, ...] = (
@@ -159,14 +164,16 @@ MEASURES: tuple[Measure, ...] = (
     Measure("tree_mean", "fast", _of_pairs(lambda s: float(s.tree_lengths.mean()))),
     Measure("tree_std", "fast", _of_pairs(lambda s: float(s.tree_lengths.std()))),
     # First, while its null matrices are all that takes memory; the next two share null graphs.
-    Measure("sigma_hqs", "standard", _sigma_hqs),
+    Measure("sigma_hqs", "standard", _sigma_hqs, "correlation"),
     Measure("sigma", "standard", _sigma),
     Measure("modularity_z", "standard", _modularity_z),
-    Measure("betti_0", "standard", lambda s: int(s.betti[0])),
-    Measure("betti_1", "standard", lambda s: int(s.betti[1])),
-    Measure("loops", "standard", lambda s: len(s.diagrams[1])),
-    Measure("functional_persistence", "standard", lambda s: F.functional_persistence(s.diagrams[1])),
-    Measure("persistent_entropy", "standard", lambda s: F.persistent_entropy(s.diagrams[1])),
+    Measure("betti_0", "standard", lambda s: int(s.betti[0]), "diagrams"),
+    Measure("betti_1", "standard", lambda s: int(s.betti[1]), "diagrams"),
+    Measure("loops", "standard", lambda s: len(s.diagrams[1]), "diagrams"),
+    Measure(
+        "functional_persistence", "standard", lambda s: F.functional_persistence(s.diagrams[1]), "diagrams"
+    ),
+    Measure("persistent_entropy", "standard", lambda s: F.persistent_entropy(s.diagrams[1]), "diagrams"),
     Measure(
         "local_efficiency",
         "full",
@@ -176,7 +183,6 @@ MEASURES: tuple[Measure, ...] = (
     Measure("fault_tolerance_degree", "full", _fault_tolerance("degree")),
 )
 BY_NAME: Mapping[str, Measure] = {m.name: m for m in MEASURES}
-_OF_HOMOLOGY = ("betti_0", "betti_1", "loops", "functional_persistence", "persistent_entropy")
 
 
 def names_of(measures: str | Iterable[str], *, argument: str = "measures") -> tuple[str, ...]:
@@ -195,6 +201,11 @@ def names_of(measures: str | Iterable[str], *, argument: str = "measures") -> tu
         )
     depth = max((TIERS.index(t) for t in TIERS if t in asked), default=-1)
     return tuple(m.name for m in MEASURES if m.name in asked or TIERS.index(m.tier) <= depth)
+
+
+def read_correlation(names: Iterable[str]) -> bool:
+    """Whether one of these measures reads the correlation matrix itself, beyond what is selected from it."""
+    return any(BY_NAME[name].reads != "selection" for name in names)
 
 
 def measure(
@@ -233,7 +244,7 @@ def measure(
             scope.notes[name] = f"failed: {type(error).__name__}: {error}"
         if math.isnan(values[name]):
             scope.notes.setdefault(name, "not defined for this network")
-        elif name in _OF_HOMOLOGY and scope.homology_bound:
+        elif BY_NAME[name].reads == "diagrams" and scope.homology_bound:
             scope.notes[name] = scope.homology_bound
         advance()
     return values

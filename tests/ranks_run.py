@@ -12,6 +12,8 @@ from lightning.pytorch.loggers import CSVLogger
 from small_models import Net, Stream, functional_monitor, loader, robustness_monitor, trainer
 from torch.utils.data import DataLoader
 
+from fnet_callbacks.capture import probe
+
 
 class Diary(pl.Callback):
     """Writes what a rank holds at the end of each batch and of the fit."""
@@ -83,6 +85,7 @@ def run(
 
 
 if __name__ == "__main__":
+    probe._LONGEST = 8  # batches that both ranks have some of
     torch.set_num_threads(1)
     options = json.loads(sys.argv[1])
     run(options.pop("folder"), **options)

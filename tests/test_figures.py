@@ -1,11 +1,15 @@
 """Pictures: which there are, and what carries over from one to the next."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from small_portraits import portrait, with_nodes
 
+from fnet_callbacks import figures
 from fnet_callbacks.figures import Painter
 
 # What is drawn. -------------------------------------------------------------------------------------------------------
@@ -104,11 +108,40 @@ def test_a_few_far_neurons_do_not_squeeze_the_picture():
     assert (radius > 1 - 1e-9).sum() <= 4
 
 
-def test_the_sizes_of_all_portraits_so_far_are_shown_those_without_a_colour_together():
+@pytest.fixture
+def paint(monkeypatch) -> Callable[..., dict[str, Any]]:
+    """Paints portraits one after the other, and gives the last figures themselves instead of images of them."""
+    monkeypatch.setattr(figures, "_image", lambda figure: figure)
     painter = Painter()
-    painter.paint(portrait(step=0))
-    painter.paint(replace(portrait(step=5), partition=np.arange(40)))
-    (first, sizes), (second, later) = painter._sizes
-    assert (first, second) == ("step 0", "step 5")
-    assert sizes.sum() == later.sum() == 40
-    assert later[-1] == 40 - (len(later) - 1)
+    return lambda *portraits: [painter.paint(each) for each in portraits][-1]
+
+
+def test_the_sizes_of_all_portraits_so_far_are_shown_those_without_a_colour_together(paint):
+    alone = replace(portrait(step=5), partition=np.arange(40))
+    axes = paint(portrait(step=0), alone)["communities"].axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "5"]
+    bars = [path.get_extents() for path in axes.collections[0].get_paths()]
+    first, second = ([bar for bar in bars if round(bar.x0 + 0.4) == place] for place in (0, 1))
+    for column in (first, second):
+        assert column[0].y0 == 0
+        assert all(below.y1 == above.y0 for below, above in pairwise(column))
+        assert column[-1].y1 == 40
+    assert [bar.height for bar in first] == np.bincount(portrait().partition).tolist()
+    assert [bar.height for bar in second] == [1] * 16 + [24]
+
+
+@pytest.mark.parametrize("snapshots", [1, 8, 9, 40])
+def test_no_text_is_cut_off_however_many_snapshots_and_whatever_their_step(paint, snapshots):
+    for figure in paint(*(portrait(step=1_234_567 + k) for k in range(snapshots))).values():
+        (left, bottom), (right, top) = figure.get_tightbbox().get_points()
+        width, height = figure.get_size_inches()
+        assert min(left, bottom) >= 0
+        assert right <= width
+        assert top <= height
+
+
+def test_labels_of_many_snapshots_do_not_touch(paint):
+    axes = paint(*(portrait(step=step) for step in range(0, 5000, 100)))["communities"].axes[0]
+    places = axes.transData.transform([(x, 0) for x in axes.get_xticks()])[:, 0]
+    assert len(places) > 6
+    assert np.diff(places).min() > 2 * axes.get_xticklabels()[0].get_fontsize()

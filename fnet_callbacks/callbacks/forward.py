@@ -63,6 +63,11 @@ class Forward:
         """Number of ranks."""
         return self._trainer.world_size
 
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this is the rank that measures and writes."""
+        return self._trainer.is_global_zero
+
     @contextmanager
     def undisturbed(self, *, seed: int) -> Iterator[None]:
         """Runs a block as in validation, of which training notices nothing; see ``isolated``."""

@@ -170,7 +170,9 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     def settings(self) -> dict[str, Any]:
         return {
             "kind": type(self).__name__,
-            "every_n_steps": self.schedule.every_n_steps,
+            **self.time_settings,
+            "worker": self.worker,
+            "when_busy": self.when_busy,
             "measures": self.measures,
             "layer_measures": self.layer_measures,
             "signal": self.signal,
@@ -270,7 +272,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         )
         self._reader = reader_of(
             forward,
-            n_neurons=self._watcher.n_nodes,
+            self.plan,
             n_samples=self.max_samples if self.samples == "tokens" else max(probe.n_samples, self.probe_size),
             has_histogram=not self.is_live,
         )

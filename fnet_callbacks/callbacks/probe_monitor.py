@@ -99,6 +99,14 @@ class ProbeMonitor(Callback):
         """The configuration, for the manifest."""
 
     @property
+    def time_settings(self) -> dict[str, Any]:
+        """What of the configuration says when."""
+        return {
+            "every_n_steps": self.schedule.every_n_steps,
+            "overhead_budget": None if self.budget is None else self.budget.share,
+        }
+
+    @property
     @abstractmethod
     def description(self) -> str:
         """What is measured, in a line for the user; known after ``prepare``."""

@@ -7,10 +7,13 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from fnet_callbacks.callbacks.forward import Forward
-from fnet_callbacks.metrics import ActivationStatistics, RunningCorrelation
-from fnet_callbacks.worker.jobs import Moments, Reading, Rows
+from fnet_callbacks.functional import Selection
+from fnet_callbacks.measures import read_correlation
+from fnet_callbacks.metrics import ActivationStatistics, RunningCorrelation, select_on_device
+from fnet_callbacks.worker.jobs import Moments, NetworkPlan, Reading, Rows
 
 # Values that are handed over, or kept for the histogram entropy, over all ranks: 16 MB in float32, 4096 samples of
 # 1024 neurons. Of a larger probe, whose order is random, the histogram reads the first; more change it little.
@@ -31,75 +34,126 @@ class Reader(Protocol):
         ...
 
 
-def reader_of(forward: Forward, *, n_neurons: int, n_samples: int, has_histogram: bool) -> Reader:
+def reader_of(forward: Forward, plan: NetworkPlan, *, n_samples: int, has_histogram: bool) -> Reader:
     """The reader for a model.
 
     Activations in the host's memory, of one rank and not too many, are handed over as they are: the sums that the
-    correlation needs are then the worker's. Else they are summed where they are.
+    correlation needs are then the worker's. Else they are summed where they are, and on an accelerator the edges are
+    selected there too.
     """
-    is_here = forward.device.type == "cpu" and forward.world_size == 1
-    if is_here and n_samples * n_neurons <= _MOST_VALUES:
-        return _AllRows(n_neurons, has_histogram)
-    return _Sums(forward, n_neurons, has_histogram)
+    n_neurons = sum(layer.n_neurons for layer in plan.layers)
+    if forward.device.type == "cpu" and forward.world_size == 1 and n_samples * n_neurons <= _MOST_VALUES:
+        return RowReader(n_neurons, has_histogram=has_histogram)
+    return SumReader(
+        plan,
+        device=forward.moments_device,
+        keep=max(2, _MOST_VALUES // (forward.world_size * max(n_neurons, 1))) if has_histogram else 0,
+        is_selecting=forward.moments_device.type != "cpu",
+        is_measuring=forward.is_global_zero,
+    )
 
 
-class _AllRows:
-    def __init__(self, n_neurons: int, has_histogram: bool) -> None:
+class RowReader(Reader):
+    """Hands all rows over; for activations in the host's memory."""
+
+    def __init__(self, n_neurons: int, *, has_histogram: bool) -> None:
         self._n_neurons, self._has_histogram = n_neurons, has_histogram
 
+    @override
     def begin(self, num_classes: int) -> None:
         self._num_classes = num_classes
         self._rows: list[Tensor] = []
         self._labels: list[Tensor] = []
 
+    @override
     def take(self, rows: Tensor, labels: Tensor | None) -> None:
         self._rows.append(rows.detach() if rows.dtype == torch.float64 else rows.detach().float())
         if labels is None or len(labels) != len(rows):
             labels = torch.full((len(rows),), -1)
         self._labels.append(labels.long())
 
+    @override
     def reduce(self) -> Rows:
         rows, labels = self._rows, self._labels
         self._rows, self._labels = [], []
         return Rows(
-            values=torch.cat(rows).numpy() if rows else np.empty((0, self._n_neurons), np.float32),
+            values=(rows[0] if len(rows) == 1 else torch.cat(rows)).numpy()
+            if rows
+            else np.empty((0, self._n_neurons), np.float32),
             labels=torch.cat(labels).numpy() if self._num_classes and labels else None,
             num_classes=self._num_classes,
             has_histogram=self._has_histogram,
         )
 
 
-class _Sums:
-    def __init__(self, forward: Forward, n_neurons: int, has_histogram: bool) -> None:
-        self._device = forward.moments_device
-        self._keep = max(2, _MOST_VALUES // (forward.world_size * max(n_neurons, 1))) if has_histogram else 0
+class SumReader(Reader):
+    """Sums where the activations are.
+
+    Args:
+        plan: What is measured of them.
+        device: Where the sums are.
+        keep: Rows that each rank keeps for the histogram entropy.
+        is_selecting: Whether edges are selected there too. The matrix then crosses to the host only for what reads it.
+        is_measuring: Whether this is the rank whose reading is measured; those of the others have no correlation.
+    """
+
+    def __init__(
+        self, plan: NetworkPlan, *, device: torch.device, keep: int, is_selecting: bool, is_measuring: bool
+    ) -> None:
+        self._plan, self._device, self._keep = plan, device, keep
+        self.is_selecting, self._is_measuring = is_selecting, is_measuring
         # Made once: a torchmetrics Metric is in a reference cycle, one a snapshot would pile up until a collection.
-        self._correlation = RunningCorrelation(n_neurons).to(self._device)
+        self._correlation = RunningCorrelation(sum(layer.n_neurons for layer in plan.layers)).to(device)
         self._activity = self._statistics(0)
 
+    @override
     def begin(self, num_classes: int) -> None:
         if num_classes != (self._activity.num_classes or 0):
             self._activity = self._statistics(num_classes)
 
+    @override
     def take(self, rows: Tensor, labels: Tensor | None) -> None:
         self._correlation.update(rows)
         known = self._activity.num_classes is not None and labels is not None and len(labels) == len(rows)
         self._activity.update(rows, labels if known else None)
 
+    @override
     def reduce(self) -> Moments:
         if not self._correlation.update_called:
             empty = torch.empty(0, self._correlation.num_units)
             self._correlation.update(empty)
             self._activity.update(empty)
         try:
-            correlation, summary = self._correlation.compute(), self._activity.compute()
+            correlation, summary = self._correlation.correlation(), self._activity.compute()
         finally:
             self._correlation.reset()
             self._activity.reset()
+        is_crossing = self._is_measuring and (not self.is_selecting or _reads_matrix(self._plan))
         return Moments(
-            summary.count, correlation, summary.active_share, summary.class_active_share, summary.kept
+            summary.count,
+            correlation.cpu().numpy() if is_crossing else None,
+            summary.active_share,
+            summary.class_active_share,
+            summary.kept,
+            self._selections(correlation) if self._is_measuring and self.is_selecting else {},
         )
 
     def _statistics(self, num_classes: int) -> ActivationStatistics:
         n_neurons = self._correlation.num_units
         return ActivationStatistics(n_neurons, num_classes or None, keep=self._keep).to(self._device)
+
+    def _selections(self, correlation: Tensor) -> dict[str, Selection]:
+        """Of the whole network, and of the layers where they are measured."""
+        g = self._plan.graph
+        return {
+            scope: select_on_device(
+                correlation[own, own], method=g.method, density=g.density, threshold=g.threshold, sign=g.sign
+            )
+            for scope, own, _ in self._plan.scopes()
+        }
+
+
+def _reads_matrix(plan: NetworkPlan) -> bool:
+    """Whether anything needs more of the correlation than what is selected from it."""
+    measures = (*plan.measures, *plan.layer_measures)
+    return plan.save_correlation or plan.has_figures or read_correlation(measures)

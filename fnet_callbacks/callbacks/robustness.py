@@ -188,7 +188,7 @@ class RobustnessMonitor(ProbeMonitor):
     def settings(self) -> dict[str, Any]:
         return {
             "kind": type(self).__name__,
-            "every_n_steps": self.schedule.every_n_steps,
+            **self.time_settings,
             "attacks": self.attacks,
             "epsilons": self.epsilons,
             "bounds": self.bounds,

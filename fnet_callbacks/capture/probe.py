@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
 
 from fnet_callbacks.capture.batches import (
     as_labels,
@@ -26,6 +33,9 @@ _LABEL_ATTRIBUTES = ("targets", "labels", "y")
 _MAX_READ = 4
 # Integers above this are taken for something else than classes (identifiers, counts).
 _MAX_CLASSES = 10_000
+# Batches of small inputs are longer than the loader's, up to so many inputs and bytes.
+_LONGEST = 256
+_SMALL_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,8 @@ def draw_probe(
     """Draws ``size`` items of a data set, stratified by label where it has labels, and keeps their batches.
 
     The draw depends on the data set and ``seed`` alone. A loader gives its data set, its ``collate_fn`` and
-    its batch size; its sampler and its generator are not used. Every rank reads all the batches and keeps
+    its batch size, which is raised to 256 as long as inputs take less than a megabyte; its sampler and its
+    generator are not used. Every rank reads all the batches and keeps
     its share.
 
     Args:
@@ -123,14 +134,17 @@ def draw_probe(
         )
     with generators_kept(dataset):
         indices = draw_indices(dataset, size=size, seed=seed)
-        batches = list(
-            DataLoader(
-                Subset(dataset, indices),
-                batch_size=_batch_size(loader),
-                collate_fn=loader.collate_fn if loader is not None else None,
-                generator=torch.Generator().manual_seed(seed),
-            )
+        read = DataLoader(
+            Subset(dataset, indices),
+            batch_size=_batch_size(loader),
+            collate_fn=list,
+            generator=torch.Generator().manual_seed(seed),
         )
+        items = [item for part in read for item in part]
+        collate = default_collate if loader is None else loader.collate_fn
+        some = items[: _batch_size(loader)]
+        length = max(_batch_size(loader), _longest(collate(some), len(some), reader))
+        batches = [collate(items[i : i + length]) for i in range(0, len(items), length)]
     return _keep(batches, reader, rank=rank, world_size=world_size, indices=tuple(indices))
 
 
@@ -216,6 +230,14 @@ def _batch_size(loader: DataLoader | None) -> int:
     if loader is None:
         return 64
     return loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 64
+
+
+def _longest(batch: Any, n_items: int, reader: BatchReader) -> int:
+    """How long batches may be where inputs are small: a pass over few long ones costs less than over many."""
+    inputs = reader.inputs(batch)
+    if not isinstance(inputs, Tensor) or not inputs.numel():
+        return n_items
+    return min(_LONGEST, n_items * _SMALL_BYTES // (inputs.numel() * inputs.element_size()))
 
 
 def _keep(

@@ -41,6 +41,7 @@ from fnet_callbacks.functional.homology import (
     persistence,
     persistent_entropy,
 )
+from fnet_callbacks.functional.layout import spring_layout
 from fnet_callbacks.functional.selection import (
     Method,
     Selection,
@@ -122,5 +123,6 @@ __all__ = [
     "small_world",
     "small_world_hqs",
     "spanning_tree",
+    "spring_layout",
     "wiring",
 ]

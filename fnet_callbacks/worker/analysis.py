@@ -117,29 +117,23 @@ class NetworkAnalysis:
         self, step: int, reading: Reading, stopwatch: Stopwatch, advance: Callable[[], object]
     ) -> Measured:
         """Measures the whole network and its layers; costs go to ``stopwatch``."""
-        with stopwatch.part("moments"):
+        with stopwatch.part("correlation"):
             moments = _moments(reading)
         found, following = Measured(), dict(self.previous)
         activity = Activity(moments.active_share, moments.class_active_share, moments.kept)
 
-        def measured(scope: str, neurons: slice, names: Sequence[str]) -> Scope:
-            network = self._scope(scope, moments, activity, neurons, stopwatch)
+        networks: dict[str, Scope] = {}
+        for scope, neurons, names in self.plan.scopes():
+            network = networks[scope] = self._scope(scope, moments, activity, neurons, stopwatch)
             values = measure(network, names, on_error=self.plan.on_error, advance=advance)
             found.scalars.update({self.plan.key(scope, name): value for name, value in values.items()})
             found.notes.update({self.plan.key(scope, name): note for name, note in network.notes.items()})
             if not {"partition_ami", "edge_turnover"}.isdisjoint(names):
                 following[scope] = network.to_previous()
-            return network
-
-        whole = measured(WHOLE, slice(None), self.plan.measures)
-        start = 0
-        for layer in self.plan.layers if self.plan.layer_measures else ():
-            own = slice(start, start := start + layer.n_neurons)
-            measured(layer.name, own, self.plan.layer_measures)
         found.scalars[f"{self.plan.name}/n_samples"] = float(moments.count)
         with stopwatch.part("record"):
-            found.arrays.update(self._arrays(whole))
-            self.portrait = self._portrait(whole, step) if self.plan.has_figures else None
+            found.arrays.update(self._arrays(networks[WHOLE]))
+            self.portrait = self._portrait(networks[WHOLE], step) if self.plan.has_figures else None
         self.previous = following
         return found
 

@@ -5,6 +5,7 @@ The child is ``python -m fnet_callbacks.worker.artist``: portraits in, pictures 
 
 from __future__ import annotations
 
+import io
 import time
 import warnings
 from collections import defaultdict, deque
@@ -18,7 +19,7 @@ from fnet_callbacks.portrait import Portrait
 from fnet_callbacks.worker.process import Child, serve
 from fnet_callbacks.worker.wire import Wire
 
-_DEPTH = 4  # portraits that are waited for at most
+_DEPTH = 16  # portraits that are waited for at most: early snapshots are drawn one close upon the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Pictures:
     Attributes:
         step: See ``Order``.
         sitter: See there.
-        images: ``[H, W, 3]`` uint8 by name.
+        images: By name, the bytes of a PNG file, uint8.
         seconds: CPU time that it took, off the training thread.
         failure: Why there are none.
     """
@@ -122,12 +123,21 @@ def _painter() -> Callable[[Order], Pictures]:
     def draw(order: Order) -> Pictures:
         start = time.process_time()
         try:
-            images = painters[order.sitter].paint(order.portrait)
+            images = {k: _png(image) for k, image in painters[order.sitter].paint(order.portrait).items()}
         except Exception as error:
             return Pictures(order.step, order.sitter, failure=f"{type(error).__name__}: {error}")
         return Pictures(order.step, order.sitter, images, time.process_time() - start)
 
     return draw
+
+
+def _png(image: np.ndarray) -> np.ndarray:
+    """Encoded here, for it takes a while."""
+    from PIL import Image  # matplotlib brings it
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return np.frombuffer(file.getbuffer(), np.uint8)
 
 
 def main() -> None:

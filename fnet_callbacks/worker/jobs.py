@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -93,6 +94,18 @@ class NetworkPlan:
     save_correlation: bool
     has_figures: bool
     on_error: Literal["warn", "raise"]
+
+    def scopes(self) -> list[tuple[str, slice, Sequence[str]]]:
+        """What is measured: the scope's name, its neurons, its measures; the whole network first."""
+        layers = self.layers if self.layer_measures else ()
+        ends = itertools.accumulate(layer.n_neurons for layer in layers)
+        return [
+            (WHOLE, slice(None), self.measures),
+            *(
+                (layer.name, slice(end - layer.n_neurons, end), self.layer_measures)
+                for layer, end in zip(layers, ends, strict=True)
+            ),
+        ]
 
     def key(self, scope: str, measure: str) -> str:
         """Where a measure of a scope is logged."""

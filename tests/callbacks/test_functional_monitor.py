@@ -58,10 +58,9 @@ def test_monitors_of_one_probe_share_a_pass(tmp_path: Path) -> None:
     ]
     fit(tmp_path, *monitors, model=counting(sizes := []))
     # Each of three is given a first batch to look at; then come two snapshots, at 0 and 8. Of each batch of the
-    # probe there is one pass for all, and in the attack one with a gradient and one on the attacked inputs.
-    looked = [8, 8, 8]
-    snapshot = [size for size in (8, 8, 4) for _ in range(3)]
-    assert sizes == looked + snapshot * 2
+    # probe, of which there is one, there is one pass for all, and in the attack one with a gradient and one on the
+    # attacked inputs.
+    assert sizes == [20] * 3 + [20] * 3 * 2
 
 
 def test_monitors_of_different_probes_pass_separately(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
+from fnet_callbacks.capture import probe as probe_module
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.probe import BatchReader, dataset_labels, draw_indices, draw_probe, keep_batches
 from fnet_callbacks.errors import CaptureError
@@ -136,7 +137,9 @@ def test_a_bare_data_set_is_drawn_like_its_loader():
     assert inputs_of(bare) == inputs_of(loaded)
 
 
-def test_the_shares_of_the_ranks_are_disjoint_and_complete():
+def test_the_shares_of_the_ranks_are_disjoint_and_complete(monkeypatch):
+    """Whose batches are the same whatever the number of ranks."""
+    monkeypatch.setattr(probe_module, "_LONGEST", 8)
     whole = draw_probe(DataLoader(labelled(), batch_size=8), size=50, seed=0, reader=READER)
     shares = [
         draw_probe(DataLoader(labelled(), batch_size=8), size=50, seed=0, reader=READER, rank=r, world_size=3)
@@ -149,6 +152,16 @@ def test_the_shares_of_the_ranks_are_disjoint_and_complete():
         assert torch.equal(share.first[0], whole.first[0])
         for batch, position in zip(share.batches, share.positions, strict=True):
             assert torch.equal(batch[0], whole.batches[position][0])
+
+
+@pytest.mark.parametrize(
+    ("values", "lengths"), [(1, [256, 244]), (2**12, [64] * 7 + [52]), (2**18, [8] * 62 + [4])]
+)
+def test_batches_of_small_inputs_are_longer_than_the_loaders(values, lengths):
+    inputs = torch.zeros(1).expand(500, values)
+    source = DataLoader(TensorDataset(inputs), batch_size=8)
+    probe = draw_probe(source, size=500, seed=0, reader=READER)
+    assert [len(batch[0]) for batch in probe.batches] == lengths
 
 
 class Passing(IterableDataset):

@@ -13,6 +13,7 @@ from fnet_callbacks.functional.correlation import correlation_distance, correlat
 from fnet_callbacks.functional.entropy import active_share, histogram_entropy
 from fnet_callbacks.functional.fault_tolerance import fault_tolerance
 from fnet_callbacks.functional.graph import Graph, edge_turnover
+from fnet_callbacks.functional.layout import spring_layout
 from fnet_callbacks.functional.selection import graph_from_correlation, graph_scale, spanning_tree
 from fnet_callbacks.functional.small_world import local_efficiency, small_world, small_world_hqs
 
@@ -30,6 +31,7 @@ def measure_everything(n_nodes):
     small_world(graph, nulls=2)
     small_world_hqs(correlation, graph, nulls=2)
     local_efficiency(graph)
+    spring_layout(graph, np.zeros((n_nodes, 2)), iterations=1)
     communities(graph, initial=np.zeros(n_nodes, int))
     modularity_z(graph, nulls=2)
     for measure in ("giant_component", "efficiency"):

@@ -39,6 +39,7 @@ def measure_share(rank, folder):
                 correlation.update(activations[start:stop])
                 statistics.update(activations[start:stop], labels[start:stop])
             results[f"{name}/correlation"] = correlation.compute()
+            results[f"{name}/tensor"] = correlation.correlation().numpy()
             for field, value in statistics.compute()._asdict().items():
                 results[f"{name}/{field}"] = value
     np.savez(f"{folder}/rank_{rank}.npz", **results)
@@ -62,6 +63,7 @@ def test_ranks_compute_the_same(ranks):
 def test_correlation_over_two_ranks_equals_one_shot(ranks, name):
     expected = correlation_matrix(activations_and_labels()[0].numpy())
     np.testing.assert_allclose(ranks[0][f"{name}/correlation"], expected, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(ranks[0][f"{name}/tensor"], ranks[0][f"{name}/correlation"])
 
 
 @pytest.mark.parametrize("name", SHARES)

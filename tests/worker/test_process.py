@@ -155,9 +155,9 @@ def test_a_platform_where_no_child_can_start_is_an_os_error_that_says_why(missin
 
 
 def test_an_interpreter_that_is_not_there_is_an_os_error_and_leaves_nothing(monkeypatch):
-    before = open_descriptors()
+    before, family = open_descriptors(), children_of(os.getpid())
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(OSError, match="nowhere"):
         Child("echo_child", Wire(()))
     assert open_descriptors() == before
-    assert not children_of(os.getpid())
+    assert children_of(os.getpid()) == family

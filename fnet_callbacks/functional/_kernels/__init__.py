@@ -27,6 +27,7 @@ from fnet_callbacks.functional._kernels.distances import (
     neighbour_links,
     neighbourhood_efficiencies,
 )
+from fnet_callbacks.functional._kernels.layout import spring_layout
 from fnet_callbacks.functional._kernels.louvain import run_louvain
 from fnet_callbacks.functional._kernels.rewiring import rewire
 from fnet_callbacks.functional._kernels.storage import adjacency, edges_of, shared_edges
@@ -52,6 +53,7 @@ __all__ = [
     "run_louvain",
     "scaled",
     "shared_edges",
+    "spring_layout",
     "strongest_edges",
     "survey",
     "weights_in_bin",

@@ -1,0 +1,139 @@
+"""The analysis in another process: the same results, in order, whatever becomes of the process."""
+
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import is_running
+from small_scopes import activations, labels_of
+
+from fnet_callbacks.errors import FnetWarning
+from fnet_callbacks.measures import names_of
+from fnet_callbacks.record import SnapshotStore, read_record
+from fnet_callbacks.scope import GraphSettings
+from fnet_callbacks.worker.analyst import Analyst
+from fnet_callbacks.worker.jobs import Job, LayerPlan, Measured, NetworkPlan, Plan, Rows
+
+
+def plan_of(folder: Path | None, **options) -> Plan:
+    settings = {"measures": names_of("standard"), "save_correlation": False, "has_figures": True, **options}
+    network = NetworkPlan(
+        name="fnet",
+        layer_measures=names_of("fast"),
+        layers=[LayerPlan("first", "first", 60), LayerPlan("second", "second", 40)],
+        graph=GraphSettings(density=0.1, nulls=2),
+        on_error="warn",
+        **settings,
+    )
+    if folder is not None:
+        SnapshotStore(folder).start({})
+    return Plan(None if folder is None else str(folder), {"fnet": network}, {})
+
+
+def job(step: int, **options) -> Job:
+    values = activations(seed=step, n_dead=3).astype(np.float32)
+    reading = Rows(values, labels_of(values), 3, has_histogram=True)
+    return Job(step, readings={"fnet": reading}, cost_ms={"fnet": {"probe": 1.0}}, **options)
+
+
+def results(analyst: Analyst, *jobs: Job):
+    for each in jobs:
+        analyst.submit(each)
+    found = analyst.results(wait=True)
+    analyst.close()
+    return found
+
+
+def assert_same(ours, theirs):
+    assert [r.step for r in ours] == [r.step for r in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_equal(dict(one.scalars), dict(other.scalars))
+        assert one.notes == other.notes
+        assert one.carry["fnet"].keys() == other.carry["fnet"].keys()
+        for scope, previous in one.carry["fnet"].items():
+            assert np.array_equal(previous.partition, other.carry["fnet"][scope].partition)
+            assert np.array_equal(previous.edges, other.carry["fnet"][scope].edges)
+
+
+def test_the_child_finds_what_this_process_does_and_writes_the_same_record(tmp_path):
+    jobs = [job(0, draw=["fnet"]), job(1), job(2, is_end=True)]
+    here = results(Analyst(plan_of(tmp_path / "here"), threads=None), *jobs)
+    there = results(Analyst(plan_of(tmp_path / "there"), threads=2), *jobs)
+    assert_same(here, there)
+    assert np.array_equal(here[0].portraits["fnet"].correlation, there[0].portraits["fnet"].correlation)
+    assert not there[1].portraits
+    assert here[0].worker_seconds == {"fnet": 0.0}
+    assert there[0].worker_seconds["fnet"] > 0
+    one, other = read_record(tmp_path / "here"), read_record(tmp_path / "there")
+    assert one.steps == other.steps == [0, 1, 2]
+    for step in one.steps:
+        for name, array in one.arrays(step).items():
+            np.testing.assert_array_equal(array, other.arrays(step)[name])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_jobs_that_a_killed_child_had_not_done_are_done_with_what_went_before(times):
+    jobs = [job(step) for step in range(5)]
+    expected = results(Analyst(plan_of(None), threads=None), *jobs)
+    analyst = Analyst(plan_of(None), threads=1)
+    analyst.submit(jobs[0])
+    found = analyst.results(wait=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for each in jobs[1:3]:
+            analyst.submit(each)
+        for _ in range(times):
+            pid = analyst.pid
+            os.kill(pid, signal.SIGKILL)
+            analyst._receive(wait=True)
+            assert not is_running(pid)
+        for each in jobs[3:]:
+            analyst.submit(each)
+        found += analyst.results(wait=True)
+    assert issubclass(caught[0].category, FnetWarning)
+    assert "has ended (exit status -9); it is started once more" in str(caught[0].message)
+    assert len(caught) == 1
+    assert (analyst.pid is None) == (times == 2)
+    analyst.close()
+    assert_same(expected, found)
+
+
+def test_a_child_that_cannot_start_leaves_the_work_to_this_process(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.warns(FnetWarning, match=r"on the training thread: the worker cannot start .*nowhere"):
+        analyst = Analyst(plan_of(None), threads=1)
+    assert analyst.pid is None
+    assert [r.step for r in results(analyst, job(0))] == [0]
+
+
+def test_a_job_without_a_reading_gives_the_last_portrait_and_no_snapshot(tmp_path):
+    found = results(Analyst(plan_of(tmp_path / "r"), threads=None), job(3), Job(3, draw=["fnet"]))
+    assert found[1].scalars == {}
+    assert found[1].portraits["fnet"].title == "step 3"
+    assert len((tmp_path / "r" / "scalars.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_other_monitors_measured_is_in_the_same_snapshot_and_later_parts_of_a_step_join_it(tmp_path):
+    robust = Measured(scalars={"robust/clean_accuracy": 0.5})
+    first = Job(
+        4, measured={"robust": robust}, scalars={"robust/interval": 4.0}, cost_ms={"robust": {"pgd": 2.0}}
+    )
+    found = results(Analyst(plan_of(tmp_path / "r"), threads=None), first, job(4, is_end=True))
+    assert found[0].scalars == {"robust/step": 4.0, "robust/clean_accuracy": 0.5, "robust/interval": 4.0}
+    assert found[0].cost_ms["robust/cost_ms/training_thread"] == 2.0
+    (snapshot,) = read_record(tmp_path / "r").snapshots
+    assert {"robust/clean_accuracy", "fnet/modularity"} <= snapshot.scalars.keys()
+    assert not snapshot.is_end
+
+
+def test_a_jobs_own_time_and_the_workers_make_the_total():
+    (found,) = results(Analyst(plan_of(None), threads=1), job(0))
+    cost = {k.removeprefix("fnet/cost_ms/"): v for k, v in found.cost_ms.items()}
+    whole = [cost.pop(k) for k in ("total", "training_thread", "worker")]
+    assert whole[0] == pytest.approx(sum(cost.values()))
+    assert whole[1] == cost["probe"] == 1.0
+    assert whole[2] == pytest.approx(1e3 * found.worker_seconds["fnet"])
