@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -54,33 +53,42 @@ def reader_of(forward: Forward, plan: NetworkPlan, *, n_samples: int, has_histog
 
 
 class RowReader(Reader):
-    """Hands all rows over; for activations in the host's memory."""
+    """Hands all rows over; for activations in the host's memory.
+
+    They stand in one array that is used again for the next snapshot: fresh memory would cost more than the copy. Who
+    measures has copied it, or is done with it, by then.
+    """
 
     def __init__(self, n_neurons: int, *, has_histogram: bool) -> None:
         self._n_neurons, self._has_histogram = n_neurons, has_histogram
+        self._rows = torch.empty(0, n_neurons)
+        self._count = 0
 
     @override
     def begin(self, num_classes: int) -> None:
-        self._num_classes = num_classes
-        self._rows: list[Tensor] = []
+        self._num_classes, self._count = num_classes, 0
         self._labels: list[Tensor] = []
 
     @override
     def take(self, rows: Tensor, labels: Tensor | None) -> None:
-        self._rows.append(rows.detach() if rows.dtype == torch.float64 else rows.detach().float())
+        end = self._count + len(rows)
+        dtype = torch.float64 if rows.dtype == torch.float64 else self._rows.dtype
+        if end > len(self._rows) or dtype != self._rows.dtype:
+            grown = torch.empty(max(end, 2 * self._count), self._n_neurons, dtype=dtype)
+            grown[: self._count] = self._rows[: self._count]
+            self._rows = grown
+        self._rows[self._count : end] = rows.detach()
+        self._count = end
         if labels is None or len(labels) != len(rows):
             labels = torch.full((len(rows),), -1)
         self._labels.append(labels.long())
 
     @override
     def reduce(self) -> Rows:
-        rows, labels = self._rows, self._labels
-        self._rows, self._labels = [], []
+        rows, self._count = self._rows[: self._count], 0
         return Rows(
-            values=(rows[0] if len(rows) == 1 else torch.cat(rows)).numpy()
-            if rows
-            else np.empty((0, self._n_neurons), np.float32),
-            labels=torch.cat(labels).numpy() if self._num_classes and labels else None,
+            values=rows.numpy(),
+            labels=torch.cat(self._labels).numpy() if self._num_classes and self._labels else None,
             num_classes=self._num_classes,
             has_histogram=self._has_histogram,
         )

@@ -21,7 +21,7 @@ def rips_diagrams(distance: np.ndarray, *, threshold: float = float("inf")) -> t
         zero persistence. What is still open at ``threshold`` has death ``inf``; in H0 at least one component.
 
     Reference: Bauer (2021), Ripser, J. Appl. Comput. Topol. 5, 391.
-    Cost: O(N²) to sort, then one search of a node's edges per addition of a column; memory 4 N² bytes and 32 for each
+    Cost: O(N²) to sort, then one search of a node's edges per addition of a column; memory 4 N² bytes and 38 for each
         edge up to the threshold.
 
     Example:

@@ -1,4 +1,4 @@
-"""How a kernel is compiled, and the two bit operations that NumPy does not offer to Numba."""
+"""How a kernel is compiled, and the three operations that NumPy does not offer to Numba."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 ONE = np.uint64(1)
@@ -36,5 +37,19 @@ def _lowest_bit(typingctx, word):
     return types.int64(types.uint64), codegen
 
 
+def _prefetch(typingctx, array, place):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        pointer, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, integer, integer, integer])
+        instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        address = builder.bitcast(builder.gep(data, [args[1]]), pointer)
+        # To be written to, to be kept in all levels of the cache, data and not code.
+        builder.call(instruction, [address, *(ir.Constant(integer, each) for each in (1, 3, 1))])
+
+    return types.void(array, types.int64), codegen
+
+
 popcount: Any = intrinsic(_popcount)
 lowest_bit: Any = intrinsic(_lowest_bit)
+prefetch: Any = intrinsic(_prefetch)  # asks for one item of a contiguous array, by its place in memory order

@@ -5,19 +5,22 @@ Random orders are NumPy's own: Numba draws the permutations of a ``Generator`` b
 
 import numpy as np
 
-from fnet_callbacks.functional._kernels.base import kernel
+from fnet_callbacks.functional._kernels.base import kernel, prefetch
+
+_LINE = 16  # numbers of 32 bits that the cache fetches together
 
 
 @kernel
-def _move_nodes(indptr, indices, weights, strengths, labels, order):
+def _move_nodes(indptr, indices, weights, strengths, partition, order):
     """Louvain's local moving, in place: nodes join the best neighbouring community until none gains.
 
     Gains are compared as ``total * links - strength * community strength``, in integers and so exactly. Only
     nodes whose neighbourhood has changed are looked at again. A node that is better off alone takes an empty
     label.
     """
-    n = len(labels)
+    n = len(partition)
     total = strengths.sum()
+    labels = partition.astype(np.int32)  # narrow, as it is read at random
     held = np.zeros(n, np.int64)
     size = np.zeros(n, np.int64)
     for i in range(n):
@@ -29,8 +32,8 @@ def _move_nodes(indptr, indices, weights, strengths, labels, order):
         if not size[c]:
             empty[n_empty] = c
             n_empty += 1
-    links = np.zeros(n, np.int64)
-    near = np.empty(n + 1, np.int64)  # one more: an entry is written before it is known to count
+    links = np.zeros(n, np.int32)
+    near = np.empty(n + 1, np.int32)  # one more: an entry is written before it is known to count
     queue = order.copy()
     waiting = np.ones(n, np.bool_)
     head, length = 0, n
@@ -39,21 +42,25 @@ def _move_nodes(indptr, indices, weights, strengths, labels, order):
         head = head + 1 if head + 1 < n else 0
         length -= 1
         waiting[i] = False
-        own, strength = labels[i], strengths[i]
+        following = queue[head]  # in random order, so that nothing else foresees where its edges lie
+        for e in range(indptr[following], indptr[following + 1], _LINE):
+            prefetch(indices, e)
+            prefetch(weights, e)
+        own, strength = np.int64(labels[i]), strengths[i]
         n_near = 0
         for e in range(indptr[i], indptr[i + 1]):
-            c = np.uint64(labels[np.uint32(indices[e])])  # unsigned: negative places are not looked for
+            c = np.uint32(labels[np.uint32(indices[e])])  # unsigned: negative places are not looked for
             near[n_near] = c
             n_near += links[c] == 0  # no branch, for none would be foreseen
             links[c] += weights[e]
         held[own] -= strength
-        best, gain = own, total * links[own] - strength * held[own]
+        best, gain = own, total * np.int64(links[own]) - strength * held[own]
         for k in range(n_near):
-            c = np.uint64(near[k])
-            other = total * links[c] - strength * held[c]
+            c = np.uint32(near[k])
+            other = total * np.int64(links[c]) - strength * held[c]
             links[c] = 0
             if other > gain:
-                best, gain = near[k], other
+                best, gain = np.int64(near[k]), other
         if gain < 0:
             n_empty -= 1
             best = empty[n_empty]
@@ -75,6 +82,7 @@ def _move_nodes(indptr, indices, weights, strengths, labels, order):
             length += joins
             tail += joins
             tail = tail if tail < n else 0
+    partition[:] = labels
 
 
 @kernel

@@ -6,8 +6,8 @@ closes it at once with the first such triangle (an apparent pair). Nearly all ed
 bit-packed rows find them. What is left is reduced as persistent cohomology: the coboundaries of the loops'
 edges, latest edge first.
 
-A coboundary is never written out. It is a cursor that yields its triangles in order, and a column is a heap
-of cursors, so that triangles beyond the pivot cost nothing.
+A coboundary is never written out. It is a cursor that yields its triangles in order, and cursors queue at the
+last edge of their next triangle, so that triangles beyond the pivot cost nothing.
 
 Reference: Bauer (2021), Ripser, J. Appl. Comput. Topol. 5, 391 (cohomology, implicit columns, apparent
 pairs).
@@ -18,10 +18,12 @@ import numpy as np
 from fnet_callbacks.functional._kernels.base import ONE, kernel, lowest_bit
 
 TREE, LOOP = -1, -2  # what an edge does that is in no apparent pair: it joins two components, or opens a loop
-_IN_SUM, _IN_HEAP, _MEMBER = np.uint8(1), np.uint8(2), np.uint8(4)
+_IN_SUM, _HAS_CURSOR, _MEMBER = np.uint8(1), np.uint8(2), np.uint8(4)
 _FEW = 32  # edges that are sorted by insertion
 _NEVER = np.iinfo(np.int32).max
-_END = np.iinfo(np.int64).max
+# Columns of a cursor: its edge; the cursor behind it in the queue; and, of each of the edge's ends, where among that
+# end's neighbours the cursor stands, and the edge to that neighbour, which completes a triangle.
+_EDGE, _BEHIND, _PLACE, _CLOSING, _FIELDS = 0, 1, 2, 4, 6
 
 
 @kernel
@@ -116,29 +118,31 @@ def first_apexes(first, second, n_nodes):
 
 
 @kernel
-def _edges_by_node(first, second, n_nodes):
-    """Edges of each node in their order: those of i are ``edges[start[i]:start[i + 1]]``."""
+def _neighbours_by_length(first, second, n_nodes):
+    """Neighbours of each node, the nearest first: those of i are ``neighbours[start[i]:start[i + 1]]``."""
     start = np.zeros(n_nodes + 1, np.int64)
     for r in range(len(first)):
         start[first[r] + 1] += 1
         start[second[r] + 1] += 1
     for i in range(n_nodes):
         start[i + 1] += start[i]
-    edges = np.empty(2 * len(first), np.int32)
+    neighbours = np.empty(2 * len(first), np.int32)
     place = start[:-1].copy()
     for r in range(len(first)):
-        for i in (first[r], second[r]):
-            edges[place[i]] = r
-            place[i] += 1
-    return start, edges
+        i, j = first[r], second[r]
+        neighbours[place[i]] = j
+        neighbours[place[j]] = i
+        place[i] += 1
+        place[j] += 1
+    return start, neighbours
 
 
 @kernel
-def _place(edges, low, high, edge):
-    """Where in ``edges[low:high]``, ascending, the first is that does not come before ``edge``."""
+def _place_beyond(last, row, neighbours, low, high):
+    """Where in ``neighbours[low:high]`` the first is whose edge, by the ranks of ``row``, comes after ``last``."""
     while low < high:
         middle = (low + high) >> 1
-        if edges[middle] < edge:
+        if row[neighbours[middle]] <= last:
             low = middle + 1
         else:
             high = middle
@@ -146,74 +150,58 @@ def _place(edges, low, high, edge):
 
 
 @kernel
-def _next_triangle(edge, least, first, second, rank, apexes, rows, start, edges):
-    """The first triangle in the coboundary of an edge that is not before ``least``."""
-    n = len(rank)
+def _next_closing(a, b, low, high, neighbours, rank, rows):
+    """The first of a's neighbours in ``neighbours[low:high]`` that b is joined to already, and its edge from a."""
+    for place in range(low, high):
+        k = np.int64(neighbours[place])
+        if (rows[b, k >> 6] >> np.uint64(k & 63)) & ONE and rank[b, k] < rank[a, k]:
+            return place, rank[a, k]
+    return high, _NEVER
+
+
+@kernel
+def _flip(odd, apex):
+    """Toggle a bit; by how much the number of bits has grown."""
+    bit = ONE << np.uint64(apex & 63)
+    odd[apex >> 6] ^= bit
+    return 1 if odd[apex >> 6] & bit else -1
+
+
+@kernel
+def _flip_completed(edge, last, odd, first, second, rank, rows):
+    """Toggle the apexes of all triangles in the coboundary of an edge that ``last``, it or a later one, completes."""
     i, j = np.int64(first[edge]), np.int64(second[edge])
-    last, apex = least // n, least % n
-    if last < edge:
-        if apexes[edge] >= 0:
-            return edge * n + apexes[edge]
-        last = edge + 1
-    elif last == edge:  # triangles that this edge completes
-        row_i, row_j = rank[i], rank[j]
-        for w in range(apex >> 6, rows.shape[1]):
+    grown = 0
+    if edge == last:
+        for w in range(rows.shape[1]):
             word = rows[i, w] & rows[j, w]
-            if w == apex >> 6:
-                word &= ~np.uint64(0) << np.uint64(apex & 63)
             while word:
                 k = w * 64 + lowest_bit(word)
                 word &= word - ONE
-                if row_i[k] < edge and row_j[k] < edge:
-                    return edge * n + k
-        last = edge + 1
-    # Triangles that a later edge completes, one for each such edge: it starts at one end, and what it leads to is
-    # joined to the other already. Among dense edges hardly one is passed over.
-    triangle = _END
-    for side in range(2):
-        a, b = (i, j) if side == 0 else (j, i)
-        row_b = rank[b]
-        for p in range(_place(edges, start[a], start[a + 1], last), start[a + 1]):
-            closing = np.int64(edges[p])
-            if closing * n >= triangle:
-                break
-            if row_b[np.int64(first[closing]) + second[closing] - a] < closing and closing * n + b >= least:
-                triangle = closing * n + b
-                break
-    return triangle
+                if rank[i, k] < last and rank[j, k] < last:
+                    grown += _flip(odd, k)
+        return grown
+    p, q = np.int64(first[last]), np.int64(second[last])
+    shared, apex = (i, j) if i in (p, q) else (j, i)
+    if shared in (p, q) and rank[p + q - shared, apex] < last:
+        grown = _flip(odd, apex)
+    return grown
 
 
 @kernel
-def _sift_down(triangles, edges, size):
-    """Restore the heap after its root has changed."""
-    triangle, edge = triangles[0], edges[0]
-    place = 0
-    while 2 * place + 1 < size:
-        child = 2 * place + 1
-        if child + 1 < size and triangles[child + 1] < triangles[child]:
-            child += 1
-        if triangles[child] >= triangle:
-            break
-        triangles[place], edges[place] = triangles[child], edges[child]
-        place = child
-    triangles[place], edges[place] = triangle, edge
-
-
-@kernel
-def _push(triangles, edges, size, triangle, edge):
-    place = size
-    while place and triangles[(place - 1) // 2] > triangle:
-        above = (place - 1) // 2
-        triangles[place], edges[place] = triangles[above], edges[above]
-        place = above
-    triangles[place], edges[place] = triangle, edge
+def _wait(cursors, c, queued, waiting):
+    """Line a cursor up at the edge that completes its next triangle."""
+    last = min(cursors[c, _CLOSING], cursors[c, _CLOSING + 1])
+    cursors[c, _BEHIND] = queued[last]
+    queued[last] = c
+    waiting[last >> 6] |= ONE << np.uint64(last & 63)
 
 
 @kernel
 def loop_deaths(first, second, rank, apexes, rows):
     """For each LOOP edge the edge that closes its loop; -1 where none does."""
     n = len(rank)
-    start_of, edges_of = _edges_by_node(first, second, n)
+    start_of, neighbours = _neighbours_by_length(first, second, n)
     loops = np.flatnonzero(apexes == LOOP)
     deaths = np.full(len(loops), -1, np.int64)
     # A reduced column is a sum of coboundaries, kept as their edges: members[start[c]:start[c + 1]].
@@ -223,57 +211,81 @@ def loop_deaths(first, second, rank, apexes, rows):
     newest = np.full(len(first), -1, np.int32)
     older = np.empty(len(loops), np.int32)
     pivot_apex = np.empty(len(loops), np.int32)
-    triangles, edges = np.empty(1024, np.int64), np.empty(1024, np.int64)  # the heap of cursors
-    # Of each edge, for the column at hand: whether it is in the sum, has a cursor in the heap, is in ``members``.
-    # One that is added twice leaves the sum, while its cursor stays until it surfaces, in case it is added again.
+    # Of the column at hand: cursors, chained by the last edge of their next triangle, and a bit for each such edge.
+    cursors = np.empty((1024, _FIELDS), np.int32)
+    queued = np.full(len(first), -1, np.int32)
+    waiting = np.zeros((len(first) + 63) // 64, np.uint64)
+    # The column's triangles that ``last`` completes, each a bit at its apex.
+    odd = np.zeros(rows.shape[1], np.uint64)
+    # Of each edge, for the column at hand: whether it is in the sum, has a cursor, is in ``members``. One that is
+    # added twice leaves the sum, while its cursor stays until it surfaces, in case it is added again.
     state = np.zeros(len(first), np.uint8)
     for column in range(len(loops)):
         begin = filled = start[column]
-        size = 0
-        pivot = -1
+        n_cursors = n_odd = 0
+        single = last = loops[len(loops) - 1 - column]
         added, n_added = -1, 1  # from members[added], or a single edge where added is -1
-        single = loops[len(loops) - 1 - column]
         while True:
             if filled + n_added > len(members):
                 members = np.concatenate((members, np.empty(len(members) + n_added, np.int64)))
-            if size + n_added > len(triangles):
-                room = np.empty(len(triangles) + n_added, np.int64)
-                triangles, edges = np.concatenate((triangles, room)), np.concatenate((edges, room))
-            for k in range(n_added):
+            if n_cursors + n_added > len(cursors):
+                cursors = np.concatenate((cursors, np.empty((len(cursors) + n_added, _FIELDS), np.int32)))
+            for k in range(n_added):  # none comes after ``last``
                 edge = single if added < 0 else members[added + k]
                 if not state[edge] & _MEMBER:
                     members[filled] = edge
                     filled += 1
                     state[edge] |= _MEMBER
                 state[edge] ^= _IN_SUM
-                if state[edge] & _IN_SUM and not state[edge] & _IN_HEAP:
-                    triangle = _next_triangle(
-                        edge, pivot + 1, first, second, rank, apexes, rows, start_of, edges_of
-                    )
-                    if triangle != _END:
-                        _push(triangles, edges, size, triangle, edge)
-                        size += 1
-                        state[edge] |= _IN_HEAP
-            odd = False
-            while size and not odd:
-                pivot = triangles[0]
-                while size and triangles[0] == pivot:
-                    edge = edges[0]
-                    triangle = _END
+                n_odd += _flip_completed(edge, last, odd, first, second, rank, rows)
+                if state[edge] & _IN_SUM and not state[edge] & _HAS_CURSOR:
+                    ends = first[edge], second[edge]
+                    cursors[n_cursors, _EDGE] = edge
+                    for side in range(2):
+                        a, b = np.int64(ends[side]), np.int64(ends[1 - side])
+                        high = start_of[a + 1]
+                        low = _place_beyond(last, rank[a], neighbours, start_of[a], high)
+                        place, closing = _next_closing(a, b, low, high, neighbours, rank, rows)
+                        cursors[n_cursors, _PLACE + side] = place
+                        cursors[n_cursors, _CLOSING + side] = closing
+                    if min(cursors[n_cursors, _CLOSING], cursors[n_cursors, _CLOSING + 1]) != _NEVER:
+                        _wait(cursors, n_cursors, queued, waiting)
+                        n_cursors += 1
+                        state[edge] |= _HAS_CURSOR
+            while not n_odd:  # on to the next edge that completes a triangle
+                w = last >> 6
+                while w < len(waiting) and not waiting[w]:
+                    w += 1
+                if w == len(waiting):
+                    break
+                last = w * 64 + lowest_bit(waiting[w])
+                waiting[w] &= waiting[w] - ONE
+                c = np.int64(queued[last])
+                queued[last] = -1
+                while c >= 0:
+                    behind = np.int64(cursors[c, _BEHIND])
+                    edge = cursors[c, _EDGE]
+                    state[edge] &= ~_HAS_CURSOR
                     if state[edge] & _IN_SUM:
-                        odd = not odd
-                        triangle = _next_triangle(
-                            edge, pivot + 1, first, second, rank, apexes, rows, start_of, edges_of
+                        ends = first[edge], second[edge]
+                        side = 0 if cursors[c, _CLOSING] == last else 1
+                        a, b = np.int64(ends[side]), np.int64(ends[1 - side])
+                        n_odd += _flip(odd, b)
+                        place, closing = _next_closing(
+                            a, b, cursors[c, _PLACE + side] + 1, start_of[a + 1], neighbours, rank, rows
                         )
-                    triangles[0] = triangle
-                    if triangle == _END:
-                        state[edge] &= ~_IN_HEAP
-                        size -= 1
-                        triangles[0], edges[0] = triangles[size], edges[size]
-                    _sift_down(triangles, edges, size)
-            if not odd:
+                        cursors[c, _PLACE + side] = place
+                        cursors[c, _CLOSING + side] = closing
+                        if min(closing, cursors[c, _CLOSING + 1 - side]) != _NEVER:
+                            _wait(cursors, c, queued, waiting)
+                            state[edge] |= _HAS_CURSOR
+                    c = behind
+            if not n_odd:
                 break
-            last, apex = pivot // n, pivot % n
+            w = 0
+            while not odd[w]:
+                w += 1
+            apex = w * 64 + lowest_bit(odd[w])
             if apexes[last] == apex:
                 added, n_added, single = -1, 1, last
                 continue
@@ -293,4 +305,10 @@ def loop_deaths(first, second, rank, apexes, rows):
                 end += 1
             state[edge] = 0
         start[column + 1] = end
+        for c in range(n_cursors):
+            left = min(cursors[c, _CLOSING], cursors[c, _CLOSING + 1])
+            if left != _NEVER:
+                queued[left] = -1
+                waiting[left >> 6] = 0
+        odd[:] = 0
     return deaths
