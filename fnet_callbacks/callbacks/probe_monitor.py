@@ -240,11 +240,13 @@ class ProbeMonitor(Callback):
 
     @override
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._drain(trainer)
+        if (session := self._driven(trainer)) is not None:
+            session.end_epoch()
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._drain(trainer)
+        if (session := self._driven(trainer)) is not None:
+            session.end_epoch()
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -280,11 +282,6 @@ class ProbeMonitor(Callback):
 
     def _drives(self, trainer: pl.Trainer) -> bool:
         return _monitors(trainer)[0] is self
-
-    def _drain(self, trainer: pl.Trainer) -> None:
-        """Values are there before any callback looks at them at the end of a validation or of an epoch."""
-        if (session := self._driven(trainer)) is not None:
-            session.drain()
 
     def _driven(self, trainer: pl.Trainer) -> Session | None:
         return self._session if self._session is not None and self._drives(trainer) else None

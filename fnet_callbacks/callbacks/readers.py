@@ -1,9 +1,34 @@
-"""Who reads our values in the middle of an epoch: for them, and only for them, a snapshot is waited for at once."""
+"""Who reads our values: a snapshot is waited for where somebody looks, and nowhere else.
 
-from collections.abc import Collection
+In a single process that is when ``trainer.callback_metrics`` is asked for. Several ranks have to wait together, so
+there it is at places that all of them come by.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+@contextmanager
+def waiting_when_read(trainer: pl.Trainer, wait: Callable[[], None]) -> Iterator[None]:
+    """Calls ``wait`` whenever ``trainer.callback_metrics`` is asked for, as long as the context is open."""
+    connector = trainer._logger_connector
+    plain: Any = type(connector)
+
+    class Awaited(plain):
+        @property
+        def callback_metrics(self) -> Any:
+            wait()
+            return plain.callback_metrics.fget(self)
+
+    connector.__class__ = Awaited
+    try:
+        yield
+    finally:
+        connector.__class__ = plain
 
 
 def reads_now(trainer: pl.Trainer, keys: Collection[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -12,7 +12,7 @@ import torch
 
 from fnet_callbacks.callbacks.output import Output
 from fnet_callbacks.callbacks.passes import Passes
-from fnet_callbacks.callbacks.readers import reads_now
+from fnet_callbacks.callbacks.readers import reads_now, waiting_when_read
 from fnet_callbacks.callbacks.schedule import IdleCores, displaced
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.scope import Stopwatch
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class Session:
     """One fit of one trainer, as its monitors see it.
 
-    A snapshot is asked for at its step and measured elsewhere; its values go to the loggers when they are there, and
-    to ``trainer.callback_metrics`` when all ranks `drain`: at places that depend on the step alone, not on timing.
+    A snapshot is asked for at its step and measured elsewhere; its values go to the loggers when they are there. To
+    ``trainer.callback_metrics`` they go by `drain`, which waits for them: when somebody looks there, or, where ranks
+    have to wait together, at places that depend on the step alone. Either way nothing depends on timing.
 
     Args:
         trainer: The trainer.
@@ -54,6 +55,7 @@ class Session:
         self._error: Exception | None = None
         self._unsettled: dict[int, list[ProbeMonitor]] = {}
         self._output_seconds = 0.0
+        self._awaiting = ExitStack()
 
     # The course of a fit.
 
@@ -79,12 +81,21 @@ class Session:
         self.step += 1
         if due := self._due():
             self._snapshot(due)
-        if self._is_pending and (self._must_stop or reads_now(self._trainer, self._output.keys)):
+        if self._is_pending and self._is_alone:
+            if self._error is not None:
+                self.drain()
+        elif self._is_pending and reads_now(self._trainer, self._output.keys):
+            self.drain()
+
+    def end_epoch(self) -> None:
+        """Before others look at the values, at the end of an epoch or of a validation; every rank calls it."""
+        if not self._is_alone:
             self.drain()
 
     @property
-    def _must_stop(self) -> bool:
-        return self._error is not None and self._trainer.world_size == 1
+    def _is_alone(self) -> bool:
+        """Whether this is the only rank: it waits when somebody looks."""
+        return self._trainer.world_size == 1
 
     def drain(self) -> None:
         """Waits for the snapshots that were asked for and puts their values where others look; every rank calls it."""
@@ -117,6 +128,7 @@ class Session:
     def close(self) -> None:
         """Takes what is still on the way and lets go of everything; safe to call twice."""
         self._passes.close()
+        self._awaiting.close()
         try:
             self._collect(wait=True)
         finally:
@@ -158,6 +170,8 @@ class Session:
             )
         self._output_seconds = 0.0
         self._idle_cores = IdleCores()
+        if self._is_alone:
+            self._awaiting.enter_context(waiting_when_read(self._trainer, self.drain))
         self._is_open = True
         self._publish(self._values)
 

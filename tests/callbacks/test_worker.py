@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -121,6 +122,39 @@ def test_values_are_there_on_time_for_early_stopping_and_for_checkpoints(tmp_pat
     assert [p.name for p in (tmp_path / "kept").iterdir()] == ["5-4.ckpt"]
 
 
+def test_nobody_waits_at_the_end_of_an_epoch_where_nobody_looks(tmp_path: Path) -> None:
+    class Held(pl.Callback):
+        """Holds the worker up over two ends of an epoch: who waited there would wait for ever."""
+
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 1:
+                (self.pid,) = workers_of(os.getpid())
+                os.kill(self.pid, signal.SIGSTOP)
+            if trainer.global_step == 20:
+                os.kill(self.pid, signal.SIGCONT)
+
+    fit(tmp_path, monitor(8), Held(), max_epochs=3)
+    assert csv_record(tmp_path).steps == [0, 8, 16, 24]
+
+
+def test_who_looks_in_the_middle_of_an_epoch_finds_what_inline_would_have(tmp_path: Path) -> None:
+    class Looks(pl.Callback):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step % 3 == 0:
+                self.seen.append(float(deepcopy(trainer.callback_metrics)["fnet/step"]))
+
+    looks = Looks()
+    fitted = trainer(tmp_path, monitor(2), looks, logger=False, max_epochs=2)
+    kind = type(fitted._logger_connector)
+    fitted.fit(Net(), loader())
+    assert looks.seen == [2, 6, 8, 12, 14]
+    assert type(fitted._logger_connector) is kind
+    assert fitted.callback_metrics["fnet/step"] == 16
+
+
 def test_figures_come_from_the_workers_portraits(tmp_path: Path) -> None:
     one = monitor(4, figures="log")
     fit(tmp_path, one, logger=CSVLogger(tmp_path, name="csv"))
@@ -229,7 +263,8 @@ def test_skipping_is_the_users_choice_and_is_counted(tmp_path: Path) -> None:
     record = csv_record(tmp_path)
     skipped = set(range(17)) - set(record.steps)
     assert {6, 7} <= skipped  # of six steps in between at most four could wait
-    assert record.series("fnet/skipped")[-1] == len(skipped)
+    # What is skipped at the last step is taken at the end.
+    assert record.series("fnet/skipped")[-1] - len(skipped) in (0, 1)
     assert record.series("fnet/skipped")[0] == 0
 
 
