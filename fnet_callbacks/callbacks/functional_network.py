@@ -44,7 +44,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         name: Prefix of the keys, folder of the record, key of the state in a checkpoint; unique in the trainer.
         overhead_budget: Largest share of the wall time that it may cost; see ``ProbeMonitor``.
         worker: ``"process"`` measures in a process of its own while training goes on; ``"inline"`` on the training
-            thread. The numbers are the same.
+            thread. The numbers are the same. Monitors of one trainer share the process, as soon as one asks for it.
         when_busy: Where the worker is behind, ``"wait"`` until it has caught up, so that no snapshot is left out, or
             ``"skip"`` the snapshot; ``<name>/skipped`` counts.
         measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``) or a list of tiers and names.

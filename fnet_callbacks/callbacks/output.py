@@ -56,6 +56,11 @@ class Output:
         return None if self._folder is None else str(self._folder.resolve())
 
     @property
+    def measures_here(self) -> bool:
+        """Whether the training thread does the measuring, by choice or for want of a worker; on rank 0."""
+        return self._analyst is not None and self._analyst.pid is None
+
+    @property
     def is_busy(self) -> bool:
         """Whether another snapshot would have to wait."""
         return self._analyst is not None and self._analyst.is_busy

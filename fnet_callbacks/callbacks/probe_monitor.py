@@ -239,7 +239,7 @@ class ProbeMonitor(Callback):
             session.after_batch(batch)
 
     @override
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if (session := self._driven(trainer)) is not None:
             session.end_epoch()
 

@@ -84,8 +84,10 @@ class Session:
         if self._is_pending and self._is_alone:
             if self._error is not None:
                 self.drain()
-        elif self._is_pending and reads_now(self._trainer, self._output.keys):
-            self.drain()
+        elif self._is_pending and (
+            self._trainer.is_last_batch or reads_now(self._trainer, self._output.keys)
+        ):
+            self.drain()  # callbacks that stand before the monitor look at an epoch's end before it has its turn
 
     def end_epoch(self) -> None:
         """Before others look at the values, at the end of an epoch or of a validation; every rank calls it."""
@@ -126,7 +128,7 @@ class Session:
             self._output.finish()
 
     def close(self) -> None:
-        """Takes what is still on the way and lets go of everything; safe to call twice."""
+        """Takes the snapshots that are on the way and lets go of everything; safe to call twice."""
         self._passes.close()
         self._awaiting.close()
         try:
@@ -228,10 +230,12 @@ class Session:
                 measured[monitor.name] = found
             else:
                 readings[monitor.name] = found
+        scalars = {k: v for m in seen for k, v in self._of_schedule(m).items()}
+        job = Job(self.step, is_end, readings, measured, scalars, self._costs(due), draw)
         if readings or measured:
-            scalars = {k: v for m in seen for k, v in self._of_schedule(m).items()}
-            costs = self._costs(due)
-            self._submit(Job(self.step, is_end, readings, measured, scalars, costs, draw), due)
+            self._submit(job, due)
+        else:
+            self._pay(job, due, seconds=0.0, has_result=False)
 
     def _submit(self, job: Job, due: Sequence[ProbeMonitor]) -> None:
         start = time.perf_counter()
@@ -243,15 +247,19 @@ class Session:
             except Exception as error:
                 self._error = error
         seconds = time.perf_counter() - start
-        if not self._output.is_inline:  # else it is what the measures took, which the result tells by part
+        if not self._output.measures_here:  # else the result tells, part by part, what the measures took
             self._output_seconds += seconds
+        self._pay(job, due, seconds=seconds, has_result=True)
+
+    def _pay(self, job: Job, due: Sequence[ProbeMonitor], *, seconds: float, has_result: bool) -> None:
+        """Charges what the training thread paid for a snapshot; the rest follows with its result."""
         for monitor in due:
             if monitor.budget is None:
                 continue
             parts = job.cost_ms[monitor.name]
             own = (sum(parts.values()) - parts["output"]) / 1e3 + seconds / len(due)
             # What the first one costs, with kernels to load, is paid but not expected of the next.
-            step = self.step if self._counts.get(monitor.name) else None
+            step = self.step if has_result and self._counts.get(monitor.name) else None
             monitor.budget.charge(own, snapshot=step)
             if step is not None:
                 self._unsettled.setdefault(step, []).append(monitor)

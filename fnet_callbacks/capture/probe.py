@@ -33,7 +33,8 @@ _LABEL_ATTRIBUTES = ("targets", "labels", "y")
 _MAX_READ = 4
 # Integers above this are taken for something else than classes (identifiers, counts).
 _MAX_CLASSES = 10_000
-# Batches of small inputs are longer than the loader's, up to so many inputs and bytes.
+# Batches of small inputs are longer than the loader's: so many times at most, up to so many inputs and bytes.
+_LONGER = 4
 _LONGEST = 256
 _SMALL_BYTES = 2**20
 
@@ -111,9 +112,9 @@ def draw_probe(
     """Draws ``size`` items of a data set, stratified by label where it has labels, and keeps their batches.
 
     The draw depends on the data set and ``seed`` alone. A loader gives its data set, its ``collate_fn`` and
-    its batch size, which is raised to 256 as long as inputs take less than a megabyte; its sampler and its
-    generator are not used. Every rank reads all the batches and keeps
-    its share.
+    its batch size, which grows up to four times, to 256, as long as a batch's inputs are floating-point numbers
+    of less than a megabyte; its sampler and its generator are not used. Every rank reads all the batches and
+    keeps its share.
 
     Args:
         source: A map-style data set or a loader of one.
@@ -235,9 +236,11 @@ def _batch_size(loader: DataLoader | None) -> int:
 def _longest(batch: Any, n_items: int, reader: BatchReader) -> int:
     """How long batches may be where inputs are small: a pass over few long ones costs less than over many."""
     inputs = reader.inputs(batch)
-    if not isinstance(inputs, Tensor) or not inputs.numel():
-        return n_items
-    return min(_LONGEST, n_items * _SMALL_BYTES // (inputs.numel() * inputs.element_size()))
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or not inputs.numel():
+        return n_items  # what a token becomes may be large
+    return min(
+        _LONGEST, _LONGER * n_items, n_items * _SMALL_BYTES // (inputs.numel() * inputs.element_size())
+    )
 
 
 def _keep(

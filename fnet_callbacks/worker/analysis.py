@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -15,10 +15,10 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.errors import FnetError
+from fnet_callbacks.errors import FnetError, RecordError
 from fnet_callbacks.measures import measure
 from fnet_callbacks.portrait import Portrait
-from fnet_callbacks.record import Snapshot, SnapshotStore
+from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
 from fnet_callbacks.scope import Activity, Previous, Scope, Stopwatch
 from fnet_callbacks.worker.jobs import WHOLE, Job, Measured, Moments, NetworkPlan, Plan, Reading, Result
 
@@ -33,6 +33,7 @@ class Analysis:
 
     def __init__(self, plan: Plan, *, is_worker: bool = False) -> None:
         self._is_worker = is_worker
+        self._cpu_seconds = 0.0  # of this process, that were told of already
         self._networks = {
             name: NetworkAnalysis(network, plan.carry.get(name, {}))
             for name, network in plan.networks.items()
@@ -50,7 +51,7 @@ class Analysis:
         measured, failures = dict(job.measured), {}
         costs = {name: _Cost(parts) for name, parts in job.cost_ms.items()}
         for name, reading in job.readings.items():
-            network, stopwatch, start = self._networks[name], Stopwatch(), time.process_time()
+            network, stopwatch = self._networks[name], Stopwatch()
             try:
                 with _one_blas_thread():
                     measured[name] = network.measure(job.step, reading, stopwatch, advance)
@@ -58,7 +59,7 @@ class Analysis:
                 if network.plan.on_error == "raise" or (isinstance(error, FnetError) and job.step == 0):
                     raise
                 failures[name] = repr(error)
-            costs[name].add(stopwatch.ms, (time.process_time() - start) * 1e3 if self._is_worker else None)
+            costs[name].add(stopwatch.ms, self._worker_ms() if self._is_worker else None)
         result = Result(
             step=job.step,
             scalars={**_scalars(measured, job.step), **job.scalars} if measured else {},
@@ -69,13 +70,18 @@ class Analysis:
                 for part, ms in costs[name].by_part().items()
             },
             carry={name: self._networks[name].previous for name in job.readings},
-            portraits=self._portraits(job.draw),
+            portraits=self._portraits(job),
             failures=failures,
             worker_seconds={name: costs[name].worker_ms / 1e3 for name in job.readings},
         )
         if measured:
             self._record(job, result, measured, failures)
         return result
+
+    def _worker_ms(self) -> float:
+        """CPU time of this process since this was last asked: its start, the way here and the record are in it."""
+        before, self._cpu_seconds = self._cpu_seconds, time.process_time()
+        return (self._cpu_seconds - before) * 1e3
 
     def _record(
         self, job: Job, result: Result, measured: Mapping[str, Measured], failures: dict[str, str]
@@ -88,6 +94,9 @@ class Analysis:
             arrays={f"{name}.{k}": a for name, m in measured.items() for k, a in m.arrays.items()},
             is_end=job.is_end,
         )
+        if self._last is None and job.is_end and self._store is not None:
+            # Another process may have written a part of the step.
+            self._last = _read_back(self._store, job.step)
         self._last = _merged(self._last, snapshot)
         if self._store is not None:
             try:
@@ -95,9 +104,10 @@ class Analysis:
             except OSError as error:
                 failures["record"] = str(error)
 
-    def _portraits(self, names: Sequence[str]) -> dict[str, Portrait]:
-        found = {name: self._networks[name].portrait for name in names}
-        return {name: portrait for name, portrait in found.items() if portrait is not None}
+    def _portraits(self, job: Job) -> dict[str, Portrait]:
+        """Those of this step that are wanted."""
+        found = {name: self._networks[name].portrait for name in job.draw}
+        return {name: made[1] for name, made in found.items() if made is not None and made[0] == job.step}
 
 
 class NetworkAnalysis:
@@ -111,7 +121,7 @@ class NetworkAnalysis:
     def __init__(self, plan: NetworkPlan, previous: Mapping[str, Previous]) -> None:
         self.plan = plan
         self.previous = dict(previous)
-        self.portrait: Portrait | None = None
+        self.portrait: tuple[int, Portrait] | None = None  # the last, and its step
 
     def measure(
         self, step: int, reading: Reading, stopwatch: Stopwatch, advance: Callable[[], object]
@@ -133,7 +143,8 @@ class NetworkAnalysis:
         found.scalars[f"{self.plan.name}/n_samples"] = float(moments.count)
         with stopwatch.part("record"):
             found.arrays.update(self._arrays(networks[WHOLE]))
-            self.portrait = self._portrait(networks[WHOLE], step) if self.plan.has_figures else None
+            if self.plan.has_figures:
+                self.portrait = step, self._portrait(networks[WHOLE], step)
         self.previous = following
         return found
 
@@ -217,6 +228,15 @@ class _Cost:
     def by_part(self) -> dict[str, float]:
         whole = {"training_thread": self._training_thread_ms, "worker": self.worker_ms}
         return {**self._parts, "total": sum(self._parts.values()), **whole}
+
+
+def _read_back(store: SnapshotStore, step: int) -> Snapshot | None:
+    try:
+        record = read_record(store.folder)
+        found = next((s for s in record.snapshots if s.step == step), None)
+        return None if found is None else replace(found, arrays=record.arrays(step))
+    except RecordError:
+        return None
 
 
 def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:

@@ -84,7 +84,7 @@ class Analyst:
     def close(self) -> None:
         """Ends the child; jobs on the way are given up. Safe to call twice."""
         if self._child is not None:
-            self._child.end()
+            self._child.give_up()
             self._child = None
 
     def _receive(self, *, wait: bool) -> bool:
@@ -139,8 +139,12 @@ class Analyst:
         if self._analysis is None:
             self._analysis = Analysis(replace(self._plan, carry=self._carry))
         for segment in jobs:
-            self._done.append(self._analysis.run(_WIRE.unpack(segment)))
+            job: Job = _WIRE.unpack(segment)
             segment.close()
+            try:
+                self._done.append(self._analysis.run(job))
+            except Exception as error:  # other ranks may be waiting for the results
+                self._done.append(Result(step=job.step, error=repr(error)))
 
 
 def main() -> None:

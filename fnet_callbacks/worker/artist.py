@@ -10,7 +10,7 @@ import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class Artist:
                     pass
                 self.close()
                 self._draw_here = _painter()
-        self._done.append(self._draw_here(order))
+        self._done.append(replace(self._draw_here(order), seconds=0.0))
 
     def pictures(self, *, wait: bool) -> list[Pictures]:
         """The pictures that came since the last call, in order; with ``wait`` all there will be."""
@@ -95,7 +95,7 @@ class Artist:
     def close(self) -> None:
         """Ends the child; what is on the way is given up. Safe to call twice."""
         if self._child is not None:
-            self._child.end()
+            self._child.give_up()
             self._child = None
 
     def _receive(self, *, wait: bool) -> bool:
@@ -107,6 +107,7 @@ class Artist:
             child, self._child = self._child, None
             failure = f"the process that draws has ended (exit status {child.end()})"
             lost: list[Order] = [_WIRE.unpack(segment) for segment in child.unanswered]
+            child.give_up()
             self._done.extend(Pictures(order.step, order.sitter, failure=failure) for order in lost)
             return True
         if pictures is None:

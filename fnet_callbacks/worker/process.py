@@ -43,16 +43,16 @@ class Child:
     def __init__(self, module: str, wire: Wire, *, threads: int = 1) -> None:
         if not hasattr(socket, "send_fds"):
             raise OSError("this platform does not hand file descriptors between processes")
-        if not sys.executable:
-            raise OSError("the interpreter does not know its own path, sys.executable is empty")
+        if not sys.executable or getattr(sys, "frozen", False):
+            raise OSError("sys.executable is no Python interpreter")
         self.unanswered: deque[Segment] = deque()
         self._wire = wire
         self._channel, theirs = socket.socketpair()
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        paths = os.pathsep.join(p for p in sys.path if p)
+        paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **one_thread, "NUMBA_NUM_THREADS": str(threads), "PYTHONPATH": paths},
@@ -63,6 +63,8 @@ class Child:
             raise
         finally:
             theirs.close()
+        self._poll = select.poll()  # where a file descriptor may be any number
+        self._poll.register(self._channel, select.POLLIN)
 
     @property
     def pid(self) -> int:
@@ -102,32 +104,47 @@ class Child:
         """
         while self.unanswered:
             has_ended = self._process.poll() is not None  # asked first: what it sent before is still there
-            seconds = 1.0 if wait and not has_ended else 0
-            if select.select([self._channel], [], [], seconds)[0]:
-                segment = receive(self._channel)
-                if segment is None:
-                    raise EOFError
-                self.unanswered.popleft().close()
-                answer = self._wire.unpack(segment)
-                segment.close()
-                return answer
+            if self._poll.poll(1000 if wait and not has_ended else 0):
+                return self._received()
             if has_ended:
                 raise EOFError
             if not wait:
                 break
         return None
 
+    def give_up(self) -> None:
+        """Ends it, and lets go of what it owes."""
+        self.end()
+        while self.unanswered:
+            self.unanswered.popleft().close()
+
     def end(self) -> int:
-        """Ends it and waits until it is gone; what it owes is given up.
+        """Ends it and waits until it is gone; what it owes can be asked again of another.
 
         Returns:
             Its exit status, as ``subprocess`` has it.
         """
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)  # a data loader's fork may hold our end open
         self._channel.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(0 if self.unanswered else _SECONDS_TO_END)
         self._process.kill()
         return self._process.wait()
+
+    def _received(self) -> Any:
+        owed = self.unanswered.popleft()  # first: an interrupt from here on leaves nothing to wait for
+        try:
+            segment = receive(self._channel)
+            if segment is None:
+                raise EOFError
+            answer = self._wire.unpack(segment)
+        except (EOFError, OSError) as error:
+            self.unanswered.appendleft(owed)
+            raise EOFError from error
+        segment.close()
+        owed.close()
+        return answer
 
     def _send(self, segment: Segment) -> None:
         with contextlib.suppress(OSError):  # it has ended, which the next look for an answer finds out

@@ -155,11 +155,17 @@ def test_the_shares_of_the_ranks_are_disjoint_and_complete(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("values", "lengths"), [(1, [256, 244]), (2**12, [64] * 7 + [52]), (2**18, [8] * 62 + [4])]
+    ("batch_size", "item", "lengths"),
+    [
+        (8, torch.zeros(1), [32] * 15 + [20]),  # four times
+        (100, torch.zeros(1), [256, 244]),  # the longest
+        (20, torch.zeros(2**12), [64] * 7 + [52]),  # a megabyte
+        (8, torch.zeros(2**18), [8] * 62 + [4]),  # the loader's own
+        (8, torch.zeros(1, dtype=torch.long), [8] * 62 + [4]),  # tokens, which a model makes large
+    ],
 )
-def test_batches_of_small_inputs_are_longer_than_the_loaders(values, lengths):
-    inputs = torch.zeros(1).expand(500, values)
-    source = DataLoader(TensorDataset(inputs), batch_size=8)
+def test_batches_of_small_inputs_are_longer_than_the_loaders(batch_size, item, lengths):
+    source = DataLoader(TensorDataset(item[:1].expand(500, len(item))), batch_size=batch_size)
     probe = draw_probe(source, size=500, seed=0, reader=READER)
     assert [len(batch[0]) for batch in probe.batches] == lengths
 
