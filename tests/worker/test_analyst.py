@@ -20,14 +20,18 @@ from fnet_callbacks.worker.jobs import Job, LayerPlan, Measured, NetworkPlan, Pl
 
 
 def plan_of(folder: Path | None, **options) -> Plan:
-    settings = {"measures": names_of("standard"), "save_correlation": False, "has_figures": True, **options}
+    defaults = {
+        "measures": names_of("standard"),
+        "save_correlation": False,
+        "has_figures": True,
+        "on_error": "warn",
+    }
     network = NetworkPlan(
         name="fnet",
         layer_measures=names_of("fast"),
         layers=[LayerPlan("first", "first", 60), LayerPlan("second", "second", 40)],
         graph=GraphSettings(density=0.1, nulls=2),
-        on_error="warn",
-        **settings,
+        **defaults | options,
     )
     if folder is not None:
         SnapshotStore(folder).start({})
@@ -128,6 +132,36 @@ def test_what_other_monitors_measured_is_in_the_same_snapshot_and_later_parts_of
     (snapshot,) = read_record(tmp_path / "r").snapshots
     assert {"robust/clean_accuracy", "fnet/modularity"} <= snapshot.scalars.keys()
     assert not snapshot.is_end
+
+
+def test_a_part_of_the_last_step_that_a_killed_child_wrote_stays_in_the_record(tmp_path):
+    robust = Measured(scalars={"robust/clean_accuracy": 0.5}, arrays={"by_class": np.arange(3.0)})
+    analyst = Analyst(plan_of(tmp_path / "r"), threads=1)
+    analyst.submit(Job(4, measured={"robust": robust}, cost_ms={"robust": {}}))
+    found = analyst.results(wait=True)
+    os.kill(analyst.pid, signal.SIGKILL)
+    with pytest.warns(FnetWarning, match="started once more"):
+        found += results(analyst, job(4, is_end=True))
+    assert [r.step for r in found] == [4, 4]
+    record = read_record(tmp_path / "r")
+    (snapshot,) = record.snapshots
+    assert {"robust/clean_accuracy", "fnet/modularity"} <= snapshot.scalars.keys()
+    assert {"robust.by_class", "fnet.edges"} <= record.arrays(4).keys()
+
+
+@pytest.mark.filterwarnings("ignore::fnet_callbacks.errors.FnetWarning")
+@pytest.mark.parametrize("kills", [0, 2])
+def test_a_failure_comes_as_a_result_also_where_the_work_of_a_killed_child_is_done_here(kills):
+    """Other ranks wait for the results."""
+    analyst = Analyst(plan_of(None, on_error="raise"), threads=1)
+    flat = Rows(np.zeros(100, np.float32), None, 0, has_histogram=True)
+    analyst.submit(Job(1, readings={"fnet": flat}, cost_ms={"fnet": {}}))
+    for _ in range(kills):
+        os.kill(analyst.pid, signal.SIGKILL)
+        analyst._receive(wait=True)
+    (found,) = results(analyst, job(2))[:1]
+    assert found.step == 1
+    assert found.error
 
 
 def test_a_jobs_own_time_and_the_workers_make_the_total():
