@@ -21,7 +21,6 @@ from fnet_callbacks.worker.process import Child, serve
 from fnet_callbacks.worker.wire import Segment, Wire
 
 _WIRE = Wire(TYPES)
-_DEPTH = 4  # jobs that are waited for at most: bursts even out, memory stays bounded
 
 
 class Analyst:
@@ -49,7 +48,7 @@ class Analyst:
     def is_busy(self) -> bool:
         """Whether the next job would have to wait."""
         self._receive(wait=False)
-        return self._child is not None and len(self._child.unanswered) >= _DEPTH
+        return self._child is not None and self._child.is_full
 
     @property
     def pid(self) -> int | None:
@@ -163,7 +162,7 @@ def main() -> None:
             traceback.print_exc()
             return Result(step=asked.step, error=repr(error))
 
-    serve(_WIRE, answer)
+    serve(_WIRE, answer, niceness=5)
 
 
 if __name__ == "__main__":

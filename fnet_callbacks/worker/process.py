@@ -21,8 +21,9 @@ from typing import Any
 
 from fnet_callbacks.worker.wire import Segment, Wire, receive, send
 
-_NICENESS = 5  # training first
 _SECONDS_TO_END = 2.0
+# Messages that wait to be answered: bursts even out, and the time in which the process starts; memory stays bounded.
+_FEWEST, _MOST, _MOST_BYTES = 4, 32, 2**25
 
 
 class Child:
@@ -71,6 +72,12 @@ class Child:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it owes so many answers that the next message should wait: 4, where they are small up to 32."""
+        n = len(self.unanswered)
+        return n >= _FEWEST and (n >= _MOST or sum(s.size for s in self.unanswered) >= _MOST_BYTES)
+
     def tell(self, message: Any) -> None:
         """Hands it a message that has no answer.
 
@@ -113,7 +120,8 @@ class Child:
         return None
 
     def give_up(self) -> None:
-        """Ends it, and lets go of what it owes."""
+        """Ends it at once, and lets go of what it owes."""
+        self._process.kill()  # to take its libraries down in order would take it half a second
         self.end()
         while self.unanswered:
             self.unanswered.popleft().close()
@@ -151,12 +159,18 @@ class Child:
             send(self._channel, segment)
 
 
-def serve(wire: Wire, answer: Callable[[Any], Any]) -> None:
-    """The child's side: answers messages, those whose answer is not None, until there is nobody to answer."""
+def serve(wire: Wire, answer: Callable[[Any], Any], *, niceness: int) -> None:
+    """The child's side: answers messages, those whose answer is not None, until there is nobody to answer.
+
+    Args:
+        wire: What messages are made of.
+        answer: From a message to its answer.
+        niceness: How far it stands back, as ``os.nice`` has it: training comes first.
+    """
     channel, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+        os.nice(niceness)
     sys.stdout = sys.stderr  # what a library prints is no output of the run
     with channel, contextlib.suppress(ConnectionError):
         while (segment := receive(channel)) is not None:

@@ -232,7 +232,11 @@ class KillWorkerAt(pl.Callback):
             assert eventually(lambda: not is_running(pid))
 
 
-def test_a_full_queue_is_waited_for_and_no_snapshot_is_left_out(tmp_path: Path) -> None:
+def test_a_full_queue_is_waited_for_and_no_snapshot_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_MOST", 4)
+
     class Slow(pl.Callback):
         def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
             if trainer.global_step == 3:
@@ -248,7 +252,9 @@ def test_a_full_queue_is_waited_for_and_no_snapshot_is_left_out(tmp_path: Path) 
     assert csv_record(tmp_path).steps == list(range(17))
 
 
-def test_skipping_is_the_users_choice_and_is_counted(tmp_path: Path) -> None:
+def test_skipping_is_the_users_choice_and_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_MOST", 4)
+
     class Stopped(pl.Callback):
         """Holds the worker up, but not over the end of an epoch, where all values are waited for."""
 

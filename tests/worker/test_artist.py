@@ -14,6 +14,7 @@ from small_portraits import portrait
 
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.figures import Painter
+from fnet_callbacks.worker import process
 from fnet_callbacks.worker.artist import Artist, Order
 
 
@@ -25,7 +26,7 @@ def artist():
 
 
 def pixels(png):
-    return np.asarray(Image.open(io.BytesIO(png.tobytes())))
+    return np.asarray(Image.open(io.BytesIO(png.tobytes())).convert("RGB")).astype(int)
 
 
 def test_the_child_draws_what_a_painter_here_does_one_painter_for_each_sitter(artist):
@@ -39,7 +40,10 @@ def test_the_child_draws_what_a_painter_here_does_one_painter_for_each_sitter(ar
     assert [(p.step, p.sitter) for p in (first, other, second)] == [(0, "a"), (1, "b"), (1, "a")]
     for found, here in zip((first, second), expected, strict=True):
         assert set(found.images) == set(here)
-        assert all(np.array_equal(pixels(found.images[name]), here[name]) for name in here)
+        for name, image in here.items():  # whose colours were many more
+            drawn = pixels(found.images[name])
+            assert drawn[0, 0].tolist() == image[0, 0].tolist()
+            assert np.abs(drawn - image).mean() < 3
         assert found.seconds > 0
     assert not np.array_equal(other.images["communities"], second.images["communities"])
     assert artist.pictures(wait=True) == []
@@ -78,10 +82,11 @@ def test_closing_ends_the_child_and_gives_up_what_it_had_not_drawn(artist):
     artist.close()
 
 
-def test_orders_do_not_pile_up(artist):
+def test_orders_do_not_pile_up(artist, monkeypatch):
+    monkeypatch.setattr(process, "_MOST", 6)
     for step in range(20):
         artist.paint(Order(step, "a", portrait(8)))
-        assert len(artist._child.unanswered) <= 16
+        assert len(artist._child.unanswered) <= 6
     assert [p.step for p in artist.pictures(wait=True)] == list(range(20))
 
 

@@ -45,6 +45,21 @@ def test_without_waiting_there_is_none_yet(child):
     assert len(child.unanswered) == 1
 
 
+def test_it_is_full_by_number_or_by_bytes(child, monkeypatch):
+    monkeypatch.setattr(process, "_MOST_BYTES", 20_000)
+    monkeypatch.setattr(process, "_MOST", 6)
+    found = []
+    for sent in (bytes(1), bytes(6000)):
+        array = np.frombuffer(sent, np.uint8)
+        while not child.is_full:
+            child.ask({"array": array})
+        found.append(len(child.unanswered))
+        while child.unanswered:
+            child.answer(wait=True)
+        assert not child.is_full
+    assert found == [6, 4]
+
+
 def test_a_child_that_ends_says_so_behind_its_answers_and_what_it_owes_can_be_asked_again(child):
     child.ask("first")
     child.ask("die")
