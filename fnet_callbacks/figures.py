@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
@@ -24,6 +25,8 @@ _SHADES = np.array(
 _PALETTE = np.vstack([_SHADES, 0.6 * _SHADES, [[0.75, 0.75, 0.75]]])
 _OTHER = len(_PALETTE) - 1
 _LABELS = 12  # that fit below the bars, slanted
+# More levels cannot be told apart, and make the file larger.
+_SHADES_OF_CORRELATION = colormaps["magma"].resampled(32)
 
 
 class Painter:
@@ -147,7 +150,12 @@ def _correlation_matrix(portrait: Portrait, colours: np.ndarray) -> np.ndarray:
     matrix = np.abs(portrait.correlation[np.ix_(order, order)])
     n = len(order)
     shown = axes.imshow(
-        matrix, vmin=0, vmax=1, cmap="magma", interpolation="nearest" if n < 400 else "antialiased"
+        matrix,
+        vmin=0,
+        vmax=1,
+        cmap=_SHADES_OF_CORRELATION,
+        interpolation="nearest" if n < 400 else "antialiased",
+        interpolation_stage="data",
     )
     width = max(1.0, 0.02 * n)
     axes.imshow(

@@ -8,15 +8,12 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from fnet_callbacks.errors import FnetError
-
-_SHORTEST_WINDOW = 0.1  # seconds; ten of the ticks that the kernel counts processor time in
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,125 +119,44 @@ class Budget:
         self._costs.append(self._in_flight.pop(snapshot))
 
 
-def displaced(cpu_seconds: float, idle_cores: float) -> float:
-    """The part of a worker's CPU time that the run pays for, because it could have used it.
+class Waiting:
+    """How much of its worker's CPU time a process pays for, because its own threads waited for a core meanwhile.
+
+    Linux counts of each thread how long it was ready to run and had no processor. As long as a core is idle that is
+    next to nothing, and the worker costs nothing; where training uses all cores, or a quota, its threads wait as long
+    as the worker runs. That others make them wait too is not told apart, but a worker is never charged with more than
+    it used. Where the system does not count, it is charged with all.
 
     Args:
-        cpu_seconds: What the worker took.
-        idle_cores: Cores that would have been idle without it; see ``IdleCores``.
-
-    Returns:
-        Seconds: all where no core was idle, none where one was, linear in between.
-    """
-    return cpu_seconds * (1.0 - min(1.0, max(0.0, idle_cores)))
-
-
-class IdleCores:
-    """How many of the cores that this process may use would have been idle without its worker.
-
-    Asked for the time since it was last asked, it takes what is left of each limit by all who share it, and of those
-    the least: the processors of this process's affinity, with the whole host's work on them (Linux); the CPU quotas
-    of its control groups, with the work of all in the group, other workers among it (Linux, versions 1 and 2); and
-    any of them beside the CPU time of this process and its worker alone, which is all there is elsewhere.
-
-    What is left is then divided by the share of the time in which the worker rested. To add the worker's own time
-    instead would take what it displaced for idle: a worker that halves the machine would seem to cost nothing. The
-    division is exact where one core was idle or none, assuming that the load is steady and that the worker keeps one
-    core busy; a worker that never rests is taken to displace what it uses until it does.
-
-    Args:
-        root: Where ``proc`` and ``sys`` are.
-        clock: Seconds of wall time.
-        own: Seconds of CPU time of this process.
+        tasks: Where the threads of this process are told.
     """
 
-    def __init__(
-        self,
-        *,
-        root: Path = Path("/"),
-        clock: Callable[[], float] = time.perf_counter,
-        own: Callable[[], float] = time.process_time,
-    ) -> None:
-        self._clock, self._own = clock, own
-        cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        on_cpus = _Limit(len(cpus), partial(_busy_on, cpus, root / "proc/stat"))
-        self._limits = [on_cpus, *_quotas(root)]
-        self._cores = min(limit.cores for limit in self._limits)
-        self._worker = 0.0
-        self._idle = 0.0
+    def __init__(self, tasks: Path = Path("/proc/self/task")) -> None:
+        self._tasks = tasks
         self._before = self._read()
 
-    def since_last(self, worker_seconds: float) -> float:
-        """The idle cores since this was last asked.
-
-        A time too short for the kernel's clock is added to the next, and the last answer given again.
+    def share(self, cpu_seconds: float) -> float:
+        """The share of what the worker took since this was last asked that the process waited for, in [0, 1].
 
         Args:
-            worker_seconds: CPU time that the worker took meanwhile. Asked when results arrive, once for all that
-                arrive together, it is the sum of theirs.
+            cpu_seconds: CPU time that the worker took meanwhile.
 
         Returns:
-            In [0, cores]; 0 before the first answer. Never raises: what cannot be read is left out.
+            1 where nothing is known. Never raises.
 
-        Cost: reads one small file and one for each quota.
+        Cost: reads a small file for each thread.
         """
-        self._worker += worker_seconds
-        now = self._read()
-        wall, own, *busy = (after - before for after, before in zip(now, self._before, strict=True))
-        if wall >= _SHORTEST_WINDOW:
-            left = [self._cores - (own + self._worker) / wall]
-            left += [limit.cores - by_all / wall for limit, by_all in zip(self._limits, busy, strict=True)]
-            rested = max(0.1, 1 - self._worker / wall)  # less would make much of the kernel's rounding
-            self._idle = min(self._cores, max(0.0, min(left)) / rested)
-            self._before, self._worker = now, 0.0
-        return self._idle
+        before, self._before = self._before, self._read()
+        if not before or not self._before or cpu_seconds <= 0:
+            return 1.0
+        waited = sum(seconds - before.get(thread, 0.0) for thread, seconds in self._before.items())
+        return min(1.0, max(0.0, waited / cpu_seconds))
 
-    def _read(self) -> list[float]:
-        readings = [self._clock(), self._own()]
-        for limit in self._limits:
-            try:
-                readings.append(limit.busy())
-            except (OSError, ValueError, IndexError):
-                readings.append(0.0)  # then this process's own CPU time is what counts
-        return readings
-
-
-@dataclass(frozen=True, slots=True)
-class _Limit:
-    """Cores that several share, and the seconds of CPU time that all of them have used."""
-
-    cores: float
-    busy: Callable[[], float]
-
-
-def _quotas(root: Path) -> Iterator[_Limit]:
-    """The CPU quotas of this process's control groups and of those above; a container may see the topmost alone."""
-    mount = root / "sys/fs/cgroup"
-    with contextlib.suppress(OSError, ValueError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, group = line.split(":", 2)
-            path = PurePosixPath(group.lstrip("/"))
-            for place in (path, *path.parents):
-                with contextlib.suppress(OSError, ValueError):  # no such group, or no quota there ("max")
-                    if not controllers:
-                        quota, period = map(int, (mount / place / "cpu.max").read_text().split())
-                        yield _Limit(quota / period, partial(_busy_in, mount / place / "cpu.stat", 1, 1e-6))
-                    elif "cpu" in controllers.split(","):
-                        quota = int((mount / "cpu" / place / "cpu.cfs_quota_us").read_text())
-                        period = int((mount / "cpu" / place / "cpu.cfs_period_us").read_text())
-                        if quota > 0:
-                            usage = mount / "cpuacct" / place / "cpuacct.usage"
-                            yield _Limit(quota / period, partial(_busy_in, usage, 0, 1e-9))
-
-
-def _busy_in(usage: Path, word: int, unit: float) -> float:
-    return int(usage.read_text().split()[word]) * unit
-
-
-def _busy_on(cpus: Collection[int], stat: Path) -> float:
-    names = {f"cpu{cpu}" for cpu in cpus}
-    with stat.open() as file:
-        rows = [row.split() for row in itertools.takewhile(lambda row: row.startswith("cpu"), file)]
-    mine = [row for row in rows if row[0] in names]  # none where a container numbers them in another way
-    # user, nice, system, irq, softirq, steal; not idle, iowait, and guests, which user has already
-    return sum(int(row[i]) for row in mine for i in (1, 2, 3, 6, 7, 8)) / os.sysconf("SC_CLK_TCK")
+    def _read(self) -> dict[str, float]:
+        """Seconds by thread; threads that end are left out."""
+        found: dict[str, float] = {}
+        with contextlib.suppress(OSError):
+            for task in os.listdir(self._tasks):
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    found[task] = int((self._tasks / task / "schedstat").read_text().split()[1]) / 1e9
+        return found

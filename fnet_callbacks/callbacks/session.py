@@ -13,7 +13,7 @@ import torch
 from fnet_callbacks.callbacks.output import Output
 from fnet_callbacks.callbacks.passes import Passes
 from fnet_callbacks.callbacks.readers import reads_now, waiting_when_read
-from fnet_callbacks.callbacks.schedule import IdleCores, displaced
+from fnet_callbacks.callbacks.schedule import Waiting
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.scope import Stopwatch
 from fnet_callbacks.worker.jobs import Job, Measured, Reading, Result
@@ -171,7 +171,7 @@ class Session:
                 resumed_from=self._resumed_from, step=self.step, probes=self._passes.summaries()
             )
         self._output_seconds = 0.0
-        self._idle_cores = IdleCores()
+        self._waiting = Waiting()
         if self._is_alone:
             self._awaiting.enter_context(waiting_when_read(self._trainer, self.drain))
         self._is_open = True
@@ -272,10 +272,9 @@ class Session:
             results, drawing_seconds = self._output.collect(wait=wait)
         if not results and not drawing_seconds:
             return
-        idle = self._idle_cores.since_last(
-            drawing_seconds + sum(sum(result.worker_seconds.values()) for result in results)
-        )
-        self._charge(displaced(drawing_seconds, idle))
+        worker_seconds = sum(sum(result.worker_seconds.values()) for result in results)
+        share = self._waiting.share(drawing_seconds + worker_seconds)
+        self._charge(drawing_seconds * share)
         for result in results:
             if result.error is not None:
                 self._error = self._error or FnetError(result.error)
@@ -283,13 +282,13 @@ class Session:
             for monitor in self.monitors:
                 if monitor.name in result.carry:
                     monitor.settle(result.carry[monitor.name])
-            self._settle(result, idle)
+            self._settle(result, share)
 
-    def _settle(self, result: Result, idle: float) -> None:
-        """Charges the worker's part of a snapshot to those who asked for it."""
+    def _settle(self, result: Result, share: float) -> None:
+        """Charges the worker's part of a snapshot, as far as training waited for it, to those who asked for it."""
         unsettled = self._unsettled.pop(result.step, [])
         for monitor in self.monitors:
-            seconds = displaced(result.worker_seconds.get(monitor.name, 0.0), idle)
+            seconds = result.worker_seconds.get(monitor.name, 0.0) * share
             if monitor.budget is not None and monitor in unsettled:
                 monitor.budget.settle(result.step, seconds)
             elif monitor.budget is not None:

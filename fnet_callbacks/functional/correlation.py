@@ -4,7 +4,6 @@ from typing import Literal
 
 import numpy as np
 from scipy.linalg import blas
-from scipy.stats import rankdata
 
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
@@ -54,6 +53,8 @@ def correlation_matrix(
     if count < 2 or n_units == 0:
         return np.full((n_units, n_units), np.nan)
     if method == "spearman":
+        from scipy.stats import rankdata  # takes as long to load as all the rest of this package
+
         values = values.astype(np.float64, copy=False)
         with np.errstate(invalid="ignore", over="ignore"):
             live = _live(values.var(axis=0), values.mean(axis=0), np.abs(values).max(axis=0))

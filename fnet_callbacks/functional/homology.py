@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from gudhi.sklearn.rips_persistence import RipsPersistence
-from ripser import ripser
 
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.rips import rips_diagrams
@@ -70,6 +68,8 @@ def persistence(
     if backend == "native":
         return list(rips_diagrams(distance, threshold=threshold))[: max_dim + 1]
     if backend == "gudhi":
+        from gudhi.sklearn.rips_persistence import RipsPersistence  # brings scikit-learn, as ripser does
+
         rips = RipsPersistence(
             homology_dimensions=list(range(max_dim + 1)),
             threshold=threshold,
@@ -79,6 +79,8 @@ def persistence(
         )
         diagrams = rips.fit_transform([distance])[0]
     else:
+        from ripser import ripser
+
         diagrams = ripser(distance, maxdim=max_dim, thresh=threshold, coeff=_FIELD, distance_matrix=True)[
             "dgms"
         ]

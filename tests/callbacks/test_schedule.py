@@ -1,7 +1,10 @@
-"""The steps that ask for a snapshot, the account of what it costs, and the cores that a worker has for nothing."""
+"""The steps that ask for a snapshot, the account of what it costs, and what of a worker's time a run pays for."""
 
 import math
 import os
+import shutil
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
@@ -12,11 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnet_callbacks.callbacks.schedule import Budget, IdleCores, Schedule, displaced
+from fnet_callbacks.callbacks.schedule import Budget, Schedule, Waiting
 from fnet_callbacks.errors import FnetError
 
-CPUS = sorted(os.sched_getaffinity(0))
-TICKS = os.sysconf("SC_CLK_TCK")
 schedules = st.builds(Schedule, st.one_of(st.just("log"), st.integers(1, 1000)))
 
 
@@ -300,190 +301,56 @@ def test_twice_the_cost_is_twice_the_interval():
 # What the run pays of the worker's time.
 
 
-def test_a_worker_on_an_idle_core_costs_nothing_and_beside_none_all():
-    assert [displaced(2.0, idle) for idle in (-0.1, 0.0, 0.25, 1.0, 7.5)] == [2.0, 2.0, 1.5, 0.0, 0.0]
+def told(folder, **nanoseconds):
+    """Writes how long each thread has waited, as Linux tells it."""
+    for thread in folder.iterdir():
+        shutil.rmtree(thread)
+    for thread, waited in nanoseconds.items():
+        (folder / thread).mkdir()
+        (folder / thread / "schedstat").write_text(f"123456 {waited} 7\n")
 
 
-class Machine:
-    """The files that a kernel shows, over the processors that this test may use, and the two clocks."""
-
-    def __init__(self, root: Path, *, renumbered: bool = False) -> None:
-        self.root, self.clock, self.own = root, Clock(), Clock(now=5.0)
-        self.names = [f"cpu{cpu + (9000 if renumbered else 0)}" for cpu in CPUS]
-        self.host_busy = self.group_busy = 0.0
-        self.usage = {}
-        self.write("proc/self/cgroup", "")
-        self.pass_time(1.0)
-
-    def write(self, path: str, text: str) -> None:
-        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).write_text(text)
-
-    def cgroup2(self, quota: str, *, folder: str = "sys/fs/cgroup", group: str = "/") -> None:
-        self.write("proc/self/cgroup", f"0::{group}\n")
-        self.write(f"{folder}/cpu.max", f"{quota}\n")
-        self.usage[f"{folder}/cpu.stat"] = "usage_usec {us}\nuser_usec 7\n"
-
-    def cgroup1(self, quota: int) -> None:
-        self.write("proc/self/cgroup", "9:memory:/x\n4:cpu,cpuacct:/docker/seen/from/outside\n")
-        self.write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", f"{quota}\n")
-        self.write("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n")
-        self.usage["sys/fs/cgroup/cpuacct/cpuacct.usage"] = "{ns}\n"
-
-    def meter(self) -> IdleCores:
-        self.pass_time(0.0)
-        return IdleCores(root=self.root, clock=self.clock, own=self.own)
-
-    def pass_time(self, seconds: float, *, host: float = 0.0, own: float = 0.0, group: float = 0.0) -> None:
-        """Lets time go by in which so many cores were busy: on the host, in this process, in its group."""
-        self.clock.now += seconds
-        self.own.now += own * seconds
-        self.host_busy += host * seconds
-        self.group_busy += group * seconds
-        ticks = [0] * (len(self.names) - 1) + [round(self.host_busy * TICKS)]
-        rows = [f"{name} {busy} 0 0 7 9 0 0 0 0 0" for name, busy in zip(self.names, ticks, strict=True)]
-        self.write("proc/stat", "\n".join(["cpu  1 2 3 4 5 6 7 8 9 0", *rows, "intr 1 2 3", "cpu_other 1"]))
-        for path, text in self.usage.items():
-            self.write(path, text.format(us=round(self.group_busy * 1e6), ns=round(self.group_busy * 1e9)))
+def test_what_the_threads_waited_for_is_paid_and_no_more_than_the_worker_took(tmp_path):
+    told(tmp_path, a=0, b=5_000_000_000)
+    waiting = Waiting(tmp_path)
+    told(tmp_path, a=200_000_000, b=5_300_000_000)
+    assert waiting.share(2.0) == pytest.approx(0.25)
+    assert waiting.share(2.0) == 0.0
+    told(tmp_path, a=9_200_000_000, b=5_300_000_000)
+    assert waiting.share(2.0) == 1.0
 
 
-@pytest.fixture
-def machine(tmp_path):
-    return Machine(tmp_path)
+def test_threads_come_and_go(tmp_path):
+    told(tmp_path, a=3_000_000_000, b=10**12)
+    waiting = Waiting(tmp_path)
+    told(tmp_path, a=3_000_000_000, c=500_000_000)
+    assert waiting.share(1.0) == pytest.approx(0.5)
 
 
-def test_what_the_host_leaves_is_idle(machine):
-    meter = machine.meter()
-    assert meter.since_last(0.0) == 0.0  # nothing is known yet
-    machine.pass_time(10, host=0.25, own=0.25)
-    assert meter.since_last(0.0) == pytest.approx(len(CPUS) - 0.25)
-    machine.pass_time(10, host=len(CPUS), own=0.5)  # others came
-    assert meter.since_last(0.0) == 0.0
+@pytest.mark.parametrize("text", ["", "1", "1 x 2"])
+def test_where_the_system_does_not_count_all_is_paid(tmp_path, text):
+    waiting = Waiting(tmp_path / "nowhere")
+    assert waiting.share(1.0) == 1.0
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "schedstat").write_text(text)
+    waiting = Waiting(tmp_path)
+    assert waiting.share(1.0) == 1.0
 
 
-def test_every_kind_of_work_counts_once_and_waiting_is_none(machine):
-    meter = machine.meter()
-    rows = [f"{name} {10 * TICKS} 0 0 0 0 0 0 0 0 0" for name in machine.names]
-    machine.write("proc/stat", "\n".join(rows))
-    machine.clock.now += 100
-    meter.since_last(0.0)
-    kinds = [5, 5, 5, 1000, 1000, 5, 5, 5, 1000, 1000]  # seconds more of each, those of guests within user's
-    total = [(10 if i == 0 else 0) + k for i, k in enumerate(kinds)]
-    rows = [f"{name} {' '.join(str(k * TICKS) for k in total)}" for name in machine.names]
-    machine.write("proc/stat", "\n".join(rows))
-    machine.clock.now += 60
-    assert meter.since_last(0.0) == pytest.approx(len(CPUS) / 2)
-
-
-@pytest.mark.parametrize("rested", [0.9, 0.5, 0.2])
-def test_a_worker_on_the_core_that_was_idle_leaves_it_idle(machine, rested):
-    meter = machine.meter()
-    others, worker = len(CPUS) - 1, 1 - rested
-    machine.pass_time(100, host=others + worker, own=others)
-    assert meter.since_last(100 * worker) == pytest.approx(1.0)
-    machine.pass_time(100, host=others + 0.5, own=others + 0.5)  # the worker had nothing to do
-    assert meter.since_last(0.0) == pytest.approx(0.5)
-
-
-def test_no_more_cores_are_idle_than_there_are(machine):
-    meter = machine.meter()
-    machine.pass_time(100, host=0.5)
-    assert meter.since_last(50.0) <= len(CPUS)
-
-
-@pytest.mark.parametrize("worker", [0.1, 0.5, 1.0, 1.5])
-def test_a_worker_on_a_machine_that_is_full_makes_no_core_idle(machine, worker):
-    meter = machine.meter()
-    machine.pass_time(100, host=len(CPUS), own=len(CPUS) - worker)
-    assert meter.since_last(100 * worker) == 0.0
-
-
-def assert_its_own_time_counts(machine: Machine, meter: IdleCores) -> None:
-    machine.pass_time(10, own=0.75)
-    assert meter.since_last(0.0) == pytest.approx(len(CPUS) - 0.75)
-    machine.pass_time(10, own=len(CPUS) - 0.5)
-    assert meter.since_last(5.0) == 0.0
-
-
-def test_where_the_host_numbers_its_processors_otherwise_the_process_and_its_worker_count(tmp_path):
-    machine = Machine(tmp_path, renumbered=True)
-    assert_its_own_time_counts(machine, machine.meter())
-
-
-def test_where_there_are_no_such_files_the_process_and_its_worker_count(machine, tmp_path):
-    nowhere = IdleCores(root=tmp_path / "nowhere", clock=machine.clock, own=machine.own)
-    assert_its_own_time_counts(machine, nowhere)
-
-
-def test_files_that_go_bad_never_raise(machine):
-    machine.cgroup2("50000 100000")
-    meter = machine.meter()
-    for text in ("", "cpu0\n", "cpu0 a b c d e f g h\n", "\udcff"):
-        for path in ("proc/stat", "sys/fs/cgroup/cpu.stat"):
-            (machine.root / path).write_bytes(text.encode(errors="surrogateescape"))
-        machine.clock.now += 1
-        assert 0 <= meter.since_last(0.1) <= 0.5
-
-
-def test_a_quota_counts_with_the_work_of_all_in_the_group(machine):
-    machine.cgroup2("50000 100000")
-    meter = machine.meter()
-    machine.pass_time(100, group=0.25, own=0.1, host=0.25)
-    assert meter.since_last(0.0) == pytest.approx(0.25)
-    machine.pass_time(100, group=0.5, own=0.1, host=0.5)  # data loaders use the rest
-    assert meter.since_last(0.0) == 0.0
-
-
-def test_without_the_groups_work_a_quota_counts_with_this_processs(machine):
-    machine.cgroup2("50000 100000")
-    machine.usage.clear()
-    meter = machine.meter()
-    machine.pass_time(100, own=0.2, host=0.2)
-    assert meter.since_last(0.0) == pytest.approx(0.3)
-
-
-def test_the_tightest_quota_of_the_groups_above_counts(machine):
-    machine.cgroup2("80000 100000", folder="sys/fs/cgroup/slice/job", group="/slice/job")
-    machine.cgroup2("30000 100000", folder="sys/fs/cgroup/slice", group="/slice/job")
-    meter = machine.meter()
-    machine.pass_time(100, group=0.1, own=0.1, host=0.1)
-    assert meter.since_last(0.0) == pytest.approx(0.2)
-
-
-@pytest.mark.parametrize(("quota", "idle"), [(50000, 0.3), (-1, len(CPUS) - 0.2)])
-def test_a_quota_of_version_one_counts_from_inside_a_container(machine, quota, idle):
-    machine.cgroup1(quota)
-    meter = machine.meter()
-    machine.pass_time(100, group=0.2, own=0.1, host=0.2)
-    assert meter.since_last(0.0) == pytest.approx(idle)
-
-
-def test_no_quota_leaves_all_processors(machine):
-    machine.cgroup2("max 100000")
-    meter = machine.meter()
-    machine.pass_time(10)
-    assert meter.since_last(0.0) == len(CPUS)
-
-
-def test_a_time_too_short_to_measure_is_added_to_the_next(machine):
-    meter = machine.meter()
-    machine.pass_time(10, own=0.5)
-    last = meter.since_last(0.0)
-    for _ in range(9):
-        machine.pass_time(0.01, own=len(CPUS) - 0.5)
-        assert meter.since_last(0.005) == last
-    machine.pass_time(0.01, own=len(CPUS) - 0.5)
-    machine.pass_time(0.1, own=len(CPUS) - 1)
-    assert meter.since_last(0.005) == pytest.approx(
-        0.5 / 0.75
-    )  # half a core was left, the worker took a quarter
-
-
-def test_on_this_machine_what_a_process_uses_is_not_idle():
-    wall, own = time.perf_counter(), time.process_time()
-    meter = IdleCores()
-    begun = time.process_time()
-    while time.process_time() - own < 0.3:
-        pass
-    used = time.process_time() - begun
-    assert 0 <= meter.since_last(0.0) <= len(CPUS) - used / (time.perf_counter() - wall)
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system does not count")
+def test_on_this_machine_a_crowded_core_is_waited_for():
+    cores = os.sched_getaffinity(0)
+    one = {min(cores)}
+    os.sched_setaffinity(0, one)
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])  # on the same core
+    try:
+        waiting, began, own = Waiting(), time.perf_counter(), time.thread_time()
+        while time.perf_counter() - began < 1.0:
+            pass
+        lost = time.perf_counter() - began - (time.thread_time() - own)
+        assert lost > 0.1
+        assert waiting.share(4.0) == pytest.approx(min(1.0, lost / 4.0), abs=0.1)
+    finally:
+        other.kill()
+        other.wait()
+        os.sched_setaffinity(0, cores)

@@ -29,6 +29,7 @@ from fnet_callbacks.functional._kernels.distances import (
 )
 from fnet_callbacks.functional._kernels.layout import spring_layout
 from fnet_callbacks.functional._kernels.louvain import run_louvain
+from fnet_callbacks.functional._kernels.partitions import expected_information
 from fnet_callbacks.functional._kernels.rewiring import rewire
 from fnet_callbacks.functional._kernels.storage import adjacency, edges_of, shared_edges
 
@@ -42,6 +43,7 @@ __all__ = [
     "degree_order",
     "distance_counts",
     "edges_of",
+    "expected_information",
     "giant_sizes",
     "histograms",
     "induced",
