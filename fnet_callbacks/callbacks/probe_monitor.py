@@ -35,9 +35,9 @@ class ProbeMonitor(Callback):
             before the first step and one after the last. ``"log"`` takes ten a decade: 1, 2, 3, 4, 5, 6, 8, 10, 13, ...
         name: Prefix of the keys, folder of the record, key of the state in a checkpoint; unique in the trainer.
         overhead_budget: Largest share of the wall time that snapshots may cost the run, in (0, 1]: the time of the
-            training thread, and the worker's CPU time as far as training waited for a core. The interval grows by multiples of
-            ``every_n_steps`` to keep it, and ``<name>/interval`` and ``<name>/overhead_share`` are logged. None for no
-            limit.
+            training thread, and the worker's CPU time as far as training waited for a core. The interval grows by
+            multiples of ``every_n_steps`` to keep it, and ``<name>/interval`` and ``<name>/overhead_share`` are
+            logged. None for no limit.
         probe: A map-style data set, or a loader of one, that the inputs are drawn from; a dotted path to a function
             that returns one. Default: the validation data, else the training data.
         probe_size: Inputs in the probe, S.
