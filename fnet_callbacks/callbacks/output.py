@@ -65,6 +65,11 @@ class Output:
         """Whether another snapshot would have to wait."""
         return self._analyst is not None and self._analyst.is_busy
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether a snapshot or its figures are on their way."""
+        return (self._analyst is not None and self._analyst.is_owed) or self._artist.is_owed
+
     def open(self, *, resumed_from: str | None, step: int, probes: Mapping[str, Any]) -> None:
         """Begins the record, or goes on from that of an interrupted run; every rank calls it.
 

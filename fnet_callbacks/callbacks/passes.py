@@ -75,7 +75,7 @@ class Passes:
 
     def before_batch(self, batch: Any, step: int) -> None:
         """Watches a training batch for those that measure live ones."""
-        to_end = self._batches_to_end()
+        to_end = self._batches_to_end() if self._live else 0
         for monitor in self._live:
             with self._going_on(monitor, step), monitor.stopwatch.part("watch"):
                 forward = self._forward_of(monitor)

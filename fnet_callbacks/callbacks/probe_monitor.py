@@ -223,39 +223,39 @@ class ProbeMonitor(Callback):
 
     @override
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if (session := self._driven(trainer)) is not None:
+        if (session := self._driven) is not None:
             session.before_batch(batch)
 
     @override
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        if (session := self._driven(trainer)) is not None:
+        if (session := self._driven) is not None:
             session.note_optimizer_step()
 
     @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (session := self._driven(trainer)) is not None:
+        if (session := self._driven) is not None:
             session.after_batch(batch)
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if (session := self._driven(trainer)) is not None:
+        if (session := self._driven) is not None:
             session.end_epoch()
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if (session := self._driven(trainer)) is not None:
+        if (session := self._driven) is not None:
             session.end_epoch()
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if (session := self._driven(trainer)) is not None:
+        if (session := self._driven) is not None:
             session.finish()
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        if (session := self._driven(trainer)) is not None:
+        if (session := self._driven) is not None:
             session.close()
 
     @override
@@ -283,8 +283,11 @@ class ProbeMonitor(Callback):
     def _drives(self, trainer: pl.Trainer) -> bool:
         return _monitors(trainer)[0] is self
 
-    def _driven(self, trainer: pl.Trainer) -> Session | None:
-        return self._session if self._session is not None and self._drives(trainer) else None
+    @property
+    def _driven(self) -> Session | None:
+        """The session, where this monitor drives it; asked several times in every step."""
+        session = self._session
+        return session if session is not None and session.monitors[0] is self else None
 
 
 def _monitors(trainer: pl.Trainer) -> list[ProbeMonitor]:

@@ -21,6 +21,8 @@ from fnet_callbacks.worker.jobs import Job, Measured, Reading, Result
 if TYPE_CHECKING:
     from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 
+_SECONDS_BETWEEN_LOOKS = 0.01  # for what came of snapshots; a step may take a millisecond
+
 
 class Session:
     """One fit of one trainer, as its monitors see it.
@@ -55,6 +57,7 @@ class Session:
         self._error: Exception | None = None
         self._unsettled: dict[int, list[ProbeMonitor]] = {}
         self._output_seconds = 0.0
+        self._next_look = 0.0
         self._awaiting = ExitStack()
 
     # The course of a fit.
@@ -74,7 +77,9 @@ class Session:
     def after_batch(self, batch: Any) -> None:
         """Counts the step and takes the snapshots that are due."""
         self._passes.after_batch(batch, self.step)
-        self._collect(wait=False)
+        if self._output.is_owed and time.perf_counter() >= self._next_look:
+            self._collect(wait=False)
+            self._next_look = time.perf_counter() + _SECONDS_BETWEEN_LOOKS
         if not self._has_stepped:
             return
         self._has_stepped = False

@@ -51,6 +51,11 @@ class Analyst:
         return self._child is not None and self._child.is_full
 
     @property
+    def is_owed(self) -> bool:
+        """Whether a result is there or on its way."""
+        return bool(self._done) or (self._child is not None and bool(self._child.unanswered))
+
+    @property
     def pid(self) -> int | None:
         """The child's process id; None without one."""
         return None if self._child is None else self._child.pid

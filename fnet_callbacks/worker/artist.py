@@ -62,6 +62,11 @@ class Artist:
         self._draw_here: Callable[[Order], Pictures] | None = None
         self._done: deque[Pictures] = deque()
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether pictures are there or on their way."""
+        return bool(self._done) or (self._child is not None and bool(self._child.unanswered))
+
     def paint(self, order: Order) -> None:
         """Asks for pictures; positions and colours carry over between those of one sitter.
 
