@@ -19,4 +19,4 @@ def answer(message):
 
 
 if __name__ == "__main__":
-    serve(Wire(()), answer, niceness=0)
+    serve(Wire(()), answer)

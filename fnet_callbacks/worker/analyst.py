@@ -21,6 +21,7 @@ from fnet_callbacks.worker.process import Child, serve
 from fnet_callbacks.worker.wire import Segment, Wire
 
 _WIRE = Wire(TYPES)
+_NICENESS = 5
 
 
 class Analyst:
@@ -108,7 +109,7 @@ class Analyst:
 
     def _start(self) -> None:
         try:
-            self._child = Child(__name__, _WIRE, threads=self._threads or 1)
+            self._child = Child(__name__, _WIRE, threads=self._threads or 1, niceness=_NICENESS)
             self._child.tell(replace(self._plan, carry=self._carry))
         except OSError as error:
             self._take_over(f"the worker cannot start ({error})")
@@ -167,7 +168,7 @@ def main() -> None:
             traceback.print_exc()
             return Result(step=asked.step, error=repr(error))
 
-    serve(_WIRE, answer, niceness=5)
+    serve(_WIRE, answer)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ class Pictures:
 
 
 _WIRE = Wire((Order, Pictures, Portrait))
+_NICENESS = 10  # behind the analysis, for which training may be waiting
 
 
 class Artist:
@@ -76,7 +77,7 @@ class Artist:
             self._receive(wait=True)
         if self._draw_here is None:
             try:
-                self._child = self._child or Child(__name__, _WIRE)
+                self._child = self._child or Child(__name__, _WIRE, niceness=_NICENESS)
                 self._child.ask(order)
                 return
             except OSError as error:
@@ -154,7 +155,7 @@ def _png(image: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """The child."""
-    serve(_WIRE, _painter(), niceness=15)  # behind the analysis, for which training may be waiting
+    serve(_WIRE, _painter())
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Child:
         module: What it runs; a module that calls `serve`.
         wire: What messages are made of.
         threads: How many threads its kernels use.
+        niceness: How far it stands back, as ``os.nice`` has it, from its start on: training comes first.
 
     Attributes:
         unanswered: The messages that it still owes an answer to, in order; they outlive it.
@@ -41,7 +42,7 @@ class Child:
         OSError: It cannot be started here.
     """
 
-    def __init__(self, module: str, wire: Wire, *, threads: int = 1) -> None:
+    def __init__(self, module: str, wire: Wire, *, threads: int = 1, niceness: int = 0) -> None:
         if not hasattr(socket, "send_fds"):
             raise OSError("this platform does not hand file descriptors between processes")
         if not sys.executable or getattr(sys, "frozen", False):
@@ -64,6 +65,9 @@ class Child:
             raise
         finally:
             theirs.close()
+        with contextlib.suppress(OSError):
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, own + niceness)
         self._poll = select.poll()  # where a file descriptor may be any number
         self._poll.register(self._channel, select.POLLIN)
 
@@ -159,18 +163,10 @@ class Child:
             send(self._channel, segment)
 
 
-def serve(wire: Wire, answer: Callable[[Any], Any], *, niceness: int) -> None:
-    """The child's side: answers messages, those whose answer is not None, until there is nobody to answer.
-
-    Args:
-        wire: What messages are made of.
-        answer: From a message to its answer.
-        niceness: How far it stands back, as ``os.nice`` has it: training comes first.
-    """
+def serve(wire: Wire, answer: Callable[[Any], Any]) -> None:
+    """The child's side: answers messages, those whose answer is not None, until there is nobody to answer."""
     channel, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    if hasattr(os, "nice"):
-        os.nice(niceness)
     sys.stdout = sys.stderr  # what a library prints is no output of the run
     with channel, contextlib.suppress(ConnectionError):
         while (segment := receive(channel)) is not None:

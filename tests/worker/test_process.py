@@ -60,6 +60,13 @@ def test_it_is_full_by_number_or_by_bytes(child, monkeypatch):
     assert found == [6, 4]
 
 
+def test_it_stands_back_from_its_start_on():
+    child = Child("echo_child", Wire(()), niceness=3)
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(19, here + 3)
+    child.give_up()
+
+
 def test_a_child_that_ends_says_so_behind_its_answers_and_what_it_owes_can_be_asked_again(child):
     child.ask("first")
     child.ask("die")
