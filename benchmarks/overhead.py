@@ -5,9 +5,11 @@
     python -m benchmarks.overhead --models 3c3d --budget 0.05 --snapshots 10 --json overhead.json
 
 All runs are in this process, with a TensorBoard logger, the monitor's default figures, the same seed and the same
-number of steps: without and with the monitor in turn, round after round. A warm-up run of each kind comes first, in
-which kernels are compiled and the length of the others is found: ``--seconds`` of training without the monitor, and
-at least ``--snapshots`` on schedule. Where a row would then take five times as long with the monitor, it is shortened.
+number of steps: without and with the monitor in turn, round after round, and without once more. A run is compared with
+the mean of the one before and the one after it, so that a machine that slows down or speeds up is not taken for a
+difference; what changes within a minute still is. A warm-up run of each kind comes first, in which kernels are compiled
+and the length of the others is found: ``--seconds`` of training without the monitor, and at least ``--snapshots`` on
+schedule. Where a row would then take five times as long with the monitor, it is shortened.
 
 The time of a run is its training loop: from before the first batch to after the end of training, the callbacks of
 both included, without setting up the trainer. So what the monitor does once is in it: at step 0 it looks at the model,
@@ -31,7 +33,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby, product
+from itertools import groupby, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a setting costs; ``with_s`` and ``without_s`` by round, milliseconds by snapshot."""
+    """What a setting costs; ``with_s`` by round, ``without_s`` before the first and after each; ms by snapshot."""
 
     setting: Setting
     budget: float | None
@@ -118,8 +120,9 @@ class Row:
 
     @property
     def ratios(self) -> list[float]:
-        """Of each round."""
-        return [w / o for w, o in zip(self.with_s, self.without_s, strict=True)]
+        """Of each run with the monitor to its two neighbours without."""
+        neighbours = [statistics.fmean(pair) for pair in pairwise(self.without_s)]
+        return [w / o for w, o in zip(self.with_s, neighbours, strict=True)]
 
     @property
     def ratio(self) -> float:
@@ -240,10 +243,10 @@ def length(every: int, step_s: float, snapshot_s: float, arguments: argparse.Nam
 def measured(bench: Bench, setting: Setting, steps: int, arguments: argparse.Namespace) -> Row:
     """A row: rounds without and with the monitor in turn."""
     budget = {} if arguments.budget is None else {"overhead_budget": arguments.budget}
-    without, watched = [], []
+    without, watched = [bench.run(steps)], []
     for _ in range(arguments.rounds):
-        without.append(bench.run(steps))
         watched.append(bench.run(steps, setting, **budget))
+        without.append(bench.run(steps))
     typical = sorted(watched, key=lambda run: run.seconds)[len(watched) // 2]
     assert typical.record is not None
     return Row(

@@ -47,7 +47,8 @@ def test_settings_are_the_first_look_or_all_combinations():
 
 def test_the_ratio_is_the_median_over_rounds_and_the_floor_what_probe_passes_add():
     row = Row(
-        setting=Setting("mlp", "fast", 16), budget=None, steps=100, without_s=[1.0, 2.0, 1.0], with_s=[1.5, 2.2, 1.3],
+        setting=Setting("mlp", "fast", 16), budget=None, steps=100, without_s=[1.0, 1.0, 3.0, 0.8],
+        with_s=[1.5, 2.2, 2.47],
         once_s=0.1, snapshots=10, asked=10, training_thread_ms=20.0, probe_pass_ms=15.0, worker_ms=40.0,
     )  # fmt: skip
     assert row.ratio == pytest.approx(1.3)
@@ -81,6 +82,6 @@ def test_the_program_prints_and_writes_a_ratio_with_every_snapshot_kept(tmp_path
     (row,) = json.loads((tmp_path / "overhead.json").read_text())["rows"]
     assert row["setting"] == {"model": "mlp", "tier": "fast", "every": 2, "source": "probe"}
     assert (row["snapshots"], row["asked"], row["steps"]) == (3, 3, 5)  # at 0, 2 and 4
-    assert row["ratio"] == pytest.approx(row["with_s"][0] / row["without_s"][0])
+    assert row["ratio"] == pytest.approx(2 * row["with_s"][0] / sum(row["without_s"]))
     assert row["probe_pass_ms"] > 0
     assert table[0][:4] == ["mlp", "fast", "2", "5"]
