@@ -16,7 +16,7 @@ FLOORS = [
     {"errors"},
     {"functional"},
     {"metrics", "capture", "attacks", "scope", "measures", "record", "portrait"},
-    {"figures", "sinks"},
+    {"figures", "sinks", "compare"},
     {"worker"},
     {"callbacks"},
 ]

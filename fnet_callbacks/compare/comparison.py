@@ -1,0 +1,213 @@
+"""What tells the groups of runs apart: every measure at the end of training against the baseline's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fnet_callbacks.compare.effects import (
+    Effect,
+    Interval,
+    effect,
+    false_discovery_rate,
+    mean_interval,
+    rank_correlation,
+)
+from fnet_callbacks.compare.runs import Run, Runs
+from fnet_callbacks.errors import FnetError
+
+# What is asked before the data are seen, by family; all else is a hunt through many numbers, and called so. Small, for
+# five runs against five have no p below 1/126, which has to be below 0.05 over the number of questions.
+TOPOLOGY = ("modularity", "global_efficiency", "loops")
+BASELINES = ("none", "vanilla", "baseline", "plain")
+ALPHA = 0.05
+_NO_MEASURE = ("step", "interval", "overhead_share", "skipped", "n_samples")
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One number of one group against the baseline.
+
+    Attributes:
+        key: Of the scalar.
+        group: Not the baseline.
+        own: Mean of the group.
+        baseline: Mean of the baseline.
+        effect: The difference.
+        q: Its p adjusted for the questions of its family about this group (Benjamini & Hochberg); NaN where the
+            question was not asked beforehand.
+        family: ``"topology"``, ``"performance"``, or ``""`` for what is exploratory.
+    """
+
+    key: str
+    group: str
+    own: Interval
+    baseline: Interval
+    effect: Effect
+    q: float
+    family: str
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether it is one of those of which at most one in twenty is false."""
+        return self.q <= ALPHA
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """How one number goes with another.
+
+    Attributes:
+        key: A measure.
+        outcome: An accuracy, or the like.
+        where: ``"runs"``: over runs, at the end of training; ``"within <group>"``: over the runs of one group;
+            ``"time"``: over the snapshots of a run, and then over runs.
+        rho: Spearman's; over time the mean of the runs' own.
+        p: By permutation; over time by swapping the signs of the runs' own, since points in time are no
+            independent samples.
+        n: Runs.
+    """
+
+    key: str
+    outcome: str
+    where: str
+    rho: float
+    p: float
+    n: int
+
+
+def measure_keys(runs: Runs) -> list[str]:
+    """The scalars that say something of a network, without those that say how it was measured."""
+    return [key for key in runs.keys if key.rsplit("/", 1)[-1] not in _NO_MEASURE]
+
+
+def families(keys: Iterable[str]) -> dict[str, str]:
+    """The family of each key that is asked for beforehand.
+
+    Topology: ``modularity``, ``global_efficiency`` and ``loops`` of a whole network. Performance: clean accuracy, and
+    that under the last attack at its largest perturbation.
+    """
+    keys = list(keys)
+    found = {key: "topology" for key in keys if key.count("/") == 1 and key.rsplit("/", 1)[1] in TOPOLOGY}
+    accuracies = [key for key in keys if key.endswith("_accuracy") and key.count("/") == 1]
+    clean = [key for key in accuracies if key.endswith("/clean_accuracy")]
+    attacked = [key for key in accuracies if key not in clean]
+    return found | dict.fromkeys(clean[:1] + attacked[-1:], "performance")
+
+
+def baseline_of(runs: Runs, asked: str | None = None) -> str:
+    """The group that others are compared with: what was asked for, else one called so, else the first.
+
+    Raises:
+        FnetError: No group has that name.
+    """
+    groups = runs.groups
+    if asked is not None and asked not in groups:
+        raise FnetError(f"`baseline={asked!r}` is no group; there is {', '.join(groups)}")
+    return asked or next((name for name in BASELINES if name in groups), next(iter(groups)))
+
+
+def contrasts(runs: Runs, *, baseline: str | None = None) -> list[Contrast]:
+    """Every measure of every group against the baseline's, at the end of training.
+
+    Args:
+        runs: At least one group; with one alone there is nothing to compare, and none is returned.
+        baseline: Its name; see ``baseline_of``.
+
+    Raises:
+        FnetError: No group is called like the baseline.
+
+    Cost: some ten milliseconds for each measure and group with eight runs each.
+    """
+    name = baseline_of(runs, baseline)
+    keys = measure_keys(runs)
+    family = families(keys)
+    found: list[Contrast] = []
+    for group, own in runs.groups.items():
+        if group == name:
+            continue
+        made = [_contrast(key, group, own, runs.groups[name], family.get(key, "")) for key in keys]
+        found += _adjusted([c for c in made if c is not None])
+    return found
+
+
+def _contrast(
+    key: str, group: str, own: Sequence[Run], baseline: Sequence[Run], family: str
+) -> Contrast | None:
+    ours, theirs = ([run.final(key) for run in each] for each in (own, baseline))
+    if not np.isfinite(ours).any() or not np.isfinite(theirs).any():
+        return None
+    return Contrast(
+        key, group, mean_interval(ours), mean_interval(theirs), effect(ours, theirs), math.nan, family
+    )
+
+
+def _adjusted(made: Sequence[Contrast]) -> list[Contrast]:
+    q: dict[str, float] = {}
+    for family in {c.family for c in made if c.family}:
+        asked = [c for c in made if c.family == family]
+        adjusted = false_discovery_rate([c.effect.p for c in asked])
+        q |= {c.key: float(value) for c, value in zip(asked, adjusted, strict=True)}
+    return [
+        Contrast(c.key, c.group, c.own, c.baseline, c.effect, q.get(c.key, math.nan), c.family) for c in made
+    ]
+
+
+def associations(runs: Runs, outcomes: Sequence[str], keys: Sequence[str] | None = None) -> list[Association]:
+    """How every measure goes with every outcome: over runs, within each group of four or more, and in time.
+
+    Args:
+        runs: The runs.
+        outcomes: Keys such as ``robust/clean_accuracy``; those that no run has are left out.
+        keys: Measures; default: all but the outcomes.
+
+    Cost: some milliseconds for each pair and place.
+    """
+    known = measure_keys(runs)
+    outcomes = [key for key in outcomes if key in known]
+    found = []
+    for key in keys if keys is not None else [k for k in known if k not in outcomes]:
+        for outcome in outcomes:
+            x, y = runs.final(key), runs.final(outcome)
+            found.append(_over_runs(key, outcome, "runs", x, y))
+            groups = np.array([run.group for run in runs.runs])
+            if len(runs.groups) > 1:
+                found += [
+                    _over_runs(key, outcome, f"within {group}", x[groups == group], y[groups == group])
+                    for group, own in runs.groups.items()
+                    if len(own) >= 4
+                ]
+            found.append(_in_time(key, outcome, runs.runs))
+    return [a for a in found if math.isfinite(a.rho)]
+
+
+def _over_runs(key: str, outcome: str, where: str, x: np.ndarray, y: np.ndarray) -> Association:
+    rho, p = rank_correlation(x, y)
+    return Association(key, outcome, where, rho, p, int((np.isfinite(x) & np.isfinite(y)).sum()))
+
+
+def _in_time(key: str, outcome: str, runs: Sequence[Run]) -> Association:
+    own = []
+    for run in runs:
+        scalars: list[Mapping[str, float]] = [s.scalars for s in run.record.snapshots]
+        x, y = ([s.get(k, math.nan) for s in scalars] for k in (key, outcome))
+        own.append(rank_correlation(x, y, tested=False)[0])
+    rho = np.array([r for r in own if math.isfinite(r)])
+    if not len(rho):
+        return Association(key, outcome, "time", math.nan, math.nan, 0)
+    return Association(key, outcome, "time", float(rho.mean()), _signs_p(rho), len(rho))
+
+
+def _signs_p(values: np.ndarray) -> float:
+    """How often signs at random give a mean as far from 0; exact up to twelve values, NaN for one."""
+    n = len(values)
+    if n < 2:
+        return math.nan
+    if n <= 12:
+        signs = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        return float((np.abs(signs @ values) >= abs(values.sum()) - 1e-12).mean())
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(9999, n))
+    return float((1 + (np.abs(signs @ values) >= abs(values.sum()) - 1e-12).sum()) / 10_000)

@@ -1,0 +1,226 @@
+"""How much two groups of runs differ in one number, and how surely so few runs can tell."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special, stats
+
+from fnet_callbacks.errors import FnetError
+
+LEVEL = 0.95
+_FEW = 10  # below it the bootstrap covers far less than it says
+_RESAMPLES = 50_000  # all splits of nine against nine are 48,620
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over runs and where it may be.
+
+    Attributes:
+        mean: NaN where there is no run.
+        low: Lower end of the interval at ``LEVEL``; NaN where there are fewer than two runs.
+        high: Upper end.
+        n: Runs that have a value.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A group of runs against a baseline, in one number.
+
+    Attributes:
+        difference: Mean of the group less mean of the baseline, with its interval; ``n`` is that of the smaller.
+        g: Hedges' g.
+        p: Of the permutation test, two-sided; NaN where either has fewer than two runs.
+        smallest_p: What so many runs can reach at the least.
+    """
+
+    difference: Interval
+    g: float
+    p: float
+    smallest_p: float
+
+
+def mean_interval(values: ArrayLike, *, seed: int = 0) -> Interval:
+    """The mean over runs with its interval at ``LEVEL``.
+
+    Student's t below ten runs, the bias-corrected and accelerated bootstrap from ten on.
+
+    Args:
+        values: ``[R]``, one a run; those that are not finite are left out.
+        seed: Of the bootstrap.
+
+    Cost: a millisecond.
+    """
+    found = _finite(values)
+    n = len(found)
+    mean = float(found.mean()) if n else math.nan
+    if n < 2:
+        return Interval(mean, math.nan, math.nan, n)
+    if np.ptp(found) == 0:
+        return Interval(mean, mean, mean, n)
+    if n < _FEW:
+        low, high = stats.t.interval(LEVEL, n - 1, loc=mean, scale=stats.sem(found))
+    else:
+        low, high = stats.bootstrap(
+            (found,), np.mean, confidence_level=LEVEL, rng=np.random.default_rng(seed)
+        ).confidence_interval
+    return Interval(mean, float(low), float(high), n)
+
+
+def effect(treated: ArrayLike, baseline: ArrayLike) -> Effect:
+    """Compares runs with a baseline.
+
+    The interval of the difference is Welch's, which does not take the two to scatter alike. Under the hypothesis of the
+    test which run is in which group makes no difference.
+
+    Args:
+        treated: ``[R]``, one a run; values that are not finite are left out.
+        baseline: ``[B]``, the same.
+
+    Cost: some ten milliseconds with eight runs in each, for 12,870 splits.
+    """
+    ours, theirs = _finite(treated), _finite(baseline)
+    n = min(len(ours), len(theirs))
+    if not n:
+        return Effect(Interval(math.nan, math.nan, math.nan, 0), math.nan, math.nan, math.nan)
+    low, high = _difference_interval(ours, theirs)
+    return Effect(
+        difference=Interval(float(ours.mean() - theirs.mean()), low, high, n),
+        g=hedges_g(ours, theirs),
+        p=permutation_p(ours, theirs),
+        smallest_p=smallest_p(len(ours), len(theirs)),
+    )
+
+
+def hedges_g(treated: ArrayLike, baseline: ArrayLike) -> float:
+    r"""The difference of two means in units of the pooled standard deviation, its bias removed.
+
+    :math:`g = J(\nu)\,(\bar x - \bar y)/s` with :math:`\nu = n + m - 2` and
+    :math:`J(\nu) = \Gamma(\nu/2)/(\sqrt{\nu/2}\,\Gamma((\nu-1)/2))`.
+
+    Returns:
+        0 where all values are the same, infinite where they differ between the groups alone, NaN where there are
+        fewer than three values or a group has none.
+
+    Reference: Hedges (1981), Distribution theory for Glass's estimator of effect size, eq. 6e.
+    """
+    ours, theirs = _finite(treated), _finite(baseline)
+    freedom = len(ours) + len(theirs) - 2
+    if freedom < 1 or not len(ours) or not len(theirs):
+        return math.nan
+    difference = float(ours.mean() - theirs.mean())
+    squares = float(((ours - ours.mean()) ** 2).sum() + ((theirs - theirs.mean()) ** 2).sum())
+    if squares == 0:
+        return math.copysign(math.inf, difference) if difference else 0.0
+    if freedom == 1:
+        return math.nan  # the correction is 0 / inf: one degree of freedom has no unbiased g
+    half = freedom / 2
+    correction = math.exp(special.gammaln(half) - special.gammaln(half - 0.5)) / math.sqrt(half)
+    return correction * difference / math.sqrt(squares / freedom)
+
+
+def permutation_p(treated: ArrayLike, baseline: ArrayLike, *, seed: int = 0) -> float:
+    """How often a split of the runs at random has means at least as far apart; two-sided.
+
+    Exact up to nine runs in each, where all splits are looked at; above that from 50,000 of them.
+
+    Returns:
+        In (0, 1]; NaN where either has fewer than two runs.
+    """
+    ours, theirs = _finite(treated), _finite(baseline)
+    if min(len(ours), len(theirs)) < 2:
+        return math.nan
+    if np.ptp(np.concatenate([ours, theirs])) == 0:
+        return 1.0
+    found = stats.permutation_test(
+        (ours, theirs),
+        lambda x, y, axis: x.mean(axis) - y.mean(axis),
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)
+
+
+def smallest_p(n_treated: int, n_baseline: int) -> float:
+    """The smallest p that a two-sided permutation test of so many runs can find; NaN below two in either."""
+    if min(n_treated, n_baseline) < 2:
+        return math.nan
+    return min(1.0, 2 / min(math.comb(n_treated + n_baseline, n_treated), _RESAMPLES + 1))
+
+
+def false_discovery_rate(p: ArrayLike) -> np.ndarray:
+    """The p-values of a family of tests, adjusted so that of those called findings at q that share is false at most.
+
+    Args:
+        p: ``[M]``; NaN stays NaN and does not count.
+
+    Reference: Benjamini & Hochberg (1995), Controlling the false discovery rate.
+    """
+    p = np.asarray(p, float)
+    known = np.isfinite(p)
+    adjusted = np.full(p.shape, np.nan)
+    if known.any():
+        adjusted[known] = stats.false_discovery_control(p[known])
+    return adjusted
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike, *, tested: bool = True) -> tuple[float, float]:
+    """Spearman's rho of pairs, and its two-sided p by permutation.
+
+    Args:
+        x: ``[R]``.
+        y: ``[R]``; a pair of which either is not finite is left out.
+        tested: Whether p is looked for; else it is NaN.
+
+    Returns:
+        NaN where fewer than four pairs are left or either does not vary.
+
+    Raises:
+        FnetError: They are not of one length.
+    """
+    ours, theirs = np.asarray(x, float), np.asarray(y, float)
+    if ours.shape != theirs.shape:
+        raise FnetError(f"`y` has shape {theirs.shape}; it should be that of `x`, {ours.shape}")
+    both = np.isfinite(ours) & np.isfinite(theirs)
+    ours, theirs = stats.rankdata(ours[both]), stats.rankdata(theirs[both])
+    if len(ours) < 4 or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
+        return math.nan, math.nan
+    ours, theirs = ours - ours.mean(), theirs - theirs.mean()
+    norm = math.sqrt((ours @ ours) * (theirs @ theirs))
+    if not tested:
+        return float(ours @ theirs / norm), math.nan
+    found = stats.permutation_test(
+        (ours,),
+        lambda u, axis: np.moveaxis(u, axis, -1) @ theirs / norm,
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=_RESAMPLES // 5,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.statistic), float(found.pvalue)
+
+
+def _difference_interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    if min(len(ours), len(theirs)) < 2:
+        return math.nan, math.nan
+    if np.ptp(ours) == 0 and np.ptp(theirs) == 0:
+        difference = float(ours.mean() - theirs.mean())
+        return difference, difference
+    low, high = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(LEVEL)
+    return float(low), float(high)
+
+
+def _finite(values: ArrayLike) -> np.ndarray:
+    found = np.asarray(values, float).ravel()
+    return found[np.isfinite(found)]

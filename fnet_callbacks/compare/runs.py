@@ -1,0 +1,193 @@
+"""The runs that are compared: their records, what they were configured with, and which of them belong together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fnet_callbacks.errors import FnetError, RecordError
+from fnet_callbacks.record import MANIFEST, Record, read_record
+
+# What a configuration calls the choice that runs are compared by, in the order in which it is looked for.
+_GROUP_KEYS = ("regularizer", "regulariser", "regularization", "regularisation", "group")
+_SEED_KEYS = ("seed", "seed_everything")
+# A record that was moved aside for a later one stands beside it under its name and a number.
+_MOVED_ASIDE = re.compile(r"\.\d+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        name: Tells it from the others that were read with it.
+        group: Runs of one group differ by their seed alone.
+        seed: As the configuration has it; None where it does not say.
+        configuration: What the record's manifest says of the run, one value a key.
+        record: Its snapshots; at least one.
+    """
+
+    name: str
+    group: str
+    seed: str | None
+    configuration: Mapping[str, Any]
+    record: Record
+
+    def final(self, key: str) -> float:
+        """A scalar at the last snapshot; NaN where it is not there."""
+        return float(self.record.snapshots[-1].scalars.get(key, np.nan))
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Runs that were read together.
+
+    Attributes:
+        runs: By group, then seed, then name.
+        grouped_by: The key of the configuration that names the groups; empty where each run is one of its own.
+        problems: By folder, why it could not be read; these are not among the runs.
+    """
+
+    runs: Sequence[Run]
+    grouped_by: str
+    problems: Mapping[str, str]
+
+    @property
+    def groups(self) -> dict[str, list[Run]]:
+        """The runs by group."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.group, []).append(run)
+        return found
+
+    @property
+    def keys(self) -> list[str]:
+        """Every scalar that a run has, in the order in which the monitors log them."""
+        return list(dict.fromkeys(k for run in self.runs for s in run.record.snapshots for k in s.scalars))
+
+    def final(self, key: str) -> np.ndarray:
+        """A scalar at the last snapshot of each run, ``[R]``; NaN where a run does not have it."""
+        return np.array([run.final(key) for run in self.runs])
+
+    def curves(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """A scalar over the steps at which any run has it, ``[T]``, and its values, ``[R, T]``.
+
+        Between two snapshots of a run its value is interpolated, as a line through them would show it; before the
+        first and after the last it is NaN.
+        """
+        series = []
+        for run in self.runs:
+            pairs = [
+                (s.step, s.scalars[key])
+                for s in run.record.snapshots
+                if np.isfinite(s.scalars.get(key, np.nan))
+            ]
+            series.append(np.array(pairs, float).reshape(-1, 2))
+        steps = np.unique(np.concatenate([s[:, 0] for s in series]) if series else [])
+        values = np.full((len(series), len(steps)), np.nan)
+        for row, own in zip(values, series, strict=True):
+            if len(own):
+                row[:] = np.interp(steps, own[:, 0], own[:, 1], left=np.nan, right=np.nan)
+        return steps.astype(np.int64), values
+
+
+def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None = None) -> Runs:
+    """Reads all records below some folders.
+
+    Args:
+        paths: Folders of records, or folders that hold such at any depth.
+        group_by: Key of the configuration whose value names a run's group. Default: the regularisation, if the
+            configurations have one; else the one key in which runs differ, the seed aside; else each run is alone.
+
+    Raises:
+        FnetError: A path does not exist, no record below them can be read, or no configuration has ``group_by``.
+
+    Cost: reads the scalars of all records; arrays are read when asked for.
+    """
+    found, problems = [], {}
+    for folder in _records(paths):
+        try:
+            record = read_record(folder)
+            if not record.snapshots:
+                raise RecordError(
+                    "the record has no snapshot: training made no step, or was stopped before it"
+                )
+        except RecordError as error:
+            problems[str(folder)] = str(error)
+            continue
+        configuration = record.manifest.get("configuration")
+        configuration = configuration if isinstance(configuration, dict) else {}
+        found.append(Run("", "", _first(configuration, _SEED_KEYS), configuration, record))
+    if not found:
+        told = "; ".join(f"{folder}: {reason}" for folder, reason in problems.items())
+        raise FnetError(
+            f"`paths`: there is no record that can be read below them{': ' + told if told else ''}"
+        )
+    named = [replace(run, name=name) for run, name in zip(found, _names(found), strict=True)]
+    key = _group_key(named, group_by)
+    grouped = [replace(run, group=str(run.configuration.get(key, "")) if key else run.name) for run in named]
+    return Runs(sorted(grouped, key=lambda r: (r.group, _number(r.seed), r.name)), key, problems)
+
+
+def _records(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    folders: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise FnetError(f"`paths`: {str(path)!r} is no folder")
+        own = [path / MANIFEST] if (path / MANIFEST).exists() else sorted(path.rglob(MANIFEST))
+        folders |= dict.fromkeys(m.parent for m in own if m.parent == path or not _is_old(m.parent))
+    return list(folders)
+
+
+def _is_old(folder: Path) -> bool:
+    """Whether a later record has taken its place."""
+    later = folder.with_name(_MOVED_ASIDE.sub("", folder.name))
+    return later != folder and (later / MANIFEST).exists()
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The shortest ends of their folders that tell them apart."""
+    parts = [run.record.folder.resolve().parts for run in runs]
+    if len({p[-1] for p in parts}) == 1 and all(len(p) > 1 for p in parts):
+        parts = [p[:-1] for p in parts]  # the monitor's name, which all have
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-depth:]) for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(run.record.folder) for run in runs]
+
+
+def _group_key(runs: Sequence[Run], asked: str | None) -> str:
+    known = dict.fromkeys(key for run in runs for key in run.configuration)
+    if asked is not None:
+        if asked not in known:
+            raise FnetError(
+                f"`group_by={asked!r}` is in no configuration; there is {', '.join(known) or 'none'}"
+            )
+        return asked
+    for key in _GROUP_KEYS:
+        if key in known:
+            return key
+    differing = [
+        key
+        for key in known
+        if key not in _SEED_KEYS and len({repr(run.configuration.get(key)) for run in runs}) > 1
+    ]
+    return differing[0] if len(differing) == 1 else ""
+
+
+def _first(configuration: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    return next((str(configuration[key]) for key in keys if configuration.get(key) is not None), None)
+
+
+def _number(seed: str | None) -> tuple[float, str]:
+    try:
+        return float(seed or "inf"), ""
+    except ValueError:
+        return float("inf"), str(seed)

@@ -1,0 +1,76 @@
+"""Distances of diagrams, curves and vectors of measures."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fnet_callbacks import functional as F
+from fnet_callbacks.compare.distances import (
+    betti_distance,
+    bottleneck,
+    measure_distance,
+    pairwise,
+    wasserstein,
+)
+from fnet_callbacks.errors import FnetError
+
+ONE = np.array([[0.1, 0.5]])
+NOTHING = np.empty((0, 2))
+
+
+def diagram(seed):
+    births = np.random.default_rng(seed).random(20)
+    return np.column_stack([births, births + np.random.default_rng(seed + 1).random(20)])
+
+
+def test_a_feature_that_is_missing_is_as_far_as_the_diagonal():
+    assert wasserstein(ONE, NOTHING) == pytest.approx(0.4 / math.sqrt(2), rel=0.01)
+    assert bottleneck(ONE, NOTHING) == pytest.approx(0.2)
+
+
+def test_a_feature_that_moved():
+    moved = ONE + np.array([0.0, 0.03])
+    assert wasserstein(ONE, moved) == pytest.approx(0.03, rel=0.01)
+    assert bottleneck(ONE, moved) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize("distance", [wasserstein, bottleneck, betti_distance])
+def test_they_are_distances_and_features_that_never_close_do_not_count(distance):
+    a, b, c = (diagram(seed) for seed in (0, 2, 4))
+    endless = np.vstack([a, [[0.0, np.inf]], [[0.3, 0.3]]])
+    assert distance(a, endless) == 0
+    assert distance(NOTHING, NOTHING) == 0
+    assert distance(a, b) == pytest.approx(distance(b, a), rel=0.02)
+    assert distance(a, c) <= 1.02 * (distance(a, b) + distance(b, c))
+    with pytest.raises(FnetError, match="birth and death"):
+        distance(np.zeros((2, 3)), a)
+
+
+def test_betti_curves_are_integrated_exactly():
+    grid = np.linspace(0, 2, 200_001)
+    a, b = diagram(0), diagram(2)
+    difference = (F.betti_curve(a, grid) - F.betti_curve(b, grid)).astype(float)
+    assert betti_distance(a, b) == pytest.approx(math.sqrt(np.mean(difference**2) * 2), rel=1e-3)
+    assert betti_distance(ONE, NOTHING) == pytest.approx(math.sqrt(0.4))
+
+
+def test_an_order_below_one_is_refused():
+    with pytest.raises(FnetError, match=r"`order=0\.5` should be at least 1"):
+        wasserstein(ONE, ONE, order=0.5)
+
+
+def test_measures_count_in_units_of_their_spread():
+    values = np.array([[0.0, 1000.0, 5.0, math.nan], [2.0, 3000.0, 5.0, 1.0], [4.0, 5000.0, 5.0, 1.0]])
+    found = measure_distance(values)
+    assert found == pytest.approx(measure_distance(values[:, :1]))  # both measures say the same
+    assert found[0, 2] == pytest.approx(2 * found[0, 1])
+    with pytest.raises(FnetError, match="no measure is finite"):
+        measure_distance(values[:, 2:])
+
+
+def test_each_pair_is_asked_for_once():
+    asked = []
+    found = pairwise([1, 4, 9], lambda a, b: asked.append((a, b)) or abs(a - b))
+    assert found.tolist() == [[0, 3, 8], [3, 0, 5], [8, 5, 0]]
+    assert len(asked) == 3

@@ -1,0 +1,92 @@
+"""Records that are read together: names, groups, curves, and what cannot be read."""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fnet_callbacks.compare.runs import read_runs
+from fnet_callbacks.errors import FnetError
+from fnet_callbacks.record import SCALARS, Snapshot, SnapshotStore
+
+
+def write(folder: Path, series: dict[str, dict[int, float]], **configuration: object) -> Path:
+    """A record of scalars by key and step."""
+    store = SnapshotStore(folder)
+    store.start({"configuration": configuration})
+    for step in sorted({step for values in series.values() for step in values}):
+        store.append(Snapshot(step, {key: values[step] for key, values in series.items() if step in values}))
+    return folder
+
+
+def test_runs_have_the_names_that_tell_them_apart_and_the_groups_of_their_configuration(tmp_path):
+    for regularizer, seed in (("none", 10), ("none", 9), ("dropout", 0)):
+        write(
+            tmp_path / f"{regularizer}{seed}" / "fnet", {"q": {0: seed}}, regularizer=regularizer, seed=seed
+        )
+    found = read_runs([tmp_path])
+    assert [run.name for run in found.runs] == ["dropout0", "none9", "none10"]
+    assert [len(own) for own in found.groups.values()] == [1, 2]
+    assert found.grouped_by == "regularizer"
+    assert found.final("q").tolist() == [0, 9, 10]
+    assert found.problems == {}
+
+
+@pytest.mark.parametrize(
+    ("configurations", "group_by", "key", "groups"),
+    [
+        ([{"lr": 1, "seed": 0}, {"lr": 2, "seed": 1}], None, "lr", ["1", "2"]),
+        ([{"lr": 1, "width": 3}, {"lr": 2, "width": 4}], None, "", ["a0", "a1"]),
+        ([{"lr": 1, "width": 3}, {"lr": 2, "width": 4}], "width", "width", ["3", "4"]),
+        ([{}, {}], None, "", ["a0", "a1"]),
+    ],
+)
+def test_a_group_is_what_runs_differ_by(tmp_path, configurations, group_by, key, groups):
+    for i, configuration in enumerate(configurations):
+        write(tmp_path / f"a{i}" / "fnet", {"q": {0: 1.0}}, **configuration)
+    found = read_runs([tmp_path], group_by=group_by)
+    assert found.grouped_by == key
+    assert list(found.groups) == groups
+
+
+def test_curves_share_their_steps_and_are_not_continued_beyond_their_ends(tmp_path):
+    write(tmp_path / "a" / "fnet", {"q": {0: 0.0, 4: 4.0, 8: math.nan}})
+    write(tmp_path / "b" / "fnet", {"q": {2: 5.0, 6: 9.0}, "other": {2: 1.0}})
+    found = read_runs([tmp_path])
+    steps, values = found.curves("q")
+    assert steps.tolist() == [0, 2, 4, 6]
+    np.testing.assert_array_equal(values, [[0, 2, 4, np.nan], [np.nan, 5, 7, 9]])
+    assert found.keys == ["q", "other"]
+    assert math.isnan(found.runs[0].final("q"))
+    assert found.curves("nothing")[1].shape == (2, 0)
+
+
+def test_what_cannot_be_read_is_told_and_leaves_the_rest_alone(tmp_path):
+    write(tmp_path / "good" / "fnet", {"q": {0: 1.0}})
+    write(tmp_path / "empty" / "fnet", {})
+    (write(tmp_path / "broken" / "fnet", {"q": {0: 1.0}}) / SCALARS).write_text("{not json\n")
+    found = read_runs([tmp_path])
+    assert [run.name for run in found.runs] == ["good"]
+    reasons = {Path(folder).parent.name: reason for folder, reason in found.problems.items()}
+    assert "no snapshot" in reasons["empty"]
+    assert "not a snapshot" in reasons["broken"]
+    shutil.rmtree(tmp_path / "good")
+    with pytest.raises(FnetError, match=r"no record that can be read below them: .*no snapshot"):
+        read_runs([tmp_path])
+
+
+def test_a_record_that_was_moved_aside_is_no_run_but_a_name_may_end_in_a_number(tmp_path):
+    for _ in range(2):
+        write(tmp_path / "lr=0.5" / "fnet", {"q": {0: 1.0}})
+    assert (tmp_path / "lr=0.5" / "fnet.1").exists()
+    assert [run.name for run in read_runs([tmp_path]).runs] == ["lr=0.5"]
+
+
+def test_wrong_paths_and_keys(tmp_path):
+    with pytest.raises(FnetError, match=r"`paths`: '.*nowhere' is no folder"):
+        read_runs([tmp_path / "nowhere"])
+    write(tmp_path / "a" / "fnet", {"q": {0: 1.0}}, lr=1)
+    with pytest.raises(FnetError, match=r"`group_by='width'` is in no configuration; there is lr"):
+        read_runs([tmp_path], group_by="width")
