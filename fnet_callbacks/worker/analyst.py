@@ -22,6 +22,7 @@ from fnet_callbacks.worker.wire import Segment, Wire
 
 _WIRE = Wire(TYPES)
 _NICENESS = 5
+_SECONDS_LEFT = 5.0  # less than a run takes to start again and go on with the record
 
 
 class Analyst:
@@ -168,7 +169,7 @@ def main() -> None:
             traceback.print_exc()
             return Result(step=asked.step, error=repr(error))
 
-    serve(_WIRE, answer)
+    serve(_WIRE, answer, seconds_left=_SECONDS_LEFT)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 It is started as ``python -m <module>``, so that it imports neither torch nor the user's script. It is in a session of
 its own, where Ctrl-C does not reach it, and looks at every half second whether its parent is still there: the end of
-the channel alone does not tell, for a data loader's forked workers hold it open too.
+the channel alone does not tell, for a data loader's forked workers hold it open too. What it was handed before that it
+may still bring to an end.
 """
 
 from __future__ import annotations
@@ -163,22 +164,37 @@ class Child:
             send(self._channel, segment)
 
 
-def serve(wire: Wire, answer: Callable[[Any], Any]) -> None:
-    """The child's side: answers messages, those whose answer is not None, until there is nobody to answer."""
+def serve(wire: Wire, answer: Callable[[Any], Any], *, seconds_left: float = 0.0) -> None:
+    """The child's side: answers messages, those whose answer is not None, until there is nobody to answer.
+
+    Args:
+        wire: What messages are made of.
+        answer: From a message to its answer.
+        seconds_left: How long it may go on with what it was handed when the process that did so is gone.
+    """
     channel, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, seconds_left), daemon=True).start()
     sys.stdout = sys.stderr  # what a library prints is no output of the run
-    with channel, contextlib.suppress(ConnectionError):
-        while (segment := receive(channel)) is not None:
+    waiting = select.poll()
+    waiting.register(channel, select.POLLIN)
+    with channel:
+        while (is_there := bool(waiting.poll(500))) or os.getppid() == parent:
+            if not is_there:
+                continue
+            segment = receive(channel)
+            if segment is None:
+                break
             found = answer(wire.unpack(segment))
             segment.close()
             if found is not None:
                 segment = wire.pack(found)
-                send(channel, segment)
+                with contextlib.suppress(OSError):  # nobody is there, but more may have been handed over
+                    send(channel, segment)
                 segment.close()
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, seconds_left: float) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
+    time.sleep(seconds_left)
     os._exit(1)
