@@ -1,6 +1,7 @@
 """A script as users write them, without a main guard: ``python tests/worker_run.py '{"folder": ...}'``."""
 
 import json
+import signal
 import sys
 
 import lightning.pytorch as pl
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from fnet_callbacks import FunctionalNetworkMonitor
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 folder = json.loads(sys.argv[1])["folder"]
 
 
