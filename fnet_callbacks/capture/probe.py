@@ -33,10 +33,11 @@ _LABEL_ATTRIBUTES = ("targets", "labels", "y")
 _MAX_READ = 4
 # Integers above this are taken for something else than classes (identifiers, counts).
 _MAX_CLASSES = 10_000
-# Batches of small inputs are longer than the loader's: so many times at most, up to so many inputs and bytes.
+# Bytes of a batch's inputs; how many times as long as the loader's a batch may be for it, and inputs it may hold.
+_BATCH_BYTES = 2**20
 _LONGER = 4
 _LONGEST = 256
-_SMALL_BYTES = 2**20
+_SHORTEST = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,9 @@ def draw_probe(
     """Draws ``size`` items of a data set, stratified by label where it has labels, and keeps their batches.
 
     The draw depends on the data set and ``seed`` alone. A loader gives its data set, its ``collate_fn`` and
-    its batch size, which grows up to four times, to 256, as long as a batch's inputs are floating-point numbers
-    of less than a megabyte; its sampler and its generator are not used. Every rank reads all the batches and
-    keeps its share.
+    its batch size; its sampler and its generator are not used. Where inputs are floating-point numbers, batches
+    are made to take about a megabyte: up to four times as long as the loader's, to 256 inputs, or shorter, down
+    to 32. Every rank reads all the batches and keeps its share.
 
     Args:
         source: A map-style data set or a loader of one.
@@ -144,7 +145,7 @@ def draw_probe(
         items = [item for part in read for item in part]
         collate = default_collate if loader is None else loader.collate_fn
         some = items[: _batch_size(loader)]
-        length = max(_batch_size(loader), _longest(collate(some), len(some), reader))
+        length = _length(collate(some), len(some), reader)
         batches = [collate(items[i : i + length]) for i in range(0, len(items), length)]
     return _keep(batches, reader, rank=rank, world_size=world_size, indices=tuple(indices))
 
@@ -233,14 +234,13 @@ def _batch_size(loader: DataLoader | None) -> int:
     return loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 64
 
 
-def _longest(batch: Any, n_items: int, reader: BatchReader) -> int:
-    """How long batches may be where inputs are small: a pass over few long ones costs less than over many."""
+def _length(batch: Any, n_items: int, reader: BatchReader) -> int:
+    """How long batches should be: few long ones cost less than many, and activations that stay in cache less yet."""
     inputs = reader.inputs(batch)
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or not inputs.numel():
         return n_items  # what a token becomes may be large
-    return min(
-        _LONGEST, _LONGER * n_items, n_items * _SMALL_BYTES // (inputs.numel() * inputs.element_size())
-    )
+    fitting = n_items * _BATCH_BYTES // (inputs.numel() * inputs.element_size())
+    return max(min(n_items, _SHORTEST), min(fitting, _LONGEST, _LONGER * n_items))
 
 
 def _keep(

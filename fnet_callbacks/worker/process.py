@@ -103,10 +103,8 @@ class Child:
 
     def ask_again(self, segment: Segment) -> None:
         """Hands it a message that another process did not answer."""
-        self._send(segment)
-        self.unanswered.append(
-            segment
-        )  # after it is sent: an interrupt in between leaves nothing to wait for
+        self._send(segment)  # first: an interrupt in between leaves nothing to wait for
+        self.unanswered.append(segment)
 
     def answer(self, *, wait: bool) -> Any:
         """Its next answer; None where it owes none, or, without ``wait``, where there is none yet.

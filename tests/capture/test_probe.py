@@ -161,10 +161,12 @@ def test_the_shares_of_the_ranks_are_disjoint_and_complete(monkeypatch):
         (100, torch.zeros(1), [256, 244]),  # the longest
         (20, torch.zeros(2**12), [64] * 7 + [52]),  # a megabyte
         (8, torch.zeros(2**18), [8] * 62 + [4]),  # the loader's own
+        (100, torch.zeros(2**12), [64] * 7 + [52]),  # a megabyte, where the loader's take more
+        (100, torch.zeros(2**18), [32] * 15 + [20]),  # the shortest
         (8, torch.zeros(1, dtype=torch.long), [8] * 62 + [4]),  # tokens, which a model makes large
     ],
 )
-def test_batches_of_small_inputs_are_longer_than_the_loaders(batch_size, item, lengths):
+def test_batches_take_some_megabyte(batch_size, item, lengths):
     source = DataLoader(TensorDataset(item[:1].expand(500, len(item))), batch_size=batch_size)
     probe = draw_probe(source, size=500, seed=0, reader=READER)
     assert [len(batch[0]) for batch in probe.batches] == lengths
