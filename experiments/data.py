@@ -60,7 +60,7 @@ class DataModule(LightningDataModule):
             environment variable ``FNET_DATA_DIR``. A set that is not there is fetched from OpenML.
         batch_size: Samples of a training batch.
         train_size: Use that many training images, stratified; a smaller choice is part of a larger one.
-        seed: Of the order in which training images come.
+        seed: Of the order in which training images come; None for that of the run (``seed_everything``, else 0).
 
     Raises:
         FnetError: An argument is out of range, or a file is missing or damaged.
@@ -72,9 +72,10 @@ class DataModule(LightningDataModule):
         data_dir: str | None = None,
         batch_size: int = 64,
         train_size: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(ignore="data_dir")
         if dataset not in SOURCES:
             raise FnetError(f"dataset must be one of {', '.join(SOURCES)}, got {dataset!r}")
         if batch_size < 1:
@@ -83,7 +84,7 @@ class DataModule(LightningDataModule):
         self.data_dir = data_dir or os.environ.get("FNET_DATA_DIR")
         self.batch_size = batch_size
         self.train_size = train_size
-        self.seed = seed
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.num_classes = SOURCES[dataset].num_classes
         self.input_shape = SOURCES[dataset].input_shape
         self.train: TensorDataset | None = None

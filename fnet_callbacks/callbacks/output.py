@@ -17,6 +17,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from fnet_callbacks.callbacks.configuration import configuration
 from fnet_callbacks.errors import FnetWarning, RecordError
 from fnet_callbacks.record import SnapshotStore
 from fnet_callbacks.sinks import Sinks
@@ -175,6 +176,7 @@ class Output:
         return {
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "model": type(self._trainer.lightning_module).__name__,
+            "configuration": configuration(self._trainer),
             "monitors": {name: monitor.settings for name, monitor in self._monitors.items()},
             "probes": dict(probes),
             "versions": {

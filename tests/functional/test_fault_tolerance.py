@@ -18,6 +18,10 @@ def removals(graph, order, seed):
     if order == "random":
         return np.random.default_rng(seed).permutation(len(graph)).tolist()
     left, gone = graph.copy(), []
+    while left and order == "betweenness":
+        central = nx.betweenness_centrality(left, normalized=False)
+        gone.append(max(left, key=lambda node: (round(central[node], 8), -node)))
+        left.remove_node(gone[-1])
     while left:
         gone.append(max(left, key=lambda node: (left.degree(node), -node)))
         left.remove_node(gone[-1])
@@ -35,7 +39,7 @@ def remaining(graph, measure):
     st.integers(0, 10_000),
     st.integers(2, 25),
     st.floats(0.1, 1),
-    st.sampled_from(["random", "degree"]),
+    st.sampled_from(["random", "degree", "betweenness"]),
     st.sampled_from(["giant_component", "efficiency"]),
 )
 def test_curve_equals_removal_one_by_one(seed, n_nodes, density, order, measure):

@@ -9,7 +9,7 @@ A kernel calls other kernels of its own file only: Numba's cache looks at one fi
 """
 
 from fnet_callbacks.functional._kernels.activity import active_counts, centred, histograms
-from fnet_callbacks.functional._kernels.attack import degree_order, giant_sizes
+from fnet_callbacks.functional._kernels.attack import betweenness, degree_order, giant_sizes
 from fnet_callbacks.functional._kernels.correlation import (
     bin_of,
     correlation_distances,
@@ -36,6 +36,7 @@ from fnet_callbacks.functional._kernels.storage import adjacency, edges_of, shar
 __all__ = [
     "active_counts",
     "adjacency",
+    "betweenness",
     "bin_of",
     "centred",
     "correlation_distances",

@@ -1,0 +1,202 @@
+"""What runs the trials of a sweep: processes of this machine, or Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm.auto import tqdm
+
+from experiments.trials import TRIAL, LoggerName, run_trial, state_of, write_state
+from fnet_callbacks.errors import FnetError
+
+OUTPUT = "output.log"
+_SECONDS_TO_ANSWER = 20.0  # of a Ray cluster
+_ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """Where the runs of a sweep are logged; no part of what a trial is."""
+
+    logger: LoggerName = "tensorboard"
+    project: str = "fnet_callbacks"
+
+
+def run_local(folders: Sequence[Path], *, workers: int, logging: Logging) -> None:
+    """Runs trials in processes of their own, so many at a time; one that dies leaves the others alone."""
+    waiting, running = list(folders), dict[Path, subprocess.Popen[bytes]]()
+    with tqdm(total=len(folders), desc="trials", disable=not folders) as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    folder = waiting.pop(0)
+                    try:
+                        running[folder] = _started(folder, logging)
+                    except OSError as error:
+                        note(folder, f"it could not be started: {error}")
+                        bar.update()
+                time.sleep(0.05)
+                for folder in [f for f, process in running.items() if process.poll() is not None]:
+                    status = running.pop(folder).returncode
+                    if not state_of(folder):
+                        note(folder, f"its process ended with status {status}; see {folder / OUTPUT}")
+                    bar.update()
+        finally:
+            for process in running.values():
+                process.terminate()
+            for process in running.values():
+                process.wait()
+
+
+def serve_trial(folder: Path, logging: Logging) -> None:
+    """Runs a trial in the process that `run_local` started for it, and ends when that one does."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()  # open as long as the process that started this one lives
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    run_trial(folder, logger=logging.logger, project=logging.project)
+
+
+def _started(folder: Path, logging: Logging) -> subprocess.Popen[bytes]:
+    with (folder / OUTPUT).open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments.sweep", "--trial", str(folder.resolve())]
+            + ["--logger", logging.logger, "--project", logging.project],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": str(_threads(folder))},
+        )
+
+
+def run_ray(
+    folders: Sequence[Path],
+    *,
+    workers: int | None,
+    logging: Logging,
+    address: str | None,
+    stop_early: str | None,
+    mode: Literal["max", "min"],
+) -> None:
+    """Runs trials by Ray Tune, on this machine or on a cluster that sees the same folders.
+
+    Args:
+        folders: Of the trials.
+        workers: Trials at a time; None for as many as there are cores.
+        logging: Of the runs.
+        address: Of a cluster; None starts one on this machine, for as long as it takes.
+        stop_early: A key of ``trainer.callback_metrics``; the half of the trials that are behind in it at an epoch
+            that is a power of two are stopped (asynchronous successive halving). None lets all come to their end.
+        mode: Whether it should be large or small.
+
+    Raises:
+        FnetError: Ray is not installed, or nothing answers at the address.
+    """
+    try:
+        import ray
+        from ray import tune
+        from ray.tune.schedulers import AsyncHyperBandScheduler
+    except ImportError as error:
+        raise FnetError(f"`engine='ray'` needs ray: pip install 'fnet-callbacks[tune]' ({error})") from error
+    if not folders:
+        return
+    _connect(ray, address)
+    absolute = [str(folder.resolve()) for folder in folders]
+    scheduler = None
+    if stop_early is not None:
+        scheduler = AsyncHyperBandScheduler(metric=stop_early, mode=mode, max_t=10_000, reduction_factor=2)
+    resources = {"cpu": max(map(_threads, folders))}
+    try:
+        found = tune.Tuner(
+            tune.with_resources(_ray_trial, resources),
+            param_space={
+                "folder": tune.grid_search(absolute),
+                "logger": logging.logger,
+                "project": logging.project,
+                "root": str(_ROOT),
+                "reported": stop_early,
+            },
+            tune_config=tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=workers),
+            run_config=tune.RunConfig(storage_path=str(folders[0].resolve().parent / "ray"), verbose=1),
+        ).fit()
+    finally:
+        ray.shutdown()
+    reasons = {str(result.config["folder"]): result.error for result in found if result.config}
+    for folder, key in zip(folders, absolute, strict=True):
+        if not state_of(folder) and (error := reasons.get(key)) is not None:
+            note(folder, str(error).strip().rpartition("\n")[2])
+        elif not state_of(folder):
+            write_state(folder, "stopped", reason=f"the scheduler found {stop_early} behind that of others")
+
+
+def _ray_trial(config: Mapping[str, Any]) -> None:
+    """One trial in a process of Ray's."""
+    sys.path.insert(0, config["root"])
+    os.chdir(config["root"])
+    from experiments.engines import Report
+    from experiments.trials import run_trial
+
+    callbacks = [] if config["reported"] is None else [Report(config["reported"])]
+    run_trial(
+        Path(config["folder"]), logger=config["logger"], project=config["project"], callbacks=callbacks
+    )
+
+
+class Report(Callback):
+    """Tells Ray Tune a value at the end of each epoch.
+
+    Args:
+        key: Of ``trainer.callback_metrics``, such as ``val_accuracy`` or ``fnet/modularity``.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reports."""
+        from ray import tune
+
+        if self.key not in trainer.callback_metrics:
+            known = ", ".join(sorted(trainer.callback_metrics))
+            raise FnetError(f"`stop_early={self.key!r}` is not logged; there is {known}")
+        tune.report({self.key: float(trainer.callback_metrics[self.key])})
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Ray itself waits for half a minute and then ends the process; a thread can be left behind."""
+    if address is None:
+        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        return
+    host, _, port = address.removeprefix("ray://").partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (OSError, ValueError, ConnectionError) as error:
+        raise FnetError(
+            f"`ray_address={address!r}` does not answer; it should be host:port of a Ray cluster ({error})"
+        ) from error
+
+
+def note(folder: Path, reason: str) -> None:
+    """Notes that a trial failed, where its folder can be written."""
+    with contextlib.suppress(OSError):
+        write_state(folder, "failed", reason=reason)
+
+
+def _threads(folder: Path) -> int:
+    return int(json.loads((folder / TRIAL).read_text())["threads"])

@@ -1,0 +1,203 @@
+"""The trials of a sweep: what each was asked, its folder, and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fnet_callbacks.errors import FnetError
+
+LoggerName = Literal["tensorboard", "csv", "wandb"]
+TRIAL, STATE, CONFIG = "trial.json", "state.json", "asked.yaml"
+_LONGEST_NAME = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One training run of a sweep.
+
+    Attributes:
+        name: Of its folder: the values that tell it from the others, and a hash of all its settings.
+        settings: A whole configuration of ``experiments.train``.
+        threads: Of torch; they may change the last bits of the numbers, so they belong to a trial.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    threads: int
+
+
+def read_sweep(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> list[Trial]:
+    """The trials of a sweep file, in the order of its axes, the last one fastest.
+
+    Args:
+        path: The file.
+        options: By name, what stands in place of the file's values, or beside them.
+
+    Raises:
+        FnetError: The file cannot be read, an option has no place in the configuration, an axis is empty, or a
+            trial comes twice.
+    """
+    path = Path(path)
+    asked = _read_yaml(path) | dict(options or {})
+    if not isinstance(asked.get("config"), str):
+        raise FnetError(f"{path}: `config` should be the path of a configuration of experiments.train")
+    config = _read_yaml(path.parent / asked.pop("config"))
+    threads = asked.pop("threads", 1)
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise FnetError(f"{path}: `threads={threads!r}` should be an integer of at least 1")
+    axes = {key: value if isinstance(value, list) else [value] for key, value in asked.items()}
+    if empty := [key for key, values in axes.items() if not values]:
+        raise FnetError(f"{path}: `{empty[0]}` has no value; the grid is empty")
+    varied = [key for key, values in axes.items() if len(values) > 1]
+    trials: dict[str, Trial] = {}
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        settings = json.loads(json.dumps(config, default=str))
+        for key, value in chosen.items():
+            _put(settings, key, value)
+        digest = hashlib.sha256(json.dumps([settings, threads], sort_keys=True).encode()).hexdigest()[:8]
+        label = "-".join(f"{key.rpartition('.')[2]}={chosen[key]}" for key in varied) or "trial"
+        name = f"{re.sub(r'[^A-Za-z0-9_.=+]+', '-', label)[:_LONGEST_NAME]}-{digest}"
+        if digest in trials:
+            raise FnetError(f"{path}: the trial {label} comes twice; each value of an axis should stand once")
+        trials[digest] = Trial(name, settings, threads)
+    return list(trials.values())
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """How a trial ended: its ``state`` (``finished``, ``failed``, ``stopped``), a ``reason``; empty where it has not."""
+    try:
+        found = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_state(folder: Path, state: str, **more: Any) -> None:
+    """Notes how a trial ended."""
+    _write_json(folder / STATE, {"state": state, **more})
+
+
+def prepare(trials: Sequence[Trial], out: Path) -> list[Path]:
+    """Makes the folders of the trials that are to be run; what is left of an earlier attempt is moved aside.
+
+    A trial that finished or that a scheduler stopped is not run again.
+
+    Raises:
+        FnetError: A folder cannot be written.
+    """
+    waiting = []
+    try:
+        for trial in trials:
+            folder = out / trial.name
+            if state_of(folder).get("state") in ("finished", "stopped"):
+                continue
+            if folder.exists():
+                attic = out / "superseded"
+                attic.mkdir(exist_ok=True)
+                places = (attic / f"{trial.name}.{i}" for i in itertools.count(1))
+                folder.rename(next(place for place in places if not place.exists()))
+            folder.mkdir(parents=True)
+            _write_json(folder / TRIAL, asdict(trial))
+            waiting.append(folder)
+    except OSError as error:
+        raise FnetError(f"`out`: a trial's folder cannot be written: {error}") from error
+    return waiting
+
+
+def run_trial(folder: Path, *, logger: LoggerName, project: str, callbacks: Sequence[Any] = ()) -> None:
+    """Trains as the folder's ``trial.json`` says, in this process, and notes how it ended.
+
+    Args:
+        folder: Of the trial.
+        logger: The run's logger.
+        project: For W&B.
+        callbacks: Beside those of the configuration.
+
+    Raises:
+        Exception: What went wrong, after it was noted.
+    """
+    import torch
+
+    from experiments.data import DataModule
+    from experiments.models import Classifier
+    from experiments.train import TrainCLI
+
+    start = time.perf_counter()
+    try:
+        trial = Trial(**json.loads((folder / TRIAL).read_text()))
+        torch.set_num_threads(trial.threads)
+        settings = json.loads(json.dumps(trial.settings))
+        trainer = settings.setdefault("trainer", {})
+        trainer["logger"], trainer["default_root_dir"] = _logger(logger, folder, settings, project), str(folder)
+        (folder / CONFIG).write_text(yaml.safe_dump(settings))
+        TrainCLI(
+            Classifier,
+            DataModule,
+            args=["fit", "--config", str(folder / CONFIG)],
+            parser_kwargs={"exit_on_error": False},
+            trainer_defaults={"callbacks": list(callbacks)},
+        )
+    except BaseException as error:
+        write_state(folder, "failed", reason=f"{type(error).__name__}: {error}")
+        raise
+    write_state(folder, "finished", seconds=round(time.perf_counter() - start, 3))
+
+
+def _logger(logger: LoggerName, folder: Path, settings: Mapping[str, Any], project: str) -> dict[str, Any]:
+    name, arguments = {
+        "tensorboard": ("TensorBoardLogger", {"version": "", "default_hp_metric": False}),
+        "csv": ("CSVLogger", {"version": ""}),
+        "wandb": ("WandbLogger", {"project": project, "group": settings.get("model", {}).get("regularizer")}),
+    }[logger]
+    place = {"save_dir": str(folder)} if logger == "wandb" else {"save_dir": str(folder.parent)}
+    return {
+        "class_path": f"lightning.pytorch.loggers.{name}",
+        "init_args": {**place, "name": folder.name, **arguments},
+    }
+
+
+def _put(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Sets an option by its dotted name; a number is a place in a list."""
+    *path, last = key.split(".")
+    place: Any = settings
+    for part in path:
+        index = _index(place, part, key)
+        place = place.setdefault(index, {}) if isinstance(place, dict) else place[index]
+    place[_index(place, last, key)] = value
+
+
+def _index(place: Any, part: str, key: str) -> Any:
+    if isinstance(place, dict):
+        return part
+    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+        return int(part)
+    raise FnetError(f"`{key}`: the configuration has no place {part!r} for it")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise FnetError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise FnetError(f"{path} should be a mapping from names to values")
+    return found
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Beside itself, then renamed: it is there as a whole or not at all."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_text(json.dumps(content, indent=1, default=str))
+    beside.replace(path)

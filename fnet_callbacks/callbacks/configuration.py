@@ -1,0 +1,53 @@
+"""What a run was configured with, as its manifest says it, so that runs can be told apart and grouped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+
+_SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything leaves it
+_LONGEST = 200  # of a value's text; a data set that was saved as a hyperparameter need not be told in full
+
+
+def configuration(trainer: pl.Trainer) -> dict[str, Any]:
+    """The hyperparameters that model and data module saved, the trainer's length, and the seed.
+
+    One value a key: what is nested has dotted keys, ``optimizer.lr``; what is neither a number, a text nor a list of
+    such is told by its text. Where model and data module save one name with two values, the data module's is under
+    ``data.<name>``. Values change from run to run and tell one from the other; what the machine decided is left out.
+
+    Args:
+        trainer: While it fits.
+    """
+    found = dict(_flat(trainer.lightning_module.hparams_initial))
+    for key, value in _flat(getattr(trainer.datamodule, "hparams_initial", None) or {}):  # type: ignore[attr-defined]
+        if found.setdefault(key, value) != value:
+            found[f"data.{key}"] = value
+    length = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
+    found |= {f"trainer.{key}": value for key, value in length.items() if value is not None and value >= 0}
+    if (seed := os.environ.get(_SEED, "")).isdigit():
+        found["seed" if found.get("seed") is None else "seed_everything"] = int(seed)
+    return found
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if str(name).startswith("_"):  # what Lightning's command line notes for itself
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{key}.")
+        else:
+            yield key, _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    text = str(value)[:_LONGEST]
+    return type(value).__qualname__ if " at 0x" in text else text  # an address would tell equal runs apart

@@ -1,0 +1,225 @@
+"""A sweep: its file, its folders, what it does when it is cut off, and the two engines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.engines import Logging, run_ray
+from experiments.sweep import main
+from experiments.trials import prepare, read_sweep, state_of, write_state
+from fnet_callbacks import FnetError, read_record
+from fnet_callbacks.compare.runs import read_runs
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "data.train_size": 128,
+    "trainer.max_epochs": 2,
+    "trainer.enable_progress_bar": False,
+    "trainer.enable_checkpointing": False,
+    "model.hidden": [[16, 16]],
+    "trainer.callbacks.0.init_args.every_n_steps": 2,
+    "trainer.callbacks.0.init_args.worker": "inline",
+    "trainer.callbacks.0.init_args.figures": None,
+    "trainer.callbacks.0.init_args.measures": "fast",
+    "trainer.callbacks.1.init_args.every_n_steps": 2,
+}
+
+
+def file(folder: Path, **axes: object) -> Path:
+    path = folder / "sweep.yaml"
+    config = str(ROOT / "experiments" / "configs" / "digits_mlp.yaml")
+    path.write_text(yaml.safe_dump({"config": config, **TINY, **axes}, sort_keys=False))
+    return path
+
+
+def sweep(path: Path, out: Path, *more: str, wait: bool = True) -> subprocess.Popen[str]:
+    started = subprocess.Popen(
+        [sys.executable, "-m", "experiments.sweep", str(path), "--out", str(out), *more],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if wait:
+        started.wait(timeout=250)
+    return started
+
+
+def states(out: Path) -> dict[str, str]:
+    return {f.name: state_of(f).get("state", "") for f in sorted(out.iterdir()) if (f / "trial.json").exists()}
+
+
+def test_the_grid_has_its_last_axis_fastest_and_names_say_what_differs(tmp_path):
+    trials = read_sweep(file(tmp_path, **{"model.regularizer": ["none", "l1"], "seed_everything": [0, 1]}))
+    assert [t.name.rpartition("-")[0] for t in trials] == [
+        f"regularizer={r}-seed_everything={s}" for r in ("none", "l1") for s in (0, 1)
+    ]
+    assert trials[3].settings["model"]["regularizer"] == "l1"
+    assert trials[3].settings["seed_everything"] == 1
+    assert trials[0].settings["model"]["hidden"] == [16, 16]
+    assert trials[0].settings["trainer"]["callbacks"][1]["init_args"]["every_n_steps"] == 2
+    assert trials[0].threads == 1
+
+
+def test_a_trial_is_known_by_its_settings_whatever_else_is_in_the_grid(tmp_path):
+    def digests(**axes):
+        return [t.name.rpartition("-")[2] for t in read_sweep(file(tmp_path, **axes))]
+
+    alone = digests(**{"model.regularizer": "l1", "seed_everything": 1})
+    assert set(alone) < set(digests(**{"model.regularizer": ["none", "l1"], "seed_everything": [0, 1]}))
+    assert alone != digests(**{"model.regularizer": "l1", "seed_everything": 1, "threads": 2})
+    assert len(set(digests(seed_everything=[0, 1]))) == 2
+
+
+def test_options_replace_what_the_file_says(tmp_path):
+    path = file(tmp_path, **{"model.regularizer": ["none", "l1"]})
+    (trial,) = read_sweep(path, {"model.regularizer": "dropout", "model.lr": 0.1})
+    assert (trial.settings["model"]["regularizer"], trial.settings["model"]["lr"]) == ("dropout", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"seed_everything": []}, "`seed_everything` has no value; the grid is empty"),
+        ({"seed_everything": [1, 1]}, "seed_everything=1 comes twice"),
+        ({"config": None}, "`config` should be the path of a configuration"),
+        ({"config": "nowhere.yaml"}, "nowhere.yaml cannot be read"),
+        ({"threads": 0}, "`threads=0` should be an integer of at least 1"),
+        ({"threads": True}, "`threads=True` should be"),
+        ({"trainer.callbacks.7.init_args.name": "x"}, "`trainer.callbacks.7.init_args.name`: the configuration has"),
+        ({"trainer.max_epochs.more": 1}, "has no place 'more' for it"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_wrong_is_refused(tmp_path, axes, message):
+    with pytest.raises(FnetError, match=message):
+        read_sweep(file(tmp_path, **axes))
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "1: 2\n"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+    (tmp_path / "sweep.yaml").write_text(text)
+    with pytest.raises(FnetError, match="sweep.yaml"):
+        read_sweep(tmp_path / "sweep.yaml")
+
+
+def test_what_finished_is_kept_and_the_rest_moved_aside(tmp_path):
+    trials = read_sweep(file(tmp_path, seed_everything=[0, 1, 2, 3]))
+    out = tmp_path / "out"
+    folders = prepare(trials, out)
+    for folder, state in zip(folders, ("finished", "failed", "stopped"), strict=False):
+        write_state(folder, state)
+    assert prepare(trials, out) == [folders[1], folders[3]]
+    assert prepare(trials, out) == [folders[1], folders[3]]
+    assert len(list((out / "superseded").iterdir())) == 4
+    assert not state_of(folders[1])
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(FnetError, match="`out`: a trial's folder cannot be written"):
+        prepare(read_sweep(file(tmp_path)), tmp_path / "out")
+
+
+def test_a_ray_address_that_does_not_answer(tmp_path):
+    pytest.importorskip("ray")
+    folders = prepare(read_sweep(file(tmp_path)), tmp_path / "out")
+    for address in ("127.0.0.1:1", "nonsense"):
+        with pytest.raises(FnetError, match=f"`ray_address='{address}'` does not answer"):
+            run_ray(folders, workers=1, logging=Logging(), address=address, stop_early=None, mode="max")
+
+
+def test_an_unknown_option_is_told_before_anything_runs(tmp_path):
+    with pytest.raises(FnetError, match="regulariser"):
+        main([str(file(tmp_path, **{"model.regulariser": "l1"})), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_file_for_wandb_names_trials_of_the_sweep():
+    utils = pytest.importorskip("wandb.sdk.launch.sweeps.utils")
+    asked = yaml.safe_load((ROOT / "experiments" / "wandb_sweep.yaml").read_text())
+    sweep_file = ROOT / "experiments" / "sweeps" / "digits.yaml"
+    known = {trial.name.rpartition("-")[2] for trial in read_sweep(sweep_file)}
+    command = asked["command"]
+    assert command[2:5] == ["-m", "experiments.sweep", "experiments/sweeps/digits.yaml"]
+    found = set()
+    for regularizer in asked["parameters"]["model.regularizer"]["values"]:
+        for seed in asked["parameters"]["seed_everything"]["values"]:
+            given = {"model.regularizer": {"value": regularizer}, "seed_everything": {"value": seed}}
+            options = utils.create_sweep_command_args({"args": given})["args_no_hyphens"]
+            chosen = {name: yaml.safe_load(value) for name, value in (o.split("=") for o in options)}
+            (trial,) = read_sweep(sweep_file, chosen)
+            found.add(trial.name.rpartition("-")[2])
+    assert found == known
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_its_trials_and_one_that_fails_leaves_the_others_alone(tmp_path):
+    path = file(tmp_path, **{"model.regularizer": ["none", "nonsense", "dropout"], "seed_everything": [3]})
+    ended = sweep(path, tmp_path / "out", "--workers", "2")
+    said = ended.stdout.read()
+    assert ended.returncode == 1, ended.stderr.read()
+    assert "2 finished, 1 failed" in said
+    assert "regularizer must be one of" in said
+    runs = read_runs([tmp_path / "out"])
+    assert (runs.grouped_by, list(runs.groups)) == ("regularizer", ["dropout", "none"])
+    assert {run.seed for run in runs.runs} == {"3"}
+    assert runs.runs[0].configuration["dataset"] == "digits"
+
+    again = sweep(path, tmp_path / "out")
+    assert "3 trials in" in (said := again.stdout.read())
+    assert "1 of them to be run" in said
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_runs_only_what_is_missing(tmp_path):
+    path, out = file(tmp_path, seed_everything=[0, 1, 2]), tmp_path / "out"
+    first = sweep(path, out, "--workers", "1", wait=False)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (out.exists() and "finished" in states(out).values()):
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    done = [name for name, state in states(out).items() if state == "finished"]
+    assert len(done) == 1
+    written = {f: f.stat().st_mtime_ns for f in (out / done[0]).rglob("*") if f.is_file()}
+    time.sleep(1.0)  # the trial that was under way ends with the sweep
+    assert "finished" not in [s for name, s in states(out).items() if name not in done]
+
+    ended = sweep(path, out, "--workers", "2")
+    assert ended.returncode == 0, ended.stderr.read()
+    assert "3 trials" in (said := ended.stdout.read())
+    assert "2 of them to be run" in said
+    assert written == {f: f.stat().st_mtime_ns for f in (out / done[0]).rglob("*") if f.is_file()}
+    assert list(states(out).values()) == ["finished"] * 3
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_numbers_bit_for_bit(tmp_path):
+    pytest.importorskip("ray")
+    path = file(tmp_path, **{"model.regularizer": ["none", "dropout"]})
+    for engine in ("local", "ray"):
+        ended = sweep(path, tmp_path / engine, "--engine", engine, "--workers", "2")
+        assert ended.returncode == 0, ended.stderr.read()
+    assert list(states(tmp_path / "local").values()) == ["finished"] * 2
+    for name in states(tmp_path / "local"):
+        ours, theirs = (read_record(tmp_path / engine / name / "fnet") for engine in ("local", "ray"))
+        # As text, in which a value that is not there is equal to itself, and a number has all its bits.
+        assert [f"{s.step} {s.scalars}" for s in ours.snapshots] == [f"{s.step} {s.scalars}" for s in theirs.snapshots]
+
+
+@pytest.mark.slow
+def test_ray_stops_trials_that_are_behind(tmp_path):
+    pytest.importorskip("ray")
+    path = file(tmp_path, **{"model.lr": [0.01, 1e-9], "trainer.max_epochs": 12})
+    ended = sweep(path, tmp_path / "out", "--engine", "ray", "--workers", "1", "--stop-early", "val_accuracy")
+    assert ended.returncode == 0, ended.stderr.read()
+    assert "1 finished, 1 stopped early, 0 failed" in ended.stdout.read()
+    (stopped,) = (f for f, state in states(tmp_path / "out").items() if state == "stopped")
+    assert json.loads((tmp_path / "out" / stopped / "trial.json").read_text())["settings"]["model"]["lr"] == 1e-9
