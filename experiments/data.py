@@ -135,7 +135,7 @@ def load(dataset: str, data_dir: str | None = None) -> tuple[Split, Split | None
     """
     source = SOURCES[dataset]
     if dataset == "digits":
-        pixels, labels = load_digits(return_X_y=True)
+        pixels, labels = (np.asarray(each) for each in load_digits(return_X_y=True))
         return (pixels.astype(np.uint8).reshape(-1, *source.input_shape), labels.astype(np.int64)), None
     if data_dir is not None and not Path(data_dir).is_dir():
         raise FnetError(f"data_dir {data_dir!r} is not a folder")

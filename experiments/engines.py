@@ -74,8 +74,10 @@ def serve_trial(folder: Path, logging: Logging) -> None:
 def _started(folder: Path, logging: Logging) -> subprocess.Popen[bytes]:
     with (folder / OUTPUT).open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "experiments.sweep", "--trial", str(folder.resolve())]
-            + ["--logger", logging.logger, "--project", logging.project],
+            [
+                *(sys.executable, "-m", "experiments.sweep", "--trial", str(folder.resolve())),
+                *("--logger", logging.logger, "--project", logging.project),
+            ],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=output,
@@ -120,7 +122,7 @@ def run_ray(
     scheduler = None
     if stop_early is not None:
         scheduler = AsyncHyperBandScheduler(metric=stop_early, mode=mode, max_t=10_000, reduction_factor=2)
-    resources = {"cpu": max(map(_threads, folders))}
+    resources: dict[str, float] = {"cpu": max(map(_threads, folders))}
     try:
         found = tune.Tuner(
             tune.with_resources(_ray_trial, resources),
@@ -152,9 +154,7 @@ def _ray_trial(config: Mapping[str, Any]) -> None:
     from experiments.trials import run_trial
 
     callbacks = [] if config["reported"] is None else [Report(config["reported"])]
-    run_trial(
-        Path(config["folder"]), logger=config["logger"], project=config["project"], callbacks=callbacks
-    )
+    run_trial(Path(config["folder"]), logger=config["logger"], project=config["project"], callbacks=callbacks)
 
 
 class Report(Callback):

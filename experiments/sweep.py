@@ -4,11 +4,11 @@
     python -m experiments.sweep experiments/sweeps/digits.yaml --out runs/long trainer.max_epochs=100
     python -m experiments.sweep experiments/sweeps/digits.yaml --engine ray --ray-address head:6379
 
-The file is flat. ``config`` is the path, from the file, of a configuration of ``experiments.train``; every other key is
-an option of that command such as ``model.regularizer``, and a list is an axis of the grid. A value that is itself a list
-stands in a list: ``model.hidden: [[128, 128]]``. A number in a name is a place in a list, as in
-``trainer.callbacks.0.init_args.every_n_steps``. ``threads`` are torch's in one trial. What stands on the command line as
-``name=value`` replaces what the file says.
+The file is flat. ``config`` is the path, from the file, of a configuration of ``experiments.train``; every other key
+is an option of that command such as ``model.regularizer``, and a list is an axis of the grid. A value that is itself
+a list stands in a list: ``model.hidden: [[128, 128]]``. A number in a name is a place in a list, as in
+``trainer.callbacks.0.init_args.every_n_steps``. ``threads`` are torch's in one trial. What stands on the command line
+as ``name=value`` replaces what the file says.
 
 Started again, a sweep goes on where it stopped: what is finished is kept, what was cut off or failed is moved to
 ``superseded/`` and run again. The same trial gives the same numbers on either engine.
@@ -95,10 +95,16 @@ def check(trial: Trial) -> None:
 
 def _told(trials: Sequence[Trial], out: Path) -> int:
     states = {trial.name: state_of(out / trial.name) for trial in trials}
-    failed = {name: s.get("reason", "it was cut off") for name, s in states.items() if s.get("state") not in ("finished", "stopped")}
+    failed = {
+        name: s.get("reason", "it was cut off")
+        for name, s in states.items()
+        if s.get("state") not in ("finished", "stopped")
+    }
     stopped = sum(s.get("state") == "stopped" for s in states.values())
     finished = len(states) - len(failed) - stopped
-    print(f"{finished} finished" + (f", {stopped} stopped early" if stopped else "") + f", {len(failed)} failed")
+    print(
+        f"{finished} finished" + (f", {stopped} stopped early" if stopped else "") + f", {len(failed)} failed"
+    )
     for name, reason in failed.items():
         print(f"  {name}: {reason}")
     print(f"\nCompare them: {Path(sys.executable).parent / 'fnet'} report {out} -o {out / 'report.html'}")

@@ -76,7 +76,7 @@ def read_sweep(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
 
 
 def state_of(folder: Path) -> dict[str, Any]:
-    """How a trial ended: its ``state`` (``finished``, ``failed``, ``stopped``), a ``reason``; empty where it has not."""
+    """How a trial ended: its ``state`` (finished, failed, stopped) and a ``reason``; empty where it has not."""
     try:
         found = json.loads((folder / STATE).read_text())
     except (OSError, ValueError):
@@ -140,7 +140,10 @@ def run_trial(folder: Path, *, logger: LoggerName, project: str, callbacks: Sequ
         torch.set_num_threads(trial.threads)
         settings = json.loads(json.dumps(trial.settings))
         trainer = settings.setdefault("trainer", {})
-        trainer["logger"], trainer["default_root_dir"] = _logger(logger, folder, settings, project), str(folder)
+        trainer["logger"], trainer["default_root_dir"] = (
+            _logger(logger, folder, settings, project),
+            str(folder),
+        )
         (folder / CONFIG).write_text(yaml.safe_dump(settings))
         TrainCLI(
             Classifier,

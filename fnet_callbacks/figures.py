@@ -1,7 +1,5 @@
 """Pictures of a snapshot, as images that every sink takes; positions and colours carry over to the next."""
 
-import itertools
-
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -9,7 +7,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from scipy.optimize import linear_sum_assignment
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.portrait import Portrait
@@ -56,21 +53,10 @@ class Painter:
 
     def _colours(self, portrait: Portrait) -> np.ndarray:
         """Colour number of each node; a community takes over the colour of the one it shares most neurons with."""
-        partition, nodes = portrait.partition, portrait.nodes
-        n = int(partition.max()) + 1
-        before = np.array([self._colour_of.get(int(i), -1) for i in nodes])
-        overlap = np.zeros((n, max(before.max() + 1, 0)))
-        known = before >= 0
-        np.add.at(overlap, (partition[known], before[known]), 1)
-        colour = np.full(n, -1)
-        for community, old in zip(*linear_sum_assignment(-overlap), strict=True):
-            if overlap[community, old]:
-                colour[community] = old
-        taken = set(colour.tolist())
-        free = (c for c in itertools.count() if c not in taken)
-        colour[colour < 0] = list(itertools.islice(free, int((colour < 0).sum())))
-        colours = colour[partition]
-        self._colour_of = dict(zip(nodes.tolist(), colours.tolist(), strict=True))
+        neurons = portrait.nodes.tolist()
+        before = np.array([self._colour_of.get(i, -1) for i in neurons])
+        colours = F.follow(portrait.partition, before)
+        self._colour_of = dict(zip(neurons, colours.tolist(), strict=True))
         return colours
 
     def _layout(self, portrait: Portrait) -> np.ndarray:

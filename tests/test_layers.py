@@ -17,8 +17,8 @@ FLOORS = [
     {"functional"},
     {"metrics", "capture", "attacks", "scope", "measures", "record", "portrait"},
     {"figures", "sinks", "compare"},
-    {"worker"},
-    {"callbacks"},
+    {"worker", "report"},
+    {"callbacks", "cli"},
 ]
 HEAVY_FOR_FUNCTIONAL = {
     "torch",

@@ -77,6 +77,26 @@ def mean_interval(values: ArrayLike, *, seed: int = 0) -> Interval:
     return Interval(mean, float(low), float(high), n)
 
 
+def mean_band(values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean over runs at every step, and its interval by Student's t.
+
+    Args:
+        values: ``[R, T]``, one row a run; those that are not finite are left out.
+
+    Returns:
+        Mean, lower and upper end, ``[T]`` each; the ends are NaN where fewer than two runs have a value.
+    """
+    found = np.asarray(values, float)
+    known = np.isfinite(found)
+    n = known.sum(axis=0)
+    mean = np.divide(np.where(known, found, 0).sum(axis=0), n, out=np.full(n.shape, np.nan), where=n > 0)
+    squares = np.where(known, (found - mean) ** 2, 0).sum(axis=0)
+    some = np.maximum(n, 2)
+    half = stats.t.ppf((1 + LEVEL) / 2, some - 1) * np.sqrt(squares / (some - 1) / some)
+    half[n < 2] = np.nan
+    return mean, mean - half, mean + half
+
+
 def effect(treated: ArrayLike, baseline: ArrayLike) -> Effect:
     """Compares runs with a baseline.
 

@@ -8,6 +8,7 @@ from fnet_callbacks.functional.communities import (
     adjusted_mutual_information,
     communities,
     community_entropy,
+    follow,
     modularity,
     modularity_z,
     null_modularity,
@@ -30,7 +31,14 @@ from fnet_callbacks.functional.entropy import (
     histogram_entropy,
     selectivity_entropy,
 )
-from fnet_callbacks.functional.fault_tolerance import AttackCurve, Order, attack_curve, fault_tolerance
+from fnet_callbacks.functional.fault_tolerance import (
+    AttackCurve,
+    AttackMeasure,
+    Order,
+    attack_curve,
+    fault_tolerance,
+    removal_order,
+)
 from fnet_callbacks.functional.graph import Graph, connected_components, edge_turnover
 from fnet_callbacks.functional.homology import (
     Backend,
@@ -70,6 +78,7 @@ from fnet_callbacks.functional.small_world import (
 
 __all__ = [
     "AttackCurve",
+    "AttackMeasure",
     "Backend",
     "Graph",
     "Method",
@@ -98,6 +107,7 @@ __all__ = [
     "edge_turnover",
     "effective_rank",
     "fault_tolerance",
+    "follow",
     "functional_persistence",
     "global_efficiency",
     "graph_from_correlation",
@@ -117,6 +127,7 @@ __all__ = [
     "path_length",
     "persistence",
     "persistent_entropy",
+    "removal_order",
     "rewire",
     "select",
     "selectivity_entropy",

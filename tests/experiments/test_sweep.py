@@ -1,7 +1,6 @@
 """A sweep: its file, its folders, what it does when it is cut off, and the two engines."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -53,7 +52,9 @@ def sweep(path: Path, out: Path, *more: str, wait: bool = True) -> subprocess.Po
 
 
 def states(out: Path) -> dict[str, str]:
-    return {f.name: state_of(f).get("state", "") for f in sorted(out.iterdir()) if (f / "trial.json").exists()}
+    return {
+        f.name: state_of(f).get("state", "") for f in sorted(out.iterdir()) if (f / "trial.json").exists()
+    }
 
 
 def test_the_grid_has_its_last_axis_fastest_and_names_say_what_differs(tmp_path):
@@ -105,7 +106,7 @@ def test_a_file_that_is_wrong_is_refused(tmp_path, axes, message):
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "1: 2\n"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
     (tmp_path / "sweep.yaml").write_text(text)
-    with pytest.raises(FnetError, match="sweep.yaml"):
+    with pytest.raises(FnetError, match=r"sweep\.yaml"):
         read_sweep(tmp_path / "sweep.yaml")
 
 
@@ -211,7 +212,9 @@ def test_ray_gives_the_same_numbers_bit_for_bit(tmp_path):
     for name in states(tmp_path / "local"):
         ours, theirs = (read_record(tmp_path / engine / name / "fnet") for engine in ("local", "ray"))
         # As text, in which a value that is not there is equal to itself, and a number has all its bits.
-        assert [f"{s.step} {s.scalars}" for s in ours.snapshots] == [f"{s.step} {s.scalars}" for s in theirs.snapshots]
+        assert [f"{s.step} {s.scalars}" for s in ours.snapshots] == [
+            f"{s.step} {s.scalars}" for s in theirs.snapshots
+        ]
 
 
 @pytest.mark.slow
@@ -222,4 +225,6 @@ def test_ray_stops_trials_that_are_behind(tmp_path):
     assert ended.returncode == 0, ended.stderr.read()
     assert "1 finished, 1 stopped early, 0 failed" in ended.stdout.read()
     (stopped,) = (f for f, state in states(tmp_path / "out").items() if state == "stopped")
-    assert json.loads((tmp_path / "out" / stopped / "trial.json").read_text())["settings"]["model"]["lr"] == 1e-9
+    assert (
+        json.loads((tmp_path / "out" / stopped / "trial.json").read_text())["settings"]["model"]["lr"] == 1e-9
+    )

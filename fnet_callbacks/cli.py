@@ -1,0 +1,59 @@
+"""The command line, ``fnet``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fnet_callbacks.errors import FnetError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; 1 with a message where something was wrong with what it was given."""
+    asked = _parser().parse_args(arguments)
+    try:
+        return asked.run(asked)
+    except (FnetError, OSError) as error:
+        print(f"fnet {asked.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def report(asked: argparse.Namespace) -> int:
+    """Writes the page that compares runs, and what it is made of as CSV."""
+    from fnet_callbacks.compare.runs import read_runs
+    from fnet_callbacks.report.content import content_of
+    from fnet_callbacks.report.page import write_page
+    from fnet_callbacks.report.tables import write_csv
+
+    runs = read_runs(asked.runs, group_by=asked.group_by)
+    for folder, reason in runs.problems.items():
+        print(f"left out: {folder}: {reason}", file=sys.stderr)
+    content = content_of(runs, baseline=asked.baseline)
+    print(f"{len(runs.runs)} runs in {len(runs.groups)} groups, {content.baseline} the baseline")
+    print(f"wrote {write_page(content, asked.output)}")
+    if asked.csv is not None:
+        for path in write_csv(content, asked.csv):
+            print(f"wrote {path}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fnet",
+        description="What the neurons of a network do together, from the records of its training.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    own = commands.add_parser("report", help="compare runs in one HTML page", description=report.__doc__)
+    own.add_argument("runs", nargs="+", type=Path, help="folders of records, or folders that hold such")
+    own.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
+    own.add_argument("--group-by", metavar="KEY", help="of the configuration; default: the regularisation")
+    own.add_argument("--baseline", metavar="GROUP", help="what the others are compared with")
+    own.add_argument("--csv", type=Path, metavar="FOLDER", help="write the tables there too")
+    own.set_defaults(run=report)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""What the records keep of topologies beside scalars: how far runs are apart in it, and how it holds and drifts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+from typing import get_args
+
+import numpy as np
+
+from fnet_callbacks import functional as F
+from fnet_callbacks.compare.distances import (
+    betti_distance,
+    bottleneck,
+    measure_distance,
+    pairwise,
+    wasserstein,
+)
+from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.errors import FnetError, RecordError
+
+_OF_DIAGRAMS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "Wasserstein distance of the loops": wasserstein,
+    "bottleneck distance of the loops": bottleneck,
+    "distance of the Betti-1 curves": betti_distance,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """How far runs are from each other at the end of training.
+
+    Attributes:
+        runs: R runs, those that have what it takes.
+        distances: By name, ``[R, R]``.
+    """
+
+    runs: Sequence[Run]
+    distances: Mapping[str, np.ndarray] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A quantity of one run: ``x`` and ``y``, ``[T]``."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+def arrays_of(run: Run, step: int, monitor: str) -> dict[str, np.ndarray]:
+    """What a record keeps of one monitor's network at a step; empty where that is nothing or cannot be read."""
+    try:
+        found = run.record.arrays(step)
+    except RecordError:
+        return {}
+    return {k.removeprefix(f"{monitor}."): v for k, v in found.items() if k.startswith(f"{monitor}.")}
+
+
+def apart(runs: Sequence[Run], monitor: str, keys: Sequence[str]) -> list[Apart]:
+    """Distances of runs at their last snapshot: between diagrams of loops, and between vectors of measures.
+
+    Args:
+        runs: The runs.
+        monitor: Name of the one whose networks are compared.
+        keys: The scalars of a vector of measures.
+
+    Returns:
+        What there is: without homology no distances of diagrams, and none of measures where none is finite in all runs.
+
+    Cost: R (R - 1) / 2 distances of each kind; a Wasserstein distance of 500 loops takes some tens of milliseconds.
+    """
+    found = []
+    loops = [(run, arrays_of(run, run.record.steps[-1], monitor).get("diagram_1")) for run in runs]
+    having = [(run, diagram) for run, diagram in loops if diagram is not None]
+    if len(having) > 1:
+        diagrams = [diagram for _, diagram in having]
+        found.append(
+            Apart([run for run, _ in having], {k: pairwise(diagrams, d) for k, d in _OF_DIAGRAMS.items()})
+        )
+    try:
+        vectors = np.array([[run.final(key) for key in keys] for run in runs])
+        found.append(Apart(list(runs), {"distance of the vectors of measures": measure_distance(vectors)}))
+    except FnetError:
+        pass
+    return found
+
+
+def attack_curves(
+    runs: Sequence[Run], monitor: str
+) -> dict[tuple[F.Order, F.AttackMeasure], dict[str, F.AttackCurve]]:
+    """By order of removal and measure, and by name of the run: what is left of the last snapshot's graph.
+
+    See ``F.attack_curve``. Runs without a graph are left out. The curves follow from the edges that the record keeps.
+
+    Cost: at 1,024 neurons about two seconds a run, for the order by betweenness; runs side by side in threads.
+    """
+
+    def of(run: Run) -> dict[tuple[F.Order, F.AttackMeasure], F.AttackCurve]:
+        arrays = arrays_of(run, run.record.steps[-1], monitor)
+        if len(arrays.get("edges", ())) == 0:
+            return {}
+        graph = F.Graph.from_edges(len(arrays["neuron"]), arrays["edges"])
+        orders: dict[F.Order, np.ndarray] = {
+            order: F.removal_order(graph, order) for order in get_args(F.Order)
+        }
+        return {
+            (order, measure): F.attack_curve(graph, order=nodes, measure=measure)
+            for order, nodes in orders.items()
+            for measure in get_args(F.AttackMeasure)
+        }
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        found = dict(zip([run.name for run in runs], pool.map(of, runs), strict=True))
+    kinds = list(product(get_args(F.Order), get_args(F.AttackMeasure)))
+    return {kind: {name: curves[kind] for name, curves in found.items() if kind in curves} for kind in kinds}
+
+
+def drift(run: Run, monitor: str) -> Curve:
+    """Topological drift: the distance of each snapshot's Betti-1 curve to that of the snapshot before.
+
+    Returns:
+        The distances at the later one's step; empty where there is no homology.
+    """
+    steps, distances = [], []
+    before = None
+    for step in run.record.steps:
+        diagram = arrays_of(run, step, monitor).get("diagram_1")
+        if diagram is not None and before is not None:
+            steps.append(step)
+            distances.append(betti_distance(before, diagram))
+        before = diagram
+    return Curve(np.array(steps, np.int64), np.array(distances, float))
+
+
+def communities_in_time(run: Run, monitor: str) -> tuple[list[int], np.ndarray]:
+    """The community of every neuron at every snapshot that has a graph.
+
+    Returns:
+        The steps, T of them, and ``[N, T]``: numbers that follow a community through time (see ``F.follow``), -1 where
+        a neuron is dead or is not watched.
+    """
+    found = [(step, arrays_of(run, step, monitor)) for step in run.record.steps]
+    found = [(step, arrays) for step, arrays in found if len(arrays.get("partition", ()))]
+    n_neurons = max((int(arrays["neuron"].max()) + 1 for _, arrays in found), default=0)
+    names = np.full((n_neurons, len(found)), -1)
+    for t, (_, arrays) in enumerate(found):
+        neurons = arrays["neuron"]
+        before = names[neurons, t - 1] if t else np.full(len(neurons), -1)
+        names[neurons, t] = F.follow(arrays["partition"], before)
+    return [step for step, _ in found], names

@@ -1,0 +1,348 @@
+"""The figures of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.cluster import hierarchy
+
+from fnet_callbacks import functional as F
+from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.compare.topology import Curve, arrays_of, communities_in_time
+from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.traces import (
+    BAND_NOTE,
+    COLOURS,
+    Figure,
+    annotation,
+    axes,
+    bands,
+    line,
+    plain,
+    points,
+    shown,
+)
+from fnet_callbacks.report.wording import Key, number, probability
+
+WHOLE = "whole network"
+_SCALES = np.arange(101) / 100
+_MOST_RUNS = 12  # whose diagram or communities can be looked at
+
+
+def curves(content: Content) -> Figure | None:
+    """Every scalar over training: one line a group, its interval over seeds, and the runs as thin lines."""
+    variants: dict[str, Any] = {}
+    measures: dict[str, None] = {}
+    scopes: dict[str, None] = {}
+    labels = labels_of(content.keys)
+    for key in content.keys:
+        steps, values = content.runs.curves(key)
+        if not np.isfinite(values).any():
+            continue
+        scope = Key.of(key).layer or WHOLE
+        measures[labels[key]] = scopes[scope] = None
+        by_run = {run.name: Curve(steps, row) for run, row in zip(content.runs.runs, values, strict=True)}
+        variants[f"{labels[key]}|{scope}"] = {
+            "data": bands(content, by_run),
+            "layout": axes("step", labels[key]),
+        }
+    if not variants:
+        return None
+    return Figure(
+        "curves",
+        "Measures over training",
+        "Line chart of the chosen measure over training steps, one line for each group of runs",
+        variants,
+        [("Measure", list(measures)), ("Of", list(scopes))],
+        BAND_NOTE,
+    )
+
+
+def scatter(content: Content) -> Figure | None:
+    """Robustness against topology: one point a run, at the end of training."""
+    labels = labels_of(content.keys)
+    measures = [k for k in content.keys if not Key.of(k).layer and k not in content.outcomes]
+    asked = [c.key for c in content.contrasts if c.family == "topology"]
+    measures.sort(key=lambda k: k not in asked)
+    outcomes = list(reversed(content.outcomes))
+    variants: dict[str, Any] = {}
+    for key in measures:
+        for outcome in outcomes:
+            data = [
+                points(group, i, [r.final(key) for r in runs], [r.final(outcome) for r in runs], runs)
+                for i, (group, runs) in enumerate(content.groups.items())
+            ]
+            if any(trace["x"] for trace in data):
+                variants[f"{labels[key]}|{labels[outcome]}"] = {
+                    "data": data,
+                    "layout": axes(labels[key], labels[outcome]),
+                }
+    if not variants:
+        return None
+    chosen = [list(dict.fromkeys(name.split("|")[i] for name in variants)) for i in (0, 1)]
+    return Figure(
+        "scatter",
+        "Robustness against topology",
+        "Scatter plot: one point for each run, the chosen measure against the chosen accuracy at the end of training",
+        variants,
+        [("Measure", chosen[0]), ("Against", chosen[1])],
+    )
+
+
+def betti_curves(content: Content) -> Figure | None:
+    """Betti curves at the end of training."""
+    variants = {}
+    for dimension in (1, 0):
+        by_run = {}
+        for run in content.runs.runs:
+            diagram = _last(run, content).get(f"diagram_{dimension}")
+            if diagram is not None:
+                by_run[run.name] = Curve(_SCALES, F.betti_curve(diagram, _SCALES).astype(float))
+        if by_run:
+            variants[f"H{dimension}"] = {
+                "data": bands(content, by_run),
+                "layout": axes("radius on 1 − |r|", f"Betti number β{'₀₁'[dimension]}"),
+            }
+    if not variants:
+        return None
+    what = {"H1": "loops", "H0": "components"}
+    return Figure(
+        "betti",
+        "Betti curves",
+        "Line chart of the Betti number over the radius of the filtration, one line for each group of runs",
+        {f"{name} ({what[name]})": each for name, each in variants.items()},
+        [("Homology", [f"{name} ({what[name]})" for name in variants])],
+        BAND_NOTE,
+    )
+
+
+def diagrams(content: Content) -> Figure | None:
+    """Persistence diagrams at the end of training, one run at a time."""
+    variants = {}
+    for run in _some(content):
+        arrays = _last(run, content)
+        traces = []
+        for dimension, (name, symbol) in enumerate(
+            (("components, H0", "circle"), ("loops, H1", "triangle-up"))
+        ):
+            diagram = np.asarray(arrays.get(f"diagram_{dimension}", np.empty((0, 2))), float)
+            diagram = diagram[np.isfinite(diagram).all(axis=1)]
+            if len(diagram):
+                traces.append(
+                    {
+                        "type": "scatter",
+                        "mode": "markers",
+                        "name": name,
+                        "x": plain(diagram[:, 0]),
+                        "y": plain(diagram[:, 1]),
+                        "marker": {"color": COLOURS[dimension], "symbol": symbol, "size": 5, "opacity": 0.6},
+                    }
+                )
+        if traces:
+            dotted = {"color": "#8C8C8C", "width": 1, "dash": "dot"}
+            traces.append(line("birth = death", [0, 1], [0, 1], dotted) | {"hoverinfo": "skip"})
+            variants[content.told(run)] = {"data": traces, "layout": axes("birth, 1 − |r|", "death, 1 − |r|")}
+    if not variants:
+        return None
+    return Figure(
+        "diagrams",
+        "Persistence diagrams",
+        "Scatter plot of the birth and death of components and loops of the chosen run at the end of training",
+        variants,
+        [("Run", list(variants))],
+    )
+
+
+def maps(content: Content) -> Figure | None:
+    """Where metric scaling puts the runs."""
+    variants = {}
+    for each in content.apart:
+        for name in each.distances:
+            if name not in content.groupings:
+                continue
+            grouping = content.groupings[name]
+            data = []
+            for i, group in enumerate(content.groups):
+                own = [k for k, run in enumerate(each.runs) if run.group == group]
+                x, y = grouping.map[own].T.tolist()
+                data.append(points(group, i, x, y, [each.runs[k] for k in own]))
+            layout = axes("", "", equal=True)
+            layout["annotations"] = [
+                annotation(_scores(content, name) + f"; stress {number(grouping.stress, 2)}")
+            ]
+            variants[name] = {"data": data, "layout": layout}
+    if not variants:
+        return None
+    return Figure(
+        "map",
+        "Map of the runs",
+        "Scatter plot: runs that are near each other in the chosen distance are near each other on the map",
+        variants,
+        [("By the", list(variants))],
+        "Metric multidimensional scaling; axes have no meaning but distance. Stress above 0.2 is a poor map.",
+    )
+
+
+def dendrograms(content: Content) -> Figure | None:
+    """The tree of average linkage."""
+    colour = {group: i for i, group in enumerate(content.groups)}
+    variants = {}
+    for each in content.apart:
+        for name in each.distances:
+            if name not in content.groupings:
+                continue
+            tree = hierarchy.dendrogram(content.groupings[name].linkage, no_plot=True)
+            grey = {"color": "#8C8C8C", "width": 1.5}
+            data = [
+                line("", y, x, grey) | {"showlegend": False, "hoverinfo": "skip"}
+                for x, y in zip(tree["icoord"], tree["dcoord"], strict=True)
+            ]
+            places = {leaf: 5 + 10 * k for k, leaf in enumerate(tree["leaves"])}
+            for group, i in colour.items():
+                own = [k for k, run in enumerate(each.runs) if run.group == group]
+                at = [places[k] for k in own]
+                data.append(points(group, i, [0.0] * len(own), at, [each.runs[k] for k in own]))
+            leaves = tree["leaves"]
+            layout = axes("distance at which clusters join", "")
+            layout["yaxis"] |= {
+                "tickvals": [places[k] for k in leaves],
+                "ticktext": [shown(content.told(each.runs[k])) for k in leaves],
+                "showgrid": False,
+            }
+            layout["height"] = max(360, 90 + 18 * len(leaves))
+            variants[name] = {"data": data, "layout": layout}
+    if not variants:
+        return None
+    return Figure(
+        "dendrogram",
+        "Tree of the runs",
+        "Dendrogram: runs that are near each other in the chosen distance join early",
+        variants,
+        [("By the", list(variants))],
+        "Average linkage.",
+    )
+
+
+def attacks(content: Content) -> Figure | None:
+    """What is left of the graph while its nodes are removed."""
+    words = {
+        "random": "at random",
+        "degree": "hubs first",
+        "betweenness": "the most passed through first",
+        "giant_component": "largest component",
+        "efficiency": "global efficiency",
+    }
+    variants = {}
+    for (order, measure), of_run in content.attacks.items():
+        by_run = {name: Curve(c.removed, c.remaining) for name, c in of_run.items()}
+        if by_run:
+            variants[f"{words[order]}|{words[measure]}"] = {
+                "data": bands(content, by_run, areas={name: c.area for name, c in of_run.items()}),
+                "layout": axes("share of the nodes removed", f"{words[measure]}, relative to the start"),
+            }
+    if not variants:
+        return None
+    chosen = [list(dict.fromkeys(name.split("|")[i] for name in variants)) for i in (0, 1)]
+    return Figure(
+        "attacks",
+        "Fault tolerance of the functional network",
+        "Line chart of what remains of the graph as nodes are removed, one line for each group of runs",
+        variants,
+        [("Nodes removed", chosen[0]), ("What remains", chosen[1])],
+        "In the legend the area under each curve, the mean over the group. " + BAND_NOTE,
+    )
+
+
+def communities(content: Content) -> Figure | None:
+    """Which community each neuron was in, over training, one run at a time."""
+    variants = {}
+    for run in _some(content):
+        steps, names = communities_in_time(run, content.monitor)
+        if not steps:
+            continue
+        watched = (names >= 0).any(axis=1)
+        order = np.lexsort((names[watched][:, -1],))
+        shown = names[watched][order].astype(float)
+        shown[shown >= 0] %= len(COLOURS)
+        shown[shown < 0] = np.nan
+        n = len(COLOURS)
+        scale = [[(i + k) / n, c] for i, c in enumerate(COLOURS) for k in (0, 1)]
+        trace = {
+            "type": "heatmap",
+            "x": [f"{step}" for step in steps],
+            "z": [plain(row) for row in shown],
+            "zmin": -0.5,
+            "zmax": n - 0.5,
+            "colorscale": scale,
+            "showscale": False,
+            "hovertemplate": "step %{x}<extra></extra>",
+        }
+        layout = axes("step", "neurons")
+        layout["xaxis"]["type"] = "category"
+        layout["yaxis"]["showticklabels"] = False
+        variants[content.told(run)] = {"data": [trace], "layout": layout}
+    if not variants:
+        return None
+    return Figure(
+        "communities",
+        "Communities through time",
+        "Heat map: a row for each neuron, a column for each snapshot, its colour the neuron's community",
+        variants,
+        [("Run", list(variants))],
+        "Neurons in the order of their last community. A community keeps its colour as long as it shares more neurons "
+        "with its predecessor than others do; beyond seven, colours come again. White: dead.",
+    )
+
+
+def drifts(content: Content) -> Figure | None:
+    """How far the topology moved from snapshot to snapshot."""
+    by_run = {name: curve for name, curve in content.drifts.items() if len(curve.x)}
+    if not by_run:
+        return None
+    data = {"data": bands(content, by_run), "layout": axes("step", "distance to the snapshot before")}
+    return Figure(
+        "drift",
+        "Topological drift",
+        "Line chart of the distance of successive snapshots over training, one line for each group of runs",
+        {"": data},
+        note="L2 distance of the Betti-1 curves of successive snapshots. " + BAND_NOTE,
+    )
+
+
+def labels_of(keys: Iterable[str]) -> dict[str, str]:
+    """A scalar's name in words, with its monitor's where two monitors have it."""
+    parts = {key: Key.of(key) for key in keys}
+    monitors: dict[str, set[str]] = {}
+    for part in parts.values():
+        monitors.setdefault(part.label, set()).add(part.monitor)
+    return {
+        key: part.label + (f" ({part.monitor})" if len(monitors[part.label]) > 1 else "")
+        for key, part in parts.items()
+    }
+
+
+def _scores(content: Content, name: str) -> str:
+    scores = content.groupings[name].scores
+    words = (("ari", "adjusted Rand index"), ("nearest_neighbour", "nearest neighbour of the same group"))
+    return "; ".join(
+        f"{told} {number(scores[k].value, 2)} (chance {number(scores[k].chance, 2)}, p = {probability(scores[k].p)})"
+        for k, told in words
+    )
+
+
+def _some(content: Content) -> list[Run]:
+    """The first runs of each group, as many of each as fit."""
+    groups = list(content.groups.values())
+    return [run for runs in groups for run in runs[: max(1, _MOST_RUNS // len(groups))]]
+
+
+def _last(run: Run, content: Content) -> dict[str, np.ndarray]:
+    return arrays_of(run, run.record.steps[-1], content.monitor)
+
+
+FIGURES: Mapping[str, Callable[[Content], Figure | None]] = {
+    f.__name__: f
+    for f in (curves, scatter, betti_curves, diagrams, maps, dendrograms, attacks, communities, drifts)
+}

@@ -1,0 +1,119 @@
+"""The summary: sentences that follow from the tests, and say how surely."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from fnet_callbacks.compare.comparison import ALPHA, Contrast
+from fnet_callbacks.compare.effects import Interval
+from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.wording import Key, number, probability
+
+LARGE = 0.8  # Cohen's word for a difference of that many standard deviations
+
+
+def summary(content: Content) -> list[tuple[str, list[str]]]:
+    """Headed lists of sentences, plain text.
+
+    What differs surely; what is large but not shown by so few runs; what was asked and not found; whether runs of a
+    group resemble each other; how topology goes with accuracy.
+    """
+    parts = [
+        ("What differs", list(_findings(content))),
+        ("Large, but not shown", list(_large(content))),
+        ("Asked, and no large difference seen", list(_absent(content))),
+        ("Do runs of a group resemble each other?", list(_resemblance(content))),
+        ("How topology goes with accuracy", list(_with_accuracy(content))),
+    ]
+    return [("Not compared", list(_reservations(content))), *parts]
+
+
+def _reservations(content: Content) -> Iterator[str]:
+    groups = content.groups
+    if len(groups) == 1:
+        yield "All runs are of one group: there is nothing to compare them with."
+        return
+    sizes = {name: len(runs) for name, runs in groups.items()}
+    if alone := [name for name, n in sizes.items() if n < 2]:
+        yield f"{_listed(alone)}: one run each. No test is claimed where a group has a single run."
+    for group in list(groups)[1:]:
+        smallest = [c.effect.smallest_p for c in content.contrasts if c.group == group and c.family]
+        asked = sum(math.isfinite(p) for p in smallest)
+        if asked and min(p for p in smallest if math.isfinite(p)) > ALPHA:
+            yield (
+                f"{group} against {content.baseline}: with {sizes[group]} against {sizes[content.baseline]} runs no "
+                f"p-value can be below {probability(min(smallest))}; nothing can be found at {ALPHA:g}, however large."
+            )
+
+
+def _findings(content: Content) -> Iterator[str]:
+    for c in _by_size(content.contrasts):
+        if c.is_finding:
+            yield f"{_difference(c, content.baseline)} q = {probability(c.q)}."
+
+
+def _large(content: Content) -> Iterator[str]:
+    for c in _by_size(content.contrasts):
+        if c.family and not c.is_finding and abs(c.effect.g) >= LARGE:
+            p = f"p = {probability(c.effect.p)}" if math.isfinite(c.effect.p) else "untested"
+            yield f"{_difference(c, content.baseline)} {p}."
+
+
+def _absent(content: Content) -> Iterator[str]:
+    for c in content.contrasts:
+        if c.family and not c.is_finding and abs(c.effect.g) < LARGE:
+            yield (
+                f"{c.group}: {Key.of(c.key).label} differs from {content.baseline} by "
+                f"{number(c.effect.difference.mean)}{_interval(c.effect.difference)}."
+            )
+
+
+def _resemblance(content: Content) -> Iterator[str]:
+    for name, found in content.groupings.items():
+        ari, nearest = found.scores["ari"], found.scores["nearest_neighbour"]
+        yield (
+            f"By the {name}: average linkage finds the groups with an adjusted Rand index of {number(ari.value, 2)} "
+            f"(chance {number(ari.chance, 2)}, p = {probability(ari.p)}); the nearest run is of the same group for "
+            f"{nearest.value:.0%} of the runs (chance {nearest.chance:.0%}, p = {probability(nearest.p)})."
+        )
+
+
+def _with_accuracy(content: Content) -> Iterator[str]:
+    asked = {c.key for c in content.contrasts if c.family == "topology"}
+    asked = asked or {
+        key for key in content.keys if Key.of(key).measure == "modularity" and not Key.of(key).layer
+    }
+    for outcome in [*content.outcomes[:1], *content.outcomes[1:][-1:]]:
+        told = [a for a in content.associations if a.key in asked and a.outcome == outcome and a.n > 1]
+        for where, words in (("runs", "over the runs"), ("time", "over the course of a run, on average")):
+            rhos = [
+                f"{Key.of(a.key).label} ρ = {number(a.rho, 2)} (p = {probability(a.p)})"
+                for a in told
+                if a.where == where
+            ]
+            if rhos:
+                yield f"{Key.of(outcome).label.capitalize()}, {words}: {'; '.join(rhos)}."
+
+
+def _difference(c: Contrast, baseline: str) -> str:
+    direction = "higher" if c.effect.difference.mean > 0 else "lower"
+    return (
+        f"{c.group}: {Key.of(c.key).label} is {direction} than under {baseline}, {number(c.own.mean)} against "
+        f"{number(c.baseline.mean)}; difference {number(c.effect.difference.mean)}{_interval(c.effect.difference)}, "
+        f"g = {number(c.effect.g, 2)},"
+    )
+
+
+def _interval(interval: Interval) -> str:
+    if not math.isfinite(interval.low):
+        return ""
+    return f" ({number(interval.low)} to {number(interval.high)})"
+
+
+def _by_size(contrasts: Sequence[Contrast]) -> list[Contrast]:
+    return sorted(contrasts, key=lambda c: -abs(c.effect.g) if math.isfinite(c.effect.g) else -math.inf)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

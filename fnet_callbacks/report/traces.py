@@ -1,0 +1,139 @@
+"""What figures are made of, as Plotly takes it: traces and layouts of plain numbers and texts."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fnet_callbacks.compare.effects import mean_band
+from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.compare.topology import Curve
+from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.wording import number
+
+# Okabe and Ito's colours, which the colour-blind can tell apart, those that can be seen on white and on black; beside
+# the colour a dash and a symbol tell groups apart.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C8C8C")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
+BAND_NOTE = "Band: 95 % interval of the mean over runs (Student's t). Thin lines: single runs."
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure, in as many variants as its selectors can choose from.
+
+    Attributes:
+        name: Unique in the page.
+        title: Above it.
+        alt: What it shows, in words.
+        variants: By the chosen options, joined by ``|``; at least one. Each has ``data`` and ``layout``.
+        selectors: Label and options of each; none where there is one variant.
+        note: Below it.
+    """
+
+    name: str
+    title: str
+    alt: str
+    variants: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    selectors: Sequence[tuple[str, Sequence[str]]] = ()
+    note: str = ""
+
+
+def bands(
+    content: Content, by_run: Mapping[str, Curve], areas: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """Runs as thin lines, above them the mean of each group with its interval."""
+    thin, thick = [], []
+    for i, (group, runs) in enumerate(content.groups.items()):
+        own = {run.name: by_run[run.name] for run in runs if run.name in by_run}
+        if not own:
+            continue
+        colour, name = COLOURS[i % len(COLOURS)], group
+        if areas is not None:
+            name = f"{group}: {number(float(np.mean([areas[run] for run in own])))}"
+        style = {"color": colour, "width": 2.5, "dash": _DASHES[i % len(_DASHES)]}
+        if len(own) > 1:
+            thin += [
+                line(run, c.x, c.y, {"color": colour, "width": 1})
+                | {"opacity": 0.35, "showlegend": False, "legendgroup": group}
+                for run, c in own.items()
+            ]
+        x, values = _aligned(list(own.values()))
+        mean, low, high = mean_band(values)
+        known = np.isfinite(low)
+        if known.any():
+            edge = np.concatenate([x[known], x[known][::-1]])
+            thick.append(
+                line("", edge, np.concatenate([high[known], low[known][::-1]]), {"width": 0})
+                | {"fill": "toself", "fillcolor": _faint(colour), "showlegend": False, "legendgroup": group}
+                | {"hoverinfo": "skip"}
+            )
+        thick.append(line(name, x, mean, style) | {"legendgroup": group})
+    return thin + thick
+
+
+def _aligned(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+    x = np.unique(np.concatenate([c.x for c in curves]))
+    values = np.full((len(curves), len(x)), np.nan)
+    for row, curve in zip(values, curves, strict=True):
+        known = np.isfinite(curve.y)
+        if known.any():
+            row[:] = np.interp(x, curve.x[known], curve.y[known], left=np.nan, right=np.nan)
+    some = np.isfinite(values).any(axis=0)
+    return x[some], values[:, some]
+
+
+def points(group: str, i: int, x: Sequence[float], y: Sequence[float], runs: Sequence[Run]) -> dict[str, Any]:
+    """A point for each run of a group, the i-th."""
+    both = [k for k in range(len(x)) if math.isfinite(x[k]) and math.isfinite(y[k])]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": shown(group),
+        "x": plain([x[k] for k in both]),
+        "y": plain([y[k] for k in both]),
+        "text": [shown(runs[k].name) for k in both],
+        "hovertemplate": "%{text}<br>%{x}, %{y}<extra></extra>",
+        "marker": {"color": COLOURS[i % len(COLOURS)], "symbol": _SYMBOLS[i % len(_SYMBOLS)], "size": 10},
+    }
+
+
+def line(name: str, x: Any, y: Any, style: Mapping[str, Any]) -> dict[str, Any]:
+    """A line."""
+    found = {"type": "scatter", "mode": "lines", "name": shown(name), "x": plain(x), "y": plain(y)}
+    return found | {"line": dict(style)}
+
+
+def axes(x: str, y: str, *, equal: bool = False) -> dict[str, Any]:
+    """A layout with titles on its axes; with ``equal`` a unit is as long on both."""
+    layout: dict[str, Any] = {"xaxis": {"title": {"text": shown(x)}}, "yaxis": {"title": {"text": shown(y)}}}
+    if equal:
+        layout["yaxis"]["scaleanchor"] = "x"
+    return layout
+
+
+def annotation(text: str) -> dict[str, Any]:
+    """A line of text above a figure."""
+    place = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+    return {"text": shown(text), "showarrow": False, "align": "left", **place}
+
+
+def shown(text: str) -> str:
+    """A text in which Plotly finds no markup."""
+    return html.escape(text, quote=False)
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.18)"
+
+
+def plain(values: Iterable[float]) -> list[float | None]:
+    """Six digits are more than a screen shows; what is not finite is a gap."""
+    return [float(f"{v:.6g}") if math.isfinite(v) else None for v in map(float, values)]

@@ -1,0 +1,118 @@
+"""How a reader is told of a scalar: its name in words, what it is, and a number in figures."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+_ATTACKED = re.compile(r"(fgsm|pgd)_([0-9.eE+-]+)_(accuracy|zero_gradients)")
+_NAMES = {
+    "n_neurons": "live neurons",
+    "dead_fraction": "share of dead neurons",
+    "mean_abs_correlation": "mean |correlation|",
+    "partition_ami": "agreement with the last partition (AMI)",
+    "sigma": "small-worldness σ",
+    "sigma_hqs": "small-worldness σ, matched correlations",
+    "modularity_z": "modularity, z against random graphs",
+    "n_communities": "number of communities",
+    "betti_0": "Betti number β₀",
+    "betti_1": "Betti number β₁",
+    "loops": "number of loops",
+    "tree_mean": "mean length of the spanning tree's edges",
+    "tree_std": "spread of the spanning tree's edges",
+    "fault_tolerance_random": "fault tolerance, nodes lost at random",
+    "fault_tolerance_degree": "fault tolerance, hubs lost first",
+    "n_samples": "samples",
+}
+
+# Of the whole network or a layer, its live neurons, and the graph of their strongest correlations.
+DEFINITIONS = {
+    "n_neurons": "Neurons whose activation is not the same for all inputs of the probe; only these are nodes.",
+    "dead_fraction": "Share of the watched neurons that are not live.",
+    "mean_abs_correlation": "Mean of |r| over all pairs of live neurons, r Pearson's correlation over the probe.",
+    "effective_rank": "(Σλ)² / Σλ² of the correlation matrix's eigenvalues λ: the number of independent directions.",
+    "activation_entropy": "Mean over neurons of the binary entropy, in nats, of being active (above zero).",
+    "histogram_entropy": "Mean over neurons of the entropy, in nats, of the histogram of their activations, 32 bins.",
+    "selectivity_entropy": "Mean over neurons of the entropy over classes of how often they are active, as a share "
+    "of its largest value: 1 for a neuron that is active for all classes alike, 0 for one class alone.",
+    "clustering": "Mean share of a node's neighbours that are neighbours of each other.",
+    "path_length": "Mean length of the shortest paths between connected nodes, in edges.",
+    "global_efficiency": "Mean of 1 / distance over all pairs of nodes (Latora & Marchiori 2001).",
+    "degree_entropy": "Entropy, in nats, of the distribution of the nodes' numbers of neighbours.",
+    "modularity": "Newman's Q of the partition that Louvain's method finds: how many more edges run inside "
+    "communities than by chance.",
+    "n_communities": "Communities in that partition.",
+    "community_entropy": "Entropy, in nats, of the communities' sizes.",
+    "partition_ami": "Adjusted mutual information with the partition one snapshot before: 1 the same, 0 chance.",
+    "edge_turnover": "Share of the edges of this and the last snapshot that only one of them has.",
+    "tree_mean": "Mean of 1 - |r| along the maximum spanning tree: small where neurons are redundant.",
+    "tree_std": "Their standard deviation.",
+    "sigma": "(C / C_random) / (L / L_random): clustering and path length against random graphs of the same degrees "
+    "(Humphries & Gurney 2008); above 1 is small-world.",
+    "sigma_hqs": "The same against graphs from random correlation matrices of the same moments (Zalesky et al. "
+    "2012), which have the clustering that correlations bring with them.",
+    "modularity_z": "Modularity less its mean over random graphs of the same degrees, in their standard deviations.",
+    "betti_0": "Connected components of the Vietoris-Rips complex on 1 - |r|, where it has the graph's edges.",
+    "betti_1": "Loops of that complex that nothing fills.",
+    "loops": "Points in the persistence diagram of H₁ on 1 - |r|: loops over all radii.",
+    "functional_persistence": "Root of the sum of squared lifetimes of these loops (Zhang & Lin 2024).",
+    "persistent_entropy": "Entropy, in nats, of the loops' lifetimes as shares of their sum.",
+    "local_efficiency": "Mean over nodes of the global efficiency among their neighbours.",
+    "fault_tolerance_random": "Area under what remains of the largest component as nodes are removed at random.",
+    "fault_tolerance_degree": "The same as those with the most neighbours are removed first.",
+    "clean_accuracy": "Share of the probe that is classified correctly.",
+    "accuracy": "Share of the probe that is classified correctly under the attack (FGSM: Goodfellow et al. 2015; PGD: "
+    "Madry et al. 2018) with perturbations up to that size.",
+    "zero_gradients": "Share of the attacked inputs whose gradient is zero; where it is large, the accuracy under "
+    "attack overstates robustness.",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A scalar's key in its parts; ``layer`` is empty for the whole network."""
+
+    monitor: str
+    layer: str
+    measure: str
+
+    @classmethod
+    def of(cls, key: str) -> Key:
+        """The parts of ``<monitor>/<measure>`` or ``<monitor>_layers/<layer>/<measure>``."""
+        place, _, measure = key.rpartition("/")
+        monitor, slash, layer = place.partition("/")
+        return cls(monitor.removesuffix("_layers") if slash else monitor, layer, measure)
+
+    @property
+    def label(self) -> str:
+        """The measure in words."""
+        if attacked := _ATTACKED.fullmatch(self.measure):
+            attack, epsilon, what = attacked.groups()
+            return f"{what.replace('_', ' ')} under {attack.upper()}, ε = {epsilon}"
+        return _NAMES.get(self.measure, self.measure.replace("_", " "))
+
+    @property
+    def definition(self) -> str:
+        """What it is; empty where that is not known here."""
+        attacked = _ATTACKED.fullmatch(self.measure)
+        return DEFINITIONS.get(attacked[3] if attacked else self.measure, "")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with so many digits that count; a dash for none."""
+    if not math.isfinite(value):
+        return "∞" if value == math.inf else "−∞" if value == -math.inf else "–"
+    if value == 0:
+        return "0"
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}".replace("-", "−")
+    text = f"{value:.{digits}g}"
+    return text.replace("e-0", "e-").replace("-", "−")
+
+
+def probability(p: float) -> str:
+    """A p-value; a dash for none."""
+    if not math.isfinite(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
