@@ -12,6 +12,7 @@ from fnet_callbacks.compare.comparison import (
     associations,
     baseline_of,
     contrasts,
+    families,
     measure_keys,
 )
 from fnet_callbacks.compare.grouping import Grouping, grouping
@@ -29,7 +30,7 @@ class Content:
         runs: The runs.
         baseline: The group that others are compared with.
         monitor: The one whose networks are drawn; empty where no run has a network.
-        keys: Scalars of whole networks and of attacks, then those of layers.
+        keys: Scalars of whole networks and of attacks, what is asked beforehand first, then those of layers.
         outcomes: Those of them that are accuracies.
         contrasts: Of every group with the baseline; empty for one group.
         associations: Of every whole-network measure with every outcome.
@@ -76,7 +77,11 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
     Cost: some seconds for nine runs of 400 neurons; see ``apart`` and ``attack_curves`` for what grows.
     """
     name = baseline_of(runs, baseline)
-    keys = sorted(measure_keys(runs), key=lambda key: Key.of(key).layer != "")  # a stable sort
+    known = measure_keys(runs)
+    asked = families(known)
+    keys = sorted(
+        known, key=lambda key: (Key.of(key).layer != "", asked.get(key) != "topology", key not in asked)
+    )
     whole = [key for key in keys if not Key.of(key).layer]
     outcomes = [key for key in whole if key.endswith("accuracy")]
     networks = dict.fromkeys(Key.of(key).monitor for key in whole if Key.of(key).measure == "modularity")

@@ -16,7 +16,6 @@ from fnet_callbacks.report.traces import (
     BAND_NOTE,
     COLOURS,
     Figure,
-    annotation,
     axes,
     bands,
     line,
@@ -24,7 +23,7 @@ from fnet_callbacks.report.traces import (
     points,
     shown,
 )
-from fnet_callbacks.report.wording import Key, number, probability
+from fnet_callbacks.report.wording import Key, number
 
 WHOLE = "whole network"
 _SCALES = np.arange(101) / 100
@@ -64,9 +63,7 @@ def scatter(content: Content) -> Figure | None:
     """Robustness against topology: one point a run, at the end of training."""
     labels = labels_of(content.keys)
     measures = [k for k in content.keys if not Key.of(k).layer and k not in content.outcomes]
-    asked = [c.key for c in content.contrasts if c.family == "topology"]
-    measures.sort(key=lambda k: k not in asked)
-    outcomes = list(reversed(content.outcomes))
+    outcomes = sorted(content.outcomes, key=lambda k: k.endswith("/clean_accuracy"))
     variants: dict[str, Any] = {}
     for key in measures:
         for outcome in outcomes:
@@ -168,10 +165,7 @@ def maps(content: Content) -> Figure | None:
                 own = [k for k, run in enumerate(each.runs) if run.group == group]
                 x, y = grouping.map[own].T.tolist()
                 data.append(points(group, i, x, y, [each.runs[k] for k in own]))
-            layout = axes("", "", equal=True)
-            layout["annotations"] = [
-                annotation(_scores(content, name) + f"; stress {number(grouping.stress, 2)}")
-            ]
+            layout = axes(f"stress {number(grouping.stress, 2)}", "", equal=True)
             variants[name] = {"data": data, "layout": layout}
     if not variants:
         return None
@@ -292,7 +286,7 @@ def communities(content: Content) -> Figure | None:
         variants,
         [("Run", list(variants))],
         "Neurons in the order of their last community. A community keeps its colour as long as it shares more neurons "
-        "with its predecessor than others do; beyond seven, colours come again. White: dead.",
+        "with its predecessor than others do; beyond seven, colours come again. Blank: dead.",
     )
 
 
@@ -321,15 +315,6 @@ def labels_of(keys: Iterable[str]) -> dict[str, str]:
         key: part.label + (f" ({part.monitor})" if len(monitors[part.label]) > 1 else "")
         for key, part in parts.items()
     }
-
-
-def _scores(content: Content, name: str) -> str:
-    scores = content.groupings[name].scores
-    words = (("ari", "adjusted Rand index"), ("nearest_neighbour", "nearest neighbour of the same group"))
-    return "; ".join(
-        f"{told} {number(scores[k].value, 2)} (chance {number(scores[k].chance, 2)}, p = {probability(scores[k].p)})"
-        for k, told in words
-    )
 
 
 def _some(content: Content) -> list[Run]:

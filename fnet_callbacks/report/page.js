@@ -7,12 +7,12 @@
   const colours = () => {
     const style = getComputedStyle(document.documentElement);
     const of = (name) => style.getPropertyValue(name).trim();
-    return { ink: of("--ink"), rule: of("--rule") };
+    return { ink: of("--ink"), rule: of("--rule"), quiet: of("--quiet") };
   };
 
   // A layout in the page's colours; legends below, where a phone has room for them.
   const dressed = (layout) => {
-    const { ink, rule } = colours();
+    const { ink, rule, quiet } = colours();
     const axis = (own) => ({
       gridcolor: rule, zerolinecolor: rule, linecolor: rule, automargin: true, ...own,
       title: { standoff: 8, ...own?.title },
@@ -21,15 +21,20 @@
       height: 440, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 13 },
       margin: { l: 50, r: 10, t: 30, b: 40 },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: quiet, activecolor: ink },
       legend: { orientation: "h", y: -0.2, yanchor: "top" },
       hovermode: "closest", ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis),
     };
   };
 
+  const config = {
+    responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+  };
+
   const selectors = (name) => [...document.querySelectorAll(`select[data-figure="${name}"]`)];
   const draw = (name) => {
     const variant = figures[name].variants[selectors(name).map((s) => s.value).join("|")];
-    Plotly.react(name, variant.data, dressed(variant.layout), { responsive: true, displaylogo: false });
+    Plotly.react(name, variant.data, dressed(variant.layout), config);
   };
 
   // Options that go with no choice of the other selectors are kept, but cannot be chosen.

@@ -113,6 +113,8 @@ def _what_was_run(content: Content) -> str:
         + (f" to {number(max(steps), 7)}" if len(steps) > 1 else "")
         + f", with {sum(len(run.record.snapshots) for run in runs):,} snapshots in all.",
     ]
+    if common := _in_common(content):
+        lines.append(f"All with {common}.")
     found = "".join(f"<p>{line}</p>" for line in lines)
     if content.runs.problems:
         told = "".join(
@@ -120,6 +122,15 @@ def _what_was_run(content: Content) -> str:
         )
         found += f"<p>Left out, for they could not be read:</p><ul>{told}</ul>"
     return found
+
+
+def _in_common(content: Content) -> str:
+    """What all runs were configured with, in words."""
+    first, *others = [run.configuration for run in content.runs.runs]
+    same = [key for key in first if all(key in other and other[key] == first[key] for other in others)]
+    return "; ".join(
+        f"{_text(key)} <code>{_text(first[key])}</code>" for key in same if first[key] is not None
+    )
 
 
 def _summary(content: Content) -> str:

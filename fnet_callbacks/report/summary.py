@@ -26,7 +26,7 @@ def summary(content: Content) -> list[tuple[str, list[str]]]:
         ("Do runs of a group resemble each other?", list(_resemblance(content))),
         ("How topology goes with accuracy", list(_with_accuracy(content))),
     ]
-    return [("Not compared", list(_reservations(content))), *parts]
+    return [("How much so few runs can show", list(_reservations(content))), *parts]
 
 
 def _reservations(content: Content) -> Iterator[str]:
@@ -42,7 +42,7 @@ def _reservations(content: Content) -> Iterator[str]:
         asked = sum(math.isfinite(p) for p in smallest)
         if asked and min(p for p in smallest if math.isfinite(p)) > ALPHA:
             yield (
-                f"{group} against {content.baseline}: with {sizes[group]} against {sizes[content.baseline]} runs no "
+                f"{group} against “{content.baseline}”: with {sizes[group]} against {sizes[content.baseline]} runs no "
                 f"p-value can be below {probability(min(smallest))}; nothing can be found at {ALPHA:g}, however large."
             )
 
@@ -50,13 +50,13 @@ def _reservations(content: Content) -> Iterator[str]:
 def _findings(content: Content) -> Iterator[str]:
     for c in _by_size(content.contrasts):
         if c.is_finding:
-            yield f"{_difference(c, content.baseline)} q = {probability(c.q)}."
+            yield f"{_difference(c, content.baseline)} {_is('q', c.q)}."
 
 
 def _large(content: Content) -> Iterator[str]:
     for c in _by_size(content.contrasts):
         if c.family and not c.is_finding and abs(c.effect.g) >= LARGE:
-            p = f"p = {probability(c.effect.p)}" if math.isfinite(c.effect.p) else "untested"
+            p = _is("p", c.effect.p) if math.isfinite(c.effect.p) else "untested"
             yield f"{_difference(c, content.baseline)} {p}."
 
 
@@ -64,7 +64,7 @@ def _absent(content: Content) -> Iterator[str]:
     for c in content.contrasts:
         if c.family and not c.is_finding and abs(c.effect.g) < LARGE:
             yield (
-                f"{c.group}: {Key.of(c.key).label} differs from {content.baseline} by "
+                f"{c.group}: {Key.of(c.key).label} differs from that under “{content.baseline}” by "
                 f"{number(c.effect.difference.mean)}{_interval(c.effect.difference)}."
             )
 
@@ -74,8 +74,8 @@ def _resemblance(content: Content) -> Iterator[str]:
         ari, nearest = found.scores["ari"], found.scores["nearest_neighbour"]
         yield (
             f"By the {name}: average linkage finds the groups with an adjusted Rand index of {number(ari.value, 2)} "
-            f"(chance {number(ari.chance, 2)}, p = {probability(ari.p)}); the nearest run is of the same group for "
-            f"{nearest.value:.0%} of the runs (chance {nearest.chance:.0%}, p = {probability(nearest.p)})."
+            f"(chance {number(ari.chance, 2)}, {_is('p', ari.p)}); the nearest run is of the same group for "
+            f"{nearest.value:.0%} of the runs (chance {nearest.chance:.0%}, {_is('p', nearest.p)})."
         )
 
 
@@ -84,25 +84,31 @@ def _with_accuracy(content: Content) -> Iterator[str]:
     asked = asked or {
         key for key in content.keys if Key.of(key).measure == "modularity" and not Key.of(key).layer
     }
-    for outcome in [*content.outcomes[:1], *content.outcomes[1:][-1:]]:
+    for outcome in content.outcomes[:2]:
         told = [a for a in content.associations if a.key in asked and a.outcome == outcome and a.n > 1]
         for where, words in (("runs", "over the runs"), ("time", "over the course of a run, on average")):
             rhos = [
-                f"{Key.of(a.key).label} ρ = {number(a.rho, 2)} (p = {probability(a.p)})"
+                f"{Key.of(a.key).label} ρ = {number(a.rho, 2)} ({_is('p', a.p)})"
                 for a in told
                 if a.where == where
             ]
             if rhos:
-                yield f"{Key.of(outcome).label.capitalize()}, {words}: {'; '.join(rhos)}."
+                label = Key.of(outcome).label
+                yield f"{label[:1].upper()}{label[1:]}, {words}: {'; '.join(rhos)}."
 
 
 def _difference(c: Contrast, baseline: str) -> str:
     direction = "higher" if c.effect.difference.mean > 0 else "lower"
     return (
-        f"{c.group}: {Key.of(c.key).label} is {direction} than under {baseline}, {number(c.own.mean)} against "
+        f"{c.group}: {Key.of(c.key).label} is {direction} than under “{baseline}”, {number(c.own.mean)} against "
         f"{number(c.baseline.mean)}; difference {number(c.effect.difference.mean)}{_interval(c.effect.difference)}, "
         f"g = {number(c.effect.g, 2)},"
     )
+
+
+def _is(name: str, p: float) -> str:
+    text = probability(p)
+    return f"{name} {text}" if text.startswith("<") else f"{name} = {text}"
 
 
 def _interval(interval: Interval) -> str:

@@ -206,10 +206,8 @@ def write_csv(content: Content, folder: Path) -> list[Path]:
         OSError: The folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for table in (make(content) for make in TABLES.values()):
-        if table.rows:
-            written.append(_write(folder / f"{table.name}.csv", table.header, table.rows))
+    made = [table for table in (make(content) for make in TABLES.values()) if table.rows]
+    written = [_write(folder / f"{table.name}.csv", table.header, table.rows) for table in made]
     header = ["run", "group", "seed", "step", "key", "value"]
     return [*written, _write(folder / "curves.csv", header, _curves(content))]
 

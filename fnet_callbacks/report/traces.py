@@ -118,12 +118,6 @@ def axes(x: str, y: str, *, equal: bool = False) -> dict[str, Any]:
     return layout
 
 
-def annotation(text: str) -> dict[str, Any]:
-    """A line of text above a figure."""
-    place = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-    return {"text": shown(text), "showarrow": False, "align": "left", **place}
-
-
 def shown(text: str) -> str:
     """A text in which Plotly finds no markup."""
     return html.escape(text, quote=False)

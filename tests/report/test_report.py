@@ -1,0 +1,233 @@
+"""What the report says, of many runs and of few, and of records that lack something."""
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fnet_callbacks.cli import main
+from fnet_callbacks.compare.runs import read_runs
+from fnet_callbacks.measures import BY_NAME
+from fnet_callbacks.record import SCALARS, Snapshot, SnapshotStore
+from fnet_callbacks.report.content import Content, content_of
+from fnet_callbacks.report.figures import FIGURES
+from fnet_callbacks.report.page import page
+from fnet_callbacks.report.summary import summary
+from fnet_callbacks.report.tables import TABLES
+from fnet_callbacks.report.wording import DEFINITIONS, Key, number, probability
+
+
+def content(*folders: Path, **more: str) -> Content:
+    return content_of(read_runs(folders), **more)
+
+
+def drawn(found: Content) -> set[str]:
+    return {name for name, make in FIGURES.items() if make(found) is not None}
+
+
+def said(found: Content) -> str:
+    return "\n".join(sentence for _, sentences in summary(found) for sentence in sentences)
+
+
+def test_every_number_that_can_be_logged_is_defined():
+    assert set(BY_NAME) <= set(DEFINITIONS)
+    assert Key.of("robust/pgd_0.1_accuracy").definition == DEFINITIONS["accuracy"]
+    assert Key.of("robust/fgsm_0.1_zero_gradients").definition == DEFINITIONS["zero_gradients"]
+    assert Key.of("robust/clean_accuracy").definition
+    assert Key.of("mine/other").definition == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "parts", "label"),
+    [
+        ("fnet/modularity", ("fnet", "", "modularity"), "modularity"),
+        ("a_layers/net.0/loops", ("a", "net.0", "loops"), "number of loops"),
+        ("robust/pgd_0.03137_accuracy", ("robust", "", "pgd_0.03137_accuracy"), "accuracy under PGD, ε = 0.03137"),
+    ],
+)  # fmt: skip
+def test_keys_in_words(key, parts, label):
+    found = Key.of(key)
+    assert (found.monitor, found.layer, found.measure) == parts
+    assert found.label == label
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.12345, "0.123"),
+        (-12.3, "−12.3"),
+        (123456, "123,456"),
+        (1.5e-7, "1.5e−7"),
+        (math.nan, "–"),
+    ],
+)
+def test_numbers_in_words(value, text):
+    assert number(value) == text
+
+
+def test_probabilities_in_words():
+    assert [probability(p) for p in (0.0001, 0.012, 0.5, math.nan)] == ["< 0.001", "0.012", "0.50", "–"]
+
+
+def test_a_sweep_has_every_figure_and_every_table(sweep):
+    found = content(sweep, baseline="none")
+    assert drawn(found) == set(FIGURES)
+    assert all(make(found).rows for make in TABLES.values())
+    assert next(iter(found.groups)) == "none"
+    assert "number of loops is lower than under “none”" in said(found)
+    assert "adjusted Rand index" in said(found)
+    assert "Accuracy under PGD" in said(found)
+    assert found.keys[:3] == ["fnet/global_efficiency", "fnet/modularity", "fnet/loops"]
+
+
+def test_a_finding_is_called_so_only_where_it_is_one(sweep):
+    found = content(sweep, baseline="none")
+    (findings,) = (s for head, s in summary(found) if head == "What differs")
+    for c in (c for c in found.contrasts if c.family):
+        told = any(s.startswith(f"{c.group}: {Key.of(c.key).label} is ") for s in findings)
+        assert told == (c.q <= 0.05), c
+    assert findings
+
+
+def test_of_three_against_three_nothing_can_be_found(tmp_path, write_run):
+    for name, strength in (("none", 0.5), ("dropout", 3.0)):
+        for seed in range(3):
+            write_run(tmp_path / f"{name}{seed}", strength=strength, seed=seed, regularizer=name)
+    found = content(tmp_path)
+    assert "no p-value can be below 0.10; nothing can be found at 0.05" in said(found)
+    assert not [s for head, s in summary(found) if head == "What differs" and s]
+
+
+def test_one_run_has_a_page(tmp_path, write_run):
+    found = content(write_run(tmp_path / "one", strength=1.0, seed=0))
+    assert "All runs are of one group" in said(found)
+    assert found.contrasts == []
+    assert drawn(found) == set(FIGURES) - {"maps", "dendrograms"}
+    assert "<h1>Functional networks of 1 run</h1>" in page(found)
+
+
+def test_of_one_seed_each_no_test_is_claimed(tmp_path, write_run):
+    for name, strength in (("none", 0.5), ("dropout", 2.0)):
+        write_run(tmp_path / name, strength=strength, seed=0, regularizer=name)
+    found = content(tmp_path)
+    assert "none and dropout: one run each. No test is claimed" in said(found)
+    assert not [c for c in found.contrasts if c.is_finding or math.isfinite(c.effect.p)]
+    assert "p = " not in said(found)
+    page(found)
+
+
+def test_runs_of_other_lengths_and_layers_and_one_without_homology(tmp_path, write_run):
+    write_run(tmp_path / "a", strength=1.0, seed=0, steps=4, regularizer="none")
+    write_run(tmp_path / "b", strength=1.0, seed=1, steps=2, regularizer="none")
+    store = SnapshotStore(tmp_path / "c" / "fnet")
+    store.start({"configuration": {"regularizer": "dropout", "seed": 0}})
+    store.append(Snapshot(0, {"fnet/modularity": 0.5, "fnet_layers/other/modularity": 0.5}))
+    store.append(Snapshot(7, {"fnet/modularity": 0.6, "fnet_layers/other/modularity": math.nan}))
+    found = content(tmp_path)
+    assert {name for curves in found.attacks.values() for name in curves} == {"a", "b"}
+    (curves,) = (f for f in (FIGURES["curves"](found),) if f is not None)
+    assert {"modularity|net.0", "modularity|other", "modularity|whole network"} <= set(curves.variants)
+    page(found)
+
+
+def test_a_record_without_a_number_has_a_page(tmp_path):
+    store = SnapshotStore(tmp_path / "fnet")
+    store.start({})
+    store.append(Snapshot(0, {"fnet/modularity": math.nan}))
+    found = content(tmp_path)
+    assert drawn(found) == set()
+    assert "No scalar has a finite value" in page(found)
+
+
+def test_what_cannot_be_read_is_told_on_the_page(sweep, tmp_path):
+    broken = tmp_path / "runs" / "0.3-0" / "fnet" / SCALARS
+    broken.write_bytes(b"nonsense\n" + broken.read_bytes())
+    found = page(content(sweep, baseline="none"))
+    assert "they could not be read" in found
+    assert str(broken.parent) in found
+
+
+def test_damaged_arrays_leave_the_rest_alone(sweep):
+    for file in (sweep / "0.3-0" / "fnet").glob("*.npz"):
+        file.write_bytes(b"nonsense")
+    found = content(sweep, baseline="none")
+    assert len(found.runs.runs) == 15
+    assert [len(each.runs) for each in found.apart] == [14, 15]
+    page(found)
+
+
+def test_names_are_escaped_and_the_figures_are_json(sweep):
+    text = page(content(sweep, baseline="none"))
+    assert "<script>alert" not in text
+    (figures,) = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', text, re.DOTALL)
+    found = json.loads(figures)
+    assert set(found) >= {"curves", "scatter", "betti", "map"}
+    assert "http" not in figures
+
+
+def test_groups_are_told_apart_without_colour(sweep):
+    (figure,) = (f for f in (FIGURES["curves"](content(sweep)),) if f is not None)
+    lines = [t for t in figure.variants["modularity|whole network"]["data"] if t["line"]["width"] == 2.5]
+    assert len({t["line"]["dash"] for t in lines}) == len({t["line"]["color"] for t in lines}) == 3
+
+
+def test_the_command_writes_page_and_tables(sweep, tmp_path, capsys):
+    out = tmp_path / "deep" / "report.html"
+    assert main(["report", str(sweep), "-o", str(out), "--csv", str(tmp_path / "csv")]) == 0
+    assert "15 runs in 3 groups" in capsys.readouterr().out
+    assert out.read_text().startswith("<!doctype html>")
+    with (tmp_path / "csv" / "curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    runs = read_runs([sweep])
+    assert len(rows) == sum(len(s.scalars) for run in runs.runs for s in run.record.snapshots)
+    some = next(r for r in rows if r["key"] == "fnet/modularity" and r["step"] == "20")
+    (run,) = (r for r in runs.runs if r.name == some["run"])
+    assert float(some["value"]) == run.final("fnet/modularity")
+    with (tmp_path / "csv" / "effects.csv").open() as file:
+        effects = list(csv.DictReader(file))
+    assert {row["asked"] for row in effects} == {"beforehand", "exploratory"}
+    assert not [row for row in effects if "nan" in row.values()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "`paths`: 'nowhere' is no folder"),
+        (["."], "`paths`: there is no record that can be read"),
+        (["RUNS", "--baseline", "x"], "`baseline='x'` is no group"),
+        (["RUNS", "--group-by", "x"], "`group_by='x'` is in no configuration"),
+        (["RUNS", "-o", "FILE/report.html"], "`output`: .* cannot be written"),
+    ],
+)
+def test_wrong_input_is_told(sweep, tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    known = {
+        "RUNS": str(sweep),
+        ".": str(tmp_path / "empty"),
+        "FILE/report.html": str(tmp_path / "file" / "r.html"),
+    }
+    assert main(["report", *(known.get(a, a) for a in arguments)]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_bands_are_students_intervals():
+    from scipy import stats
+
+    from fnet_callbacks.compare.effects import mean_band
+
+    values = np.random.default_rng(0).normal(size=(5, 4))
+    values[:, 3] = np.nan
+    values[1:, 2] = np.nan
+    mean, low, high = mean_band(values)
+    for t in (0, 1):
+        expected = stats.t.interval(0.95, 4, loc=values[:, t].mean(), scale=stats.sem(values[:, t]))
+        assert (low[t], high[t]) == pytest.approx(expected)
+    assert mean[2] == values[0, 2]
+    assert np.isnan([low[2], high[2], mean[3]]).all()
