@@ -178,7 +178,8 @@ class Report(Callback):
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    """Ray itself waits for half a minute and then ends the process; a thread can be left behind."""
+    """Asks the address first: Ray itself would wait for half a minute and then end the process."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
         return

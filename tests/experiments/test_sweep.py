@@ -1,7 +1,6 @@
 """A sweep: its file, its folders, what it does when it is cut off, and the two engines."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -38,17 +37,12 @@ def file(folder: Path, **axes: object) -> Path:
     return path
 
 
-def sweep(path: Path, out: Path, *more: str, wait: bool = True) -> subprocess.Popen[str]:
-    started = subprocess.Popen(
-        [sys.executable, "-m", "experiments.sweep", str(path), "--out", str(out), *more],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if wait:
-        started.wait(timeout=250)
-    return started
+def command(path: Path, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "experiments.sweep", str(path), "--out", str(out), *more]
+
+
+def sweep(path: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(path, out, *more), cwd=ROOT, capture_output=True, text=True, timeout=250)
 
 
 def states(out: Path) -> dict[str, str]:
@@ -164,8 +158,8 @@ def test_the_file_for_wandb_names_trials_of_the_sweep():
 def test_a_sweep_trains_its_trials_and_one_that_fails_leaves_the_others_alone(tmp_path):
     path = file(tmp_path, **{"model.regularizer": ["none", "nonsense", "dropout"], "seed_everything": [3]})
     ended = sweep(path, tmp_path / "out", "--workers", "2")
-    said = ended.stdout.read()
-    assert ended.returncode == 1, ended.stderr.read()
+    said = ended.stdout
+    assert ended.returncode == 1, ended.stderr
     assert "2 finished, 1 failed" in said
     assert "regularizer must be one of" in said
     runs = read_runs([tmp_path / "out"])
@@ -174,30 +168,31 @@ def test_a_sweep_trains_its_trials_and_one_that_fails_leaves_the_others_alone(tm
     assert runs.runs[0].configuration["dataset"] == "digits"
 
     again = sweep(path, tmp_path / "out")
-    assert "3 trials in" in (said := again.stdout.read())
+    assert "3 trials in" in (said := again.stdout)
     assert "1 of them to be run" in said
 
 
 @pytest.mark.slow
 def test_a_sweep_that_was_killed_runs_only_what_is_missing(tmp_path):
     path, out = file(tmp_path, seed_everything=[0, 1, 2]), tmp_path / "out"
-    first = sweep(path, out, "--workers", "1", wait=False)
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not (out.exists() and "finished" in states(out).values()):
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command(path, out, "--workers", "1"), cwd=ROOT, **quiet) as first:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and not (out.exists() and "finished" in states(out).values()):
+            time.sleep(0.05)
+        first.kill()
     done = [name for name, state in states(out).items() if state == "finished"]
     assert len(done) == 1
-    written = {f: f.stat().st_mtime_ns for f in (out / done[0]).rglob("*") if f.is_file()}
+    kept = {".json", ".jsonl", ".npz", ".yaml"}  # the log has the last words of a process that had finished
+    written = {f: f.stat().st_mtime_ns for f in (out / done[0]).rglob("*") if f.suffix in kept}
     time.sleep(1.0)  # the trial that was under way ends with the sweep
     assert "finished" not in [s for name, s in states(out).items() if name not in done]
 
     ended = sweep(path, out, "--workers", "2")
-    assert ended.returncode == 0, ended.stderr.read()
-    assert "3 trials" in (said := ended.stdout.read())
+    assert ended.returncode == 0, ended.stderr
+    assert "3 trials" in (said := ended.stdout)
     assert "2 of them to be run" in said
-    assert written == {f: f.stat().st_mtime_ns for f in (out / done[0]).rglob("*") if f.is_file()}
+    assert written == {f: f.stat().st_mtime_ns for f in (out / done[0]).rglob("*") if f.suffix in kept}
     assert list(states(out).values()) == ["finished"] * 3
 
 
@@ -207,7 +202,7 @@ def test_ray_gives_the_same_numbers_bit_for_bit(tmp_path):
     path = file(tmp_path, **{"model.regularizer": ["none", "dropout"]})
     for engine in ("local", "ray"):
         ended = sweep(path, tmp_path / engine, "--engine", engine, "--workers", "2")
-        assert ended.returncode == 0, ended.stderr.read()
+        assert ended.returncode == 0, ended.stderr
     assert list(states(tmp_path / "local").values()) == ["finished"] * 2
     for name in states(tmp_path / "local"):
         ours, theirs = (read_record(tmp_path / engine / name / "fnet") for engine in ("local", "ray"))
@@ -222,8 +217,8 @@ def test_ray_stops_trials_that_are_behind(tmp_path):
     pytest.importorskip("ray")
     path = file(tmp_path, **{"model.lr": [0.01, 1e-9], "trainer.max_epochs": 12})
     ended = sweep(path, tmp_path / "out", "--engine", "ray", "--workers", "1", "--stop-early", "val_accuracy")
-    assert ended.returncode == 0, ended.stderr.read()
-    assert "1 finished, 1 stopped early, 0 failed" in ended.stdout.read()
+    assert ended.returncode == 0, ended.stderr
+    assert "1 finished, 1 stopped early, 0 failed" in ended.stdout
     (stopped,) = (f for f, state in states(tmp_path / "out").items() if state == "stopped")
     assert (
         json.loads((tmp_path / "out" / stopped / "trial.json").read_text())["settings"]["model"]["lr"] == 1e-9
