@@ -153,7 +153,9 @@ def run_trial(folder: Path, *, logger: LoggerName, project: str, callbacks: Sequ
             trainer_defaults={"callbacks": list(callbacks)},
         )
     except BaseException as error:
-        if not (isinstance(error, SystemExit) and error.code == 0):  # so a scheduler ends a trial; it says why
+        if not (
+            isinstance(error, SystemExit) and error.code == 0
+        ):  # so a scheduler ends a trial; it says why
             write_state(folder, "failed", reason=f"{type(error).__name__}: {error}")
         raise
     write_state(folder, "finished", seconds=round(time.perf_counter() - start, 3))

@@ -41,6 +41,8 @@ class Snapshot:
         arrays: Name to array; kept in the snapshot's npz file.
         is_end: Taken because training ended, off the schedule; dropped when training goes on.
         time: When it was taken, in seconds since 1970; not part of what makes two records equal either.
+        logged: What the run itself had logged last, such as ``train_accuracy``. What is logged at the end of an epoch
+            is that of the epoch before; in the last snapshot it is that of the last.
     """
 
     step: int
@@ -50,6 +52,7 @@ class Snapshot:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     is_end: bool = False
     time: float = field(default_factory=time.time)
+    logged: Mapping[str, float] = field(default_factory=dict)
 
 
 class SnapshotStore:
@@ -226,11 +229,12 @@ def _read_lines(path: Path) -> Iterator[Snapshot]:
             row = json.loads(line)
             yield Snapshot(
                 step=int(row["step"]),
-                scalars={k: math.nan if v is None else float(v) for k, v in row["scalars"].items()},
+                scalars=_numbers(row["scalars"]),
                 cost_ms={k: float(v) for k, v in row["cost_ms"].items()},
                 notes=dict(row["notes"]),
                 is_end=bool(row["end"]),
                 time=float(row["time"]),
+                logged=_numbers(row.get("logged", {})),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise RecordError(f"{path}, line {number}: not a snapshot ({error})") from error
@@ -263,11 +267,21 @@ def _line(snapshot: Snapshot) -> bytes:
         "step": snapshot.step,
         "end": snapshot.is_end,
         "time": round(snapshot.time, 3),
-        "scalars": {k: float(v) if math.isfinite(v) else None for k, v in snapshot.scalars.items()},
+        "scalars": _plain(snapshot.scalars),
         "cost_ms": {k: round(v, 3) for k, v in snapshot.cost_ms.items()},
         "notes": dict(snapshot.notes),
+        "logged": _plain(snapshot.logged),
     }
     return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {k: math.nan if v is None else float(v) for k, v in values.items()}
 
 
 def _append_line(path: Path, line: bytes) -> None:

@@ -49,5 +49,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    text = str(value)[:_LONGEST]
-    return type(value).__qualname__ if " at 0x" in text else text  # an address would tell equal runs apart
+    text = getattr(value, "__qualname__", None) or str(value)
+    return (
+        type(value).__qualname__ if " at 0x" in text else text[:_LONGEST]
+    )  # an address differs from run to run

@@ -128,7 +128,7 @@ class Session:
         if self._trainer.is_global_zero:
             last, drawn = self._last_steps, self._drawn
             undrawn = [m.name for m in self.monitors if m.has_figures and drawn.get(m.name) != last[m.name]]
-            self._submit(Job(self.step, draw=undrawn), ())
+            self._submit(Job(self.step, draw=undrawn, logged=self._logged()), ())
             self._collect(wait=True)
             self._output.finish()
 
@@ -236,7 +236,7 @@ class Session:
             else:
                 readings[monitor.name] = found
         scalars = {k: v for m in seen for k, v in self._of_schedule(m).items()}
-        job = Job(self.step, is_end, readings, measured, scalars, self._costs(due), draw)
+        job = Job(self.step, is_end, readings, measured, scalars, self._costs(due), draw, self._logged())
         if readings or measured:
             self._submit(job, due)
         else:
@@ -298,6 +298,15 @@ class Session:
                 monitor.budget.settle(result.step, seconds)
             elif monitor.budget is not None:
                 monitor.budget.charge(seconds)
+
+    def _logged(self) -> dict[str, float]:
+        """What the run itself has logged so far; ``trainer.callback_metrics`` would wait for ours."""
+        found = vars(self._trainer._logger_connector)["_callback_metrics"]
+        return {
+            key: float(value)
+            for key, value in found.items()
+            if key not in self._values and isinstance(value, torch.Tensor) and value.numel() == 1
+        }
 
     def _of_schedule(self, monitor: ProbeMonitor) -> dict[str, float]:
         """What is logged of a schedule that is not the one asked for."""

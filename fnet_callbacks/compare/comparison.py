@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from fnet_callbacks.compare.effects import (
     mean_interval,
     rank_correlation,
 )
-from fnet_callbacks.compare.runs import Run, Runs
+from fnet_callbacks.compare.runs import GAP, Run, Runs
 from fnet_callbacks.errors import FnetError
 
 # What is asked before the data are seen, by family; all else is a hunt through many numbers, and called so. Small, for
@@ -24,7 +25,9 @@ from fnet_callbacks.errors import FnetError
 TOPOLOGY = ("modularity", "global_efficiency", "loops")
 BASELINES = ("none", "vanilla", "baseline", "plain")
 ALPHA = 0.05
-_NO_MEASURE = ("step", "interval", "overhead_share", "skipped", "n_samples")
+_ATTACKED = re.compile(r"/(?:fgsm|pgd)_[^/]*_accuracy$")
+_VALIDATED = re.compile(r"val(?:id|idation)?[_/. -]acc.*")
+_NO_MEASURE = ("step", "epoch", "interval", "overhead_share", "skipped", "n_samples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,18 @@ def measure_keys(runs: Runs) -> list[str]:
     return [key for key in runs.keys if key.rsplit("/", 1)[-1] not in _NO_MEASURE]
 
 
+def outcome_keys(keys: Iterable[str]) -> list[str]:
+    """Of the keys those that say how well a network does: clean accuracy, that under each attack, the gap.
+
+    Where no monitor measured accuracy, the validation accuracy that the run logged itself takes their place.
+    """
+    keys = list(keys)
+    clean = [key for key in keys if key.endswith("/clean_accuracy")]
+    attacked = [key for key in keys if _ATTACKED.search(key)]
+    logged = [] if clean or attacked else [key for key in keys if _VALIDATED.fullmatch(key)][:1]
+    return clean + attacked + logged + [key for key in keys if key == GAP]
+
+
 def families(keys: Iterable[str]) -> dict[str, str]:
     """The family of each key that is asked for beforehand.
 
@@ -92,10 +107,10 @@ def families(keys: Iterable[str]) -> dict[str, str]:
     """
     keys = list(keys)
     found = {key: "topology" for key in keys if key.count("/") == 1 and key.rsplit("/", 1)[1] in TOPOLOGY}
-    accuracies = [key for key in keys if key.endswith("_accuracy") and key.count("/") == 1]
-    clean = [key for key in accuracies if key.endswith("/clean_accuracy")]
-    attacked = [key for key in accuracies if key not in clean]
-    return found | dict.fromkeys(clean[:1] + attacked[-1:], "performance")
+    outcomes = [key for key in outcome_keys(keys) if key != GAP]
+    attacked = [key for key in outcomes if _ATTACKED.search(key)]
+    plain = [key for key in outcomes if key not in attacked]
+    return found | dict.fromkeys(plain[:1] + attacked[-1:], "performance")
 
 
 def baseline_of(runs: Runs, asked: str | None = None) -> str:
@@ -192,8 +207,7 @@ def _over_runs(key: str, outcome: str, where: str, x: np.ndarray, y: np.ndarray)
 def _in_time(key: str, outcome: str, runs: Sequence[Run]) -> Association:
     own = []
     for run in runs:
-        scalars: list[Mapping[str, float]] = [s.scalars for s in run.record.snapshots]
-        x, y = ([s.get(k, math.nan) for s in scalars] for k in (key, outcome))
+        x, y = ([values.get(k, math.nan) for values in run.values] for k in (key, outcome))
         own.append(rank_correlation(x, y, tested=False)[0])
     rho = np.array([r for r in own if math.isfinite(r)])
     if not len(rho):

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from fnet_callbacks.record import MANIFEST, Record, read_record
 # What a configuration calls the choice that runs are compared by, in the order in which it is looked for.
 _GROUP_KEYS = ("regularizer", "regulariser", "regularization", "regularisation", "group")
 _SEED_KEYS = ("seed", "seed_everything")
+GAP = "generalization_gap"  # training less validation accuracy
+_TRAINING_ACCURACY = re.compile(r"train(?:ing)?([_/. -]acc.*)")
 # A record that was moved aside for a later one stands beside it under its name and a number.
 _MOVED_ASIDE = re.compile(r"\.\d+$")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
     """One training run.
 
@@ -39,9 +42,14 @@ class Run:
     configuration: Mapping[str, Any]
     record: Record
 
+    @cached_property
+    def values(self) -> Sequence[Mapping[str, float]]:
+        """Of each snapshot what was measured, what the run had logged itself, and the gap that follows from that."""
+        return [{**s.scalars, **s.logged, **_gap(s.logged)} for s in self.record.snapshots]
+
     def final(self, key: str) -> float:
         """A scalar at the last snapshot; NaN where it is not there."""
-        return float(self.record.snapshots[-1].scalars.get(key, np.nan))
+        return float(self.values[-1].get(key, np.nan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ class Runs:
     @property
     def keys(self) -> list[str]:
         """Every scalar that a run has, in the order in which the monitors log them."""
-        return list(dict.fromkeys(k for run in self.runs for s in run.record.snapshots for k in s.scalars))
+        return list(dict.fromkeys(k for run in self.runs for values in run.values for k in values))
 
     def final(self, key: str) -> np.ndarray:
         """A scalar at the last snapshot of each run, ``[R]``; NaN where a run does not have it."""
@@ -84,9 +92,9 @@ class Runs:
         series = []
         for run in self.runs:
             pairs = [
-                (s.step, s.scalars[key])
-                for s in run.record.snapshots
-                if np.isfinite(s.scalars.get(key, np.nan))
+                (step, values[key])
+                for step, values in zip(run.record.steps, run.values, strict=True)
+                if np.isfinite(values.get(key, np.nan))
             ]
             series.append(np.array(pairs, float).reshape(-1, 2))
         steps = np.unique(np.concatenate([s[:, 0] for s in series]) if series else [])
@@ -133,6 +141,16 @@ def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None =
     key = _group_key(named, group_by)
     grouped = [replace(run, group=str(run.configuration.get(key, "")) if key else run.name) for run in named]
     return Runs(sorted(grouped, key=lambda r: (r.group, _number(r.seed), r.name)), key, problems)
+
+
+def _gap(logged: Mapping[str, float]) -> dict[str, float]:
+    """The generalisation gap, where training and validation accuracy were logged under names that differ by that."""
+    for key, value in logged.items():
+        if (named := _TRAINING_ACCURACY.fullmatch(key)) is not None:
+            for word in ("val", "valid", "validation"):
+                if (other := f"{word}{named[1]}") in logged:
+                    return {GAP: value - logged[other]}
+    return {}
 
 
 def _records(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:

@@ -14,6 +14,7 @@ from fnet_callbacks.compare.comparison import (
     contrasts,
     families,
     measure_keys,
+    outcome_keys,
 )
 from fnet_callbacks.compare.grouping import Grouping, grouping
 from fnet_callbacks.compare.runs import Run, Runs
@@ -31,7 +32,7 @@ class Content:
         baseline: The group that others are compared with.
         monitor: The one whose networks are drawn; empty where no run has a network.
         keys: Scalars of whole networks and of attacks, what is asked beforehand first, then those of layers.
-        outcomes: Those of them that are accuracies.
+        outcomes: Those of them that say how well a network does, see ``outcome_keys``.
         contrasts: Of every group with the baseline; empty for one group.
         associations: Of every whole-network measure with every outcome.
         apart: Distances between runs.
@@ -83,7 +84,7 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
         known, key=lambda key: (Key.of(key).layer != "", asked.get(key) != "topology", key not in asked)
     )
     whole = [key for key in keys if not Key.of(key).layer]
-    outcomes = [key for key in whole if key.endswith("accuracy")]
+    outcomes = outcome_keys(whole)
     networks = dict.fromkeys(Key.of(key).monitor for key in whole if Key.of(key).measure == "modularity")
     monitor = next(iter(networks), "")
     measures = [key for key in whole if Key.of(key).monitor in networks]

@@ -225,8 +225,8 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[Cell]] | I
 def _curves(content: Content) -> Iterator[list[Cell]]:
     for run in content.runs.runs:
         own = run.name, run.group, run.seed or ""
-        for snapshot in run.record.snapshots:
-            yield from ([*own, snapshot.step, key, value] for key, value in snapshot.scalars.items())
+        for step, values in zip(run.record.steps, run.values, strict=True):
+            yield from ([*own, step, key, value] for key, value in values.items())
 
 
 def _median(run: Run, part: str) -> float:

@@ -64,6 +64,7 @@ DEFINITIONS = {
     "clean_accuracy": "Share of the probe that is classified correctly.",
     "accuracy": "Share of the probe that is classified correctly under the attack (FGSM: Goodfellow et al. 2015; PGD: "
     "Madry et al. 2018) with perturbations up to that size.",
+    "generalization_gap": "Training accuracy less validation accuracy, both as the run logged them.",
     "zero_gradients": "Share of the attacked inputs whose gradient is zero; where it is large, the accuracy under "
     "attack overstates robustness.",
 }  # fmt: skip

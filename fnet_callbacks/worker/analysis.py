@@ -74,7 +74,9 @@ class Analysis:
             failures=failures,
             worker_seconds={name: costs[name].worker_ms / 1e3 for name in job.readings},
         )
-        if measured:
+        if measured or (
+            self._last is not None and self._last.step == job.step and job.logged != self._last.logged
+        ):
             self._record(job, result, measured, failures)
         return result
 
@@ -93,6 +95,7 @@ class Analysis:
             notes=result.notes,
             arrays={f"{name}.{k}": a for name, m in measured.items() for k, a in m.arrays.items()},
             is_end=job.is_end,
+            logged=job.logged,
         )
         if self._last is None and job.is_end and self._store is not None:
             # Another process may have written a part of the step.
@@ -250,6 +253,8 @@ def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
         notes={**before.notes, **snapshot.notes},
         arrays={**before.arrays, **snapshot.arrays},
         is_end=before.is_end,
+        logged={**before.logged, **snapshot.logged},
+        time=before.time,
     )
 
 

@@ -142,6 +142,7 @@ class Job:
         scalars: Key to value, what is known beforehand.
         cost_ms: By monitor and part, what the training thread has paid.
         draw: Monitors whose portrait is wanted. A job of this alone asks for the last that was made.
+        logged: See ``Snapshot``. A job without readings brings the last snapshot's up to date.
     """
 
     step: int
@@ -151,6 +152,7 @@ class Job:
     scalars: Mapping[str, float] = field(default_factory=dict)
     cost_ms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     draw: Sequence[str] = ()
+    logged: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fnet_callbacks.compare.comparison import associations, baseline_of, contrasts, families, measure_keys
+from fnet_callbacks.compare.comparison import (
+    associations,
+    baseline_of,
+    contrasts,
+    families,
+    measure_keys,
+    outcome_keys,
+)
 from fnet_callbacks.compare.runs import Run, Runs
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.record import Record, Snapshot
@@ -112,3 +119,18 @@ def test_associations_over_runs_within_groups_and_in_time():
     assert found["time"].p == pytest.approx(2 / 2**8)
     assert (found["time"].n, found["runs"].n, found["within a"].n) == (8, 8, 4)
     assert associations(Runs(runs, "", {}), ["nothing"]) == []
+
+
+def test_what_says_how_well_a_network_does():
+    measured = [
+        "fnet/modularity",
+        "robust/clean_accuracy",
+        "robust/fgsm_0.1_accuracy",
+        "robust/pgd_0.1_accuracy",
+    ]
+    logged = ["train_acc", "val_acc", "generalization_gap"]
+    assert outcome_keys([*measured, *logged]) == [*measured[1:], "generalization_gap"]
+    assert outcome_keys(["fnet/modularity", *logged]) == ["val_acc", "generalization_gap"]
+    assert families(["fnet/modularity", *logged]) == {"fnet/modularity": "topology", "val_acc": "performance"}
+    assert families([*measured, *logged])["robust/pgd_0.1_accuracy"] == "performance"
+    assert "robust/fgsm_0.1_accuracy" not in families([*measured, *logged])

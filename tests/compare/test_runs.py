@@ -90,3 +90,18 @@ def test_wrong_paths_and_keys(tmp_path):
     write(tmp_path / "a" / "fnet", {"q": {0: 1.0}}, lr=1)
     with pytest.raises(FnetError, match=r"`group_by='width'` is in no configuration; there is lr"):
         read_runs([tmp_path], group_by="width")
+
+
+def test_the_gap_follows_from_what_a_run_logged(tmp_path):
+    for name, logged, gap in (
+        ("a", {"train_accuracy": 0.9, "val_accuracy": 0.7}, 0.2),
+        ("b", {"train/acc_epoch": 0.9, "valid/acc_epoch": 0.8}, 0.1),
+        ("c", {"train_loss": 0.9, "val_loss": 0.8, "train_accuracy": 1.0}, math.nan),
+    ):
+        store = SnapshotStore(tmp_path / name / "fnet")
+        store.start({})
+        store.append(Snapshot(0, {"fnet/modularity": 0.5}, logged=logged))
+        (run,) = read_runs([tmp_path / name]).runs
+        assert run.final("generalization_gap") == pytest.approx(gap, nan_ok=True)
+        assert run.final("fnet/modularity") == 0.5
+        assert {key: run.final(key) for key in logged} == logged
