@@ -35,15 +35,17 @@ from fnet_callbacks.errors import FnetError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what is missing of a sweep; 1 where a trial failed."""
-    asked = _parser().parse_args(arguments)
+    asked = parsed(arguments)
     logging = Logging(asked.logger, asked.project)
+    if asked.data_dir is not None:
+        os.environ["FNET_DATA_DIR"] = str(Path(asked.data_dir).resolve())
     if asked.trial is not None:
         serve_trial(asked.trial, logging)
         return 0
     if asked.sweep is None:
         raise FnetError("`sweep` should be the path of a sweep file, such as experiments/sweeps/digits.yaml")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # takes the trials along, as Ctrl-C does
-    trials = read_sweep(asked.sweep, dict(map(_option, asked.options)))
+    trials = read_sweep(asked.sweep, dict(map(option, asked.options)))
     out = asked.out or Path("runs") / asked.sweep.stem
     waiting = [t for t in trials if state_of(out / t.name).get("state") not in ("finished", "stopped")]
     if waiting:
@@ -111,14 +113,16 @@ def _told(trials: Sequence[Trial], out: Path) -> int:
     return int(bool(failed))
 
 
-def _option(text: str) -> tuple[str, Any]:
+def option(text: str) -> tuple[str, Any]:
+    """Name and value of ``name=value``, the value as YAML has it."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise FnetError(f"`{text}` should be name=value, such as trainer.max_epochs=100")
     return name, yaml.safe_load(value)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; options may stand before and after ``name=value``."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.sweep",
         description=__doc__,
@@ -128,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add("sweep", nargs="?", type=Path, help="the sweep file")
     add("options", nargs="*", metavar="name=value", help="in place of what the file says")
     add("--out", type=Path, help="folder of the runs; default: runs/<name of the file>")
+    add("--data-dir", help="folder with the data sets; no part of what a trial is")
     add("--engine", choices=("local", "ray"), default="local", help="default: processes of this machine")
     add("--workers", type=_positive, help="trials at a time; default: as many as the cores have threads for")
     add("--logger", choices=("tensorboard", "csv", "wandb"), default="tensorboard")
@@ -136,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--stop-early", metavar="KEY", help="ray: stop trials that are behind in this logged value")
     add("--mode", choices=("max", "min"), default="max", help="whether that should be large or small")
     add("--trial", type=Path, help=argparse.SUPPRESS)
-    return parser
+    return parser.parse_intermixed_args(arguments)
 
 
 def _positive(text: str) -> int:

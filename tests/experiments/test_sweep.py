@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from experiments.engines import Logging, run_ray
-from experiments.sweep import main
+from experiments.sweep import main, option, parsed
 from experiments.trials import prepare, read_sweep, state_of, write_state
 from fnet_callbacks import FnetError, read_record
 from fnet_callbacks.compare.runs import read_runs
@@ -148,8 +148,9 @@ def test_the_file_for_wandb_names_trials_of_the_sweep():
         for seed in asked["parameters"]["seed_everything"]["values"]:
             given = {"model.regularizer": {"value": regularizer}, "seed_everything": {"value": seed}}
             options = utils.create_sweep_command_args({"args": given})["args_no_hyphens"]
-            chosen = {name: yaml.safe_load(value) for name, value in (o.split("=") for o in options)}
-            (trial,) = read_sweep(sweep_file, chosen)
+            arguments = parsed([*command[4:-1], *options])
+            assert (arguments.logger, arguments.workers) == ("wandb", 1)
+            (trial,) = read_sweep(arguments.sweep, dict(map(option, arguments.options)))
             found.add(trial.name.rpartition("-")[2])
     assert found == known
 
