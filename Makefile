@@ -8,7 +8,7 @@ export NUMBA_NUM_THREADS ?= 2
 export OMP_NUM_THREADS ?= 2
 BENCH ?= floor scale peers overhead
 
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo report test check bench clean
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,10 @@ install: $(READY) ## create .venv and install the package with what tests and de
 
 demo: $(READY) ## train an MLP on digits with both monitors; say how to open TensorBoard
 	$(BIN)/python -m experiments.train fit --config experiments/configs/digits_mlp.yaml
+
+report: $(READY) ## train three regularisations with three seeds each on digits; compare them in one page
+	$(BIN)/python -m experiments.sweep experiments/sweeps/digits.yaml
+	$(BIN)/fnet report runs/digits -o runs/digits/report.html
 
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest

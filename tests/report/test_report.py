@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import write_run
 
 from fnet_callbacks.cli import main
 from fnet_callbacks.compare.runs import read_runs
@@ -94,7 +95,7 @@ def test_a_finding_is_called_so_only_where_it_is_one(sweep):
     assert findings
 
 
-def test_of_three_against_three_nothing_can_be_found(tmp_path, write_run):
+def test_of_three_against_three_nothing_can_be_found(tmp_path):
     for name, strength in (("none", 0.5), ("dropout", 3.0)):
         for seed in range(3):
             write_run(tmp_path / f"{name}{seed}", strength=strength, seed=seed, regularizer=name)
@@ -103,7 +104,7 @@ def test_of_three_against_three_nothing_can_be_found(tmp_path, write_run):
     assert not [s for head, s in summary(found) if head == "What differs" and s]
 
 
-def test_one_run_has_a_page(tmp_path, write_run):
+def test_one_run_has_a_page(tmp_path):
     found = content(write_run(tmp_path / "one", strength=1.0, seed=0))
     assert "All runs are of one group" in said(found)
     assert found.contrasts == []
@@ -111,7 +112,7 @@ def test_one_run_has_a_page(tmp_path, write_run):
     assert "<h1>Functional networks of 1 run</h1>" in page(found)
 
 
-def test_of_one_seed_each_no_test_is_claimed(tmp_path, write_run):
+def test_of_one_seed_each_no_test_is_claimed(tmp_path):
     for name, strength in (("none", 0.5), ("dropout", 2.0)):
         write_run(tmp_path / name, strength=strength, seed=0, regularizer=name)
     found = content(tmp_path)
@@ -121,7 +122,7 @@ def test_of_one_seed_each_no_test_is_claimed(tmp_path, write_run):
     page(found)
 
 
-def test_runs_of_other_lengths_and_layers_and_one_without_homology(tmp_path, write_run):
+def test_runs_of_other_lengths_and_layers_and_one_without_homology(tmp_path):
     write_run(tmp_path / "a", strength=1.0, seed=0, steps=4, regularizer="none")
     write_run(tmp_path / "b", strength=1.0, seed=1, steps=2, regularizer="none")
     store = SnapshotStore(tmp_path / "c" / "fnet")

@@ -1,0 +1,44 @@
+"""Records of runs that were never trained: networks with more or less of a community structure."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fnet_callbacks import functional as F
+from fnet_callbacks.measures import measure
+from fnet_callbacks.record import Snapshot, SnapshotStore
+from fnet_callbacks.scope import Activity, GraphSettings, Scope
+
+MEASURES = ("n_neurons", "clustering", "global_efficiency", "modularity", "betti_1", "loops")
+
+
+def network(strength: float, seed: int, n: int = 30) -> Scope:
+    """Neurons of three kinds, which share a signal of that strength."""
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(200, n)) + strength * generator.normal(size=(200, 3))[:, np.arange(n) % 3]
+    return Scope(F.correlation_matrix(rows), Activity(np.full(n, 0.5)), settings=GraphSettings(density=0.2))
+
+
+def write_run(
+    folder: Path,
+    *,
+    strength: float,
+    seed: int,
+    steps: int = 3,
+    logged: dict[str, float] | None = None,
+    **configuration: object,
+) -> Path:
+    """Writes the record of a run; returns its folder."""
+    store = SnapshotStore(folder / "fnet")
+    store.start({"model": "Net", "configuration": {"seed": seed, "width": 30, **configuration}})
+    for t in range(steps):
+        scope = network(strength * t, 10 * seed + t)
+        values = measure(scope, MEASURES)
+        scalars = {f"fnet/{key}": value for key, value in values.items()}
+        scalars["fnet_layers/net.0/modularity"] = values["modularity"] / 2
+        scalars["robust/clean_accuracy"] = 0.1 + 0.2 * t + 0.01 * seed
+        scalars["robust/pgd_0.03137_accuracy"] = 0.1 + 0.1 * t * strength + 0.01 * seed
+        arrays = {f"fnet.{key}": array for key, array in scope.arrays().items()}
+        cost = {"fnet/cost_ms/training_thread": 5.0, "fnet/cost_ms/worker": 20.0}
+        store.append(Snapshot(10 * t, scalars, cost, arrays=arrays, logged=logged or {}))
+    return folder
