@@ -296,6 +296,8 @@ class Scope:
             "edges": self.graph.edges,
             "degree": self.graph.degrees,
             "partition": self.partition,
+            "tree_weights": self.selection.tree_weights,
+            "weight_counts": self.selection.weight_counts.astype(np.int32),
             **{f"diagram_{k}": d for k, d in enumerate(diagrams)},
             **{f"betti_curve_{k}": F.betti_curve(d) for k, d in enumerate(diagrams)},
         }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.compare.distances import (
     betti_distance,
     bottleneck,
+    graph_filtration_distance,
     measure_distance,
     pairwise,
     wasserstein,
@@ -22,10 +23,13 @@ from fnet_callbacks.compare.distances import (
 from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.errors import FnetError, RecordError
 
-_OF_DIAGRAMS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
+_OF_DIAGRAMS: Mapping[str, Callable[[Any, Any], float]] = {
     "Wasserstein distance of the loops": wasserstein,
     "bottleneck distance of the loops": bottleneck,
     "distance of the Betti-1 curves": betti_distance,
+}
+_OF_FILTRATIONS: Mapping[str, Callable[[Any, Any], float]] = {
+    "distance of the graph filtrations": graph_filtration_distance
 }
 
 
@@ -60,7 +64,7 @@ def arrays_of(run: Run, step: int, monitor: str) -> dict[str, np.ndarray]:
 
 
 def apart(runs: Sequence[Run], monitor: str, keys: Sequence[str]) -> list[Apart]:
-    """Distances of runs at their last snapshot: between diagrams of loops, and between vectors of measures.
+    """Distances of runs at their last snapshot: between diagrams, graph filtrations, and vectors of measures.
 
     Args:
         runs: The runs.
@@ -68,18 +72,25 @@ def apart(runs: Sequence[Run], monitor: str, keys: Sequence[str]) -> list[Apart]
         keys: The scalars of a vector of measures.
 
     Returns:
-        What there is: without homology no distances of diagrams, and none of measures where none is finite in all runs.
+        What there is: without homology no distances of diagrams, and none of measures where none is finite in all
+        runs.
 
     Cost: R (R - 1) / 2 distances of each kind; a Wasserstein distance of 500 loops takes some tens of milliseconds.
     """
     found = []
-    loops = [(run, arrays_of(run, run.record.steps[-1], monitor).get("diagram_1")) for run in runs]
-    having = [(run, diagram) for run, diagram in loops if diagram is not None]
-    if len(having) > 1:
-        diagrams = [diagram for _, diagram in having]
-        found.append(
-            Apart([run for run, _ in having], {k: pairwise(diagrams, d) for k, d in _OF_DIAGRAMS.items()})
-        )
+    arrays = [(run, arrays_of(run, run.record.steps[-1], monitor)) for run in runs]
+    loops = [(run, of_run["diagram_1"]) for run, of_run in arrays if "diagram_1" in of_run]
+    filtrations = [
+        (run, (of_run["tree_weights"], of_run["weight_counts"]))
+        for run, of_run in arrays
+        if {"tree_weights", "weight_counts"} <= set(of_run)
+    ]
+    for having, distances in ((loops, _OF_DIAGRAMS), (filtrations, _OF_FILTRATIONS)):
+        if len(having) > 1:
+            things = [thing for _, thing in having]
+            found.append(
+                Apart([run for run, _ in having], {k: pairwise(things, d) for k, d in distances.items()})
+            )
     try:
         vectors = np.array([[run.final(key) for key in keys] for run in runs])
         found.append(Apart(list(runs), {"distance of the vectors of measures": measure_distance(vectors)}))

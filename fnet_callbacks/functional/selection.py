@@ -30,6 +30,8 @@ class Selection:
         scale: The radius on ``1 - |r|`` at which a Vietoris-Rips complex has the graph's edges; see `graph_scale`.
         mean_abs_correlation: See `mean_abs_correlation`.
         effective_rank: See `effective_rank`.
+        weight_counts: How many pairs have which weight, |r| or a positive r, ``[4096]`` int64: in bin k those from
+            k / 4095 on.
     """
 
     n_neurons: int
@@ -40,6 +42,7 @@ class Selection:
     scale: float
     mean_abs_correlation: float
     effective_rank: float
+    weight_counts: np.ndarray
 
 
 def select(
@@ -88,6 +91,7 @@ def select(
         effective_rank=n_live**2 / (2 * squares + float((matrix.diagonal() ** 2).sum()))
         if n_live
         else float("nan"),
+        weight_counts=counts,
     )
 
 

@@ -7,6 +7,8 @@ from torch import Tensor
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import Method, Selection, Sign, select
 
+_BINS = 4096  # those of `Selection.weight_counts`
+
 
 def select_on_device(
     correlation: Tensor,
@@ -20,7 +22,7 @@ def select_on_device(
 
     Nodes, tree, edges and scale are those of `select` to the bit; the mean and the rank are within the rounding
     of another order of summation. What crosses to the host: one byte a neuron, one bool for the matrix and one
-    a round of the tree's algorithm, and in the end one array: 8 bytes an edge, 16 an edge of the tree, 4 numbers.
+    a round of the tree's algorithm, and in the end one array: 8 bytes an edge, 16 an edge of the tree, 4,100 numbers.
 
     Args:
         correlation: ``[N, N]`` float64, symmetric to the bit, NaN in the rows and columns of dead units, as
@@ -48,7 +50,8 @@ def select_on_device(
     if n < 2:
         empty = np.empty((0, 2), np.int32)
         rank = 1.0 if n else float("nan")
-        return Selection(len(correlation), nodes, empty, np.empty(0), empty, 0.0, float("nan"), rank)
+        none = np.zeros(_BINS, np.int64)
+        return Selection(len(correlation), nodes, empty, np.empty(0), empty, 0.0, float("nan"), rank, none)
 
     tree = _spanning_tree(block.abs() if sign == "absolute" else block.clone())
     joined = _joined(block, tree if method == "mst" else None, density, threshold, sign)
@@ -56,6 +59,7 @@ def select_on_device(
     if method == "mst":
         beyond[tree] = False
         beyond |= joined & ~beyond.any()
+    counts = _weight_counts(block, sign)
     strength = block.abs().fill_diagonal_(0.0)
     tree_weights = strength[tree]
     weakest = strength.masked_fill(~beyond, torch.inf).amin()
@@ -68,10 +72,11 @@ def select_on_device(
         torch.stack((weakest, weaker, total, squares)),
         tree_weights,
         torch.stack(tree, dim=1).int(),
+        counts,
         joined.nonzero().int(),
     )
     words = torch.cat([piece.flatten().view(torch.int64) for piece in pieces]).cpu().numpy()
-    numbers, weights, pairs, edges = np.split(words, np.cumsum([4, n - 1, n - 1]))
+    numbers, weights, pairs, counted, edges = np.split(words, np.cumsum([4, n - 1, n - 1, _BINS]))
     weakest, weaker, total, squares = numbers.view(np.float64).tolist()
     return Selection(
         n_neurons=len(correlation),
@@ -82,7 +87,17 @@ def select_on_device(
         scale=1.0 - (weakest + weaker) / 2 if len(edges) else 0.0,
         mean_abs_correlation=total / (n * (n - 1)),
         effective_rank=n**2 / squares,
+        weight_counts=counted,
     )
+
+
+def _weight_counts(block: Tensor, sign: Sign) -> Tensor:
+    """Of the pairs that have a weight, how many are in each bin."""
+    weights = block.abs() if sign == "absolute" else block
+    counted = torch.ones_like(weights, dtype=torch.bool) if sign == "absolute" else weights > 0
+    counted.fill_diagonal_(False)
+    bins = (weights[counted].clamp(max=1.0) * (_BINS - 1)).long()
+    return torch.bincount(bins, minlength=_BINS) // 2  # each pair stands in both triangles
 
 
 def _live_block(correlation: Tensor) -> tuple[Tensor, np.ndarray]:

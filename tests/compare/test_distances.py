@@ -2,6 +2,7 @@
 
 import math
 
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.compare.distances import (
     betti_distance,
     bottleneck,
+    graph_filtration_distance,
     measure_distance,
     pairwise,
     wasserstein,
@@ -74,3 +76,39 @@ def test_each_pair_is_asked_for_once():
     found = pairwise([1, 4, 9], lambda a, b: asked.append((a, b)) or abs(a - b))
     assert found.tolist() == [[0, 3, 8], [3, 0, 5], [8, 5, 0]]
     assert len(asked) == 3
+
+
+def filtration(seed: int, n: int = 12, strength: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Births and deaths of a random network, one by one."""
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(50, n)) + strength * generator.normal(size=(50, 1))
+    selection = F.select(F.correlation_matrix(rows))
+    return selection.tree_weights, selection.weight_counts
+
+
+def one_by_one(seed: int, n: int = 12, strength: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(50, n)) + strength * generator.normal(size=(50, 1))
+    weights = np.abs(np.corrcoef(rows.T))
+    graph = nx.from_numpy_array(weights)
+    tree = nx.maximum_spanning_tree(graph)
+    births = sorted(d["weight"] for *_, d in tree.edges(data=True))
+    deaths = sorted(d["weight"] for i, j, d in graph.edges(data=True) if i < j and not tree.has_edge(i, j))
+    return np.array(births), np.array(deaths)
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.6, 2.0])
+def test_the_graph_filtrations_are_matched_in_order(strength):
+    (births, deaths), (others, other_deaths) = one_by_one(0), one_by_one(1, strength=strength)
+    expected = np.sqrt(((births - others) ** 2).sum() + ((deaths - other_deaths) ** 2).sum())
+    found = graph_filtration_distance(filtration(0), filtration(1, strength=strength))
+    assert found == pytest.approx(expected, abs=2e-3)
+    assert graph_filtration_distance(filtration(0), filtration(0)) == 0
+
+
+def test_graph_filtrations_of_other_sizes_are_matched_by_quantiles():
+    births, counts = filtration(0)
+    assert graph_filtration_distance((births, counts), (births, counts)) == 0
+    assert graph_filtration_distance(filtration(0, n=12), filtration(0, n=13)) > 0
+    with pytest.raises(FnetError, match="4096 and in 10 bins"):
+        graph_filtration_distance((births, counts), (births, counts[:10]))

@@ -69,11 +69,18 @@ def expected_of(correlation, sign="absolute", **options):
         scale=F.graph_scale(block, graph, tree if options.get("method", "mst") == "mst" else None),
         mean_abs_correlation=F.mean_abs_correlation(correlation),
         effective_rank=F.effective_rank(correlation),
+        weight_counts=weight_counts(block, sign),
     )
 
 
+def weight_counts(block, sign):
+    weights = block[np.triu_indices(len(block), k=1)]
+    weights = np.abs(weights) if sign == "absolute" else weights[weights > 0]
+    return np.bincount((np.minimum(weights, 1.0) * 4095).astype(np.int64), minlength=4096)
+
+
 def assert_same(selection, expected):
-    for name in ("nodes", "tree", "tree_weights", "edges"):
+    for name in ("nodes", "tree", "tree_weights", "edges", "weight_counts"):
         array, wanted = getattr(selection, name), getattr(expected, name)
         np.testing.assert_array_equal(array, wanted, err_msg=name, strict=True)
     assert (selection.n_neurons, selection.scale) == (expected.n_neurons, expected.scale)
