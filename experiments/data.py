@@ -60,6 +60,8 @@ class DataModule(LightningDataModule):
             environment variable ``FNET_DATA_DIR``. A set that is not there is fetched from OpenML.
         batch_size: Samples of a training batch.
         train_size: Use that many training images, stratified; a smaller choice is part of a larger one.
+        validate_on_test: The validation loaders are those of the validation images and of the test images, which are
+            logged as ``test_...`` after each epoch; to look at, not to choose by.
         seed: Of the order in which training images come; None for that of the run (``seed_everything``, else 0).
 
     Raises:
@@ -73,6 +75,7 @@ class DataModule(LightningDataModule):
         batch_size: int = 64,
         train_size: int | None = None,
         seed: int | None = None,
+        validate_on_test: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore="data_dir")
@@ -85,6 +88,7 @@ class DataModule(LightningDataModule):
         self.batch_size = batch_size
         self.train_size = train_size
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.validate_on_test = validate_on_test
         self.num_classes = SOURCES[dataset].num_classes
         self.input_shape = SOURCES[dataset].input_shape
         self.train: TensorDataset | None = None
@@ -110,9 +114,10 @@ class DataModule(LightningDataModule):
         """Shuffled by a generator of its own, so that no global stream decides the order."""
         return self._loader(self.train, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """In a fixed order."""
-        return self._loader(self.validation)
+        loader = self._loader(self.validation)
+        return [loader, self.test_dataloader()] if self.validate_on_test else loader
 
     def test_dataloader(self) -> DataLoader:
         """In a fixed order; only for sets with test images."""

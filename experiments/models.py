@@ -71,21 +71,27 @@ class Classifier(LightningModule):
         self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Plain cross-entropy, so that regularisers can be compared."""
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Plain cross-entropy, so that regularisers can be compared; a second loader is that of the test images."""
+        if dataloader_idx == 1:
+            self._test(batch)
+            return
         images, labels = batch
         logits = self(images)
         self.val_accuracy(logits, labels)
-        self.log("val_loss", functional.cross_entropy(logits, labels))
-        self.log("val_accuracy", self.val_accuracy, prog_bar=True)
+        self.log("val_loss", functional.cross_entropy(logits, labels), add_dataloader_idx=False)
+        self.log("val_accuracy", self.val_accuracy, prog_bar=True, add_dataloader_idx=False)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """As in validation."""
+        self._test(batch)
+
+    def _test(self, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
         logits = self(images)
         self.test_accuracy(logits, labels)
-        self.log("test_loss", functional.cross_entropy(logits, labels))
-        self.log("test_accuracy", self.test_accuracy)
+        self.log("test_loss", functional.cross_entropy(logits, labels), add_dataloader_idx=False)
+        self.log("test_accuracy", self.test_accuracy, add_dataloader_idx=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, with the regulariser's weight decay."""

@@ -8,12 +8,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fnet_callbacks.callbacks import FunctionalNetworkMonitor, RobustnessMonitor
+    from fnet_callbacks.callbacks import BurnInEarlyStopping, FunctionalNetworkMonitor, RobustnessMonitor
     from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
     from fnet_callbacks.record import Record, read_record
 
 __version__ = "0.1.0"
 __all__ = [
+    "BurnInEarlyStopping",
     "CaptureError",
     "FnetError",
     "FnetWarning",
@@ -26,6 +27,7 @@ __all__ = [
 
 # Resolved when asked for, so that `import fnet_callbacks.functional` pulls in neither torch nor Lightning.
 _HOME = {
+    "BurnInEarlyStopping": "callbacks",
     "CaptureError": "errors",
     "FnetError": "errors",
     "FnetWarning": "errors",

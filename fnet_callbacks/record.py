@@ -41,8 +41,9 @@ class Snapshot:
         arrays: Name to array; kept in the snapshot's npz file.
         is_end: Taken because training ended, off the schedule; dropped when training goes on.
         time: When it was taken, in seconds since 1970; not part of what makes two records equal either.
-        logged: What the run itself had logged last, such as ``train_accuracy``. What is logged at the end of an epoch
-            is that of the epoch before; in the last snapshot it is that of the last.
+        logged: What the run itself had logged last, such as ``train_accuracy``; what is logged at the end of an epoch
+            is that of the epoch before.
+        logged_at_end: The same when training ended, in the last snapshot alone.
     """
 
     step: int
@@ -53,6 +54,7 @@ class Snapshot:
     is_end: bool = False
     time: float = field(default_factory=time.time)
     logged: Mapping[str, float] = field(default_factory=dict)
+    logged_at_end: Mapping[str, float] = field(default_factory=dict)
 
 
 class SnapshotStore:
@@ -235,6 +237,7 @@ def _read_lines(path: Path) -> Iterator[Snapshot]:
                 is_end=bool(row["end"]),
                 time=float(row["time"]),
                 logged=_numbers(row.get("logged", {})),
+                logged_at_end=_numbers(row.get("logged_at_end", {})),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise RecordError(f"{path}, line {number}: not a snapshot ({error})") from error
@@ -271,6 +274,7 @@ def _line(snapshot: Snapshot) -> bytes:
         "cost_ms": {k: round(v, 3) for k, v in snapshot.cost_ms.items()},
         "notes": dict(snapshot.notes),
         "logged": _plain(snapshot.logged),
+        "logged_at_end": _plain(snapshot.logged_at_end),
     }
     return json.dumps(row, allow_nan=False).encode() + b"\n"
 

@@ -1,7 +1,8 @@
 """Lightning callbacks; one base owns schedule, isolation, record and sinks, a monitor says what to measure."""
 
+from fnet_callbacks.callbacks.early_stopping import BurnInEarlyStopping
 from fnet_callbacks.callbacks.functional_network import FunctionalNetworkMonitor
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 from fnet_callbacks.callbacks.robustness import RobustnessMonitor
 
-__all__ = ["FunctionalNetworkMonitor", "ProbeMonitor", "RobustnessMonitor"]
+__all__ = ["BurnInEarlyStopping", "FunctionalNetworkMonitor", "ProbeMonitor", "RobustnessMonitor"]

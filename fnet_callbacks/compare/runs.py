@@ -45,7 +45,10 @@ class Run:
     @cached_property
     def values(self) -> Sequence[Mapping[str, float]]:
         """Of each snapshot what was measured, what the run had logged itself, and the gap that follows from that."""
-        return [{**s.scalars, **s.logged, **_gap(s.logged)} for s in self.record.snapshots]
+        logged = [{**s.logged, **s.logged_at_end} for s in self.record.snapshots]
+        return [
+            {**s.scalars, **own, **_gap(own)} for s, own in zip(self.record.snapshots, logged, strict=True)
+        ]
 
     def final(self, key: str) -> float:
         """A scalar at the last snapshot; NaN where it is not there."""

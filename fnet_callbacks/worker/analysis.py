@@ -74,10 +74,10 @@ class Analysis:
             failures=failures,
             worker_seconds={name: costs[name].worker_ms / 1e3 for name in job.readings},
         )
-        if measured or (
-            self._last is not None and self._last.step == job.step and job.logged != self._last.logged
-        ):
+        if measured:
             self._record(job, result, measured, failures)
+        elif job.logged and self._last is not None and self._last.step == job.step:
+            self._append(replace(self._last, logged_at_end=job.logged), failures)
         return result
 
     def _worker_ms(self) -> float:
@@ -100,10 +100,13 @@ class Analysis:
         if self._last is None and job.is_end and self._store is not None:
             # Another process may have written a part of the step.
             self._last = _read_back(self._store, job.step)
-        self._last = _merged(self._last, snapshot)
+        self._append(_merged(self._last, snapshot), failures)
+
+    def _append(self, snapshot: Snapshot, failures: dict[str, str]) -> None:
+        self._last = snapshot
         if self._store is not None:
             try:
-                self._store.append(self._last)
+                self._store.append(snapshot)
             except OSError as error:
                 failures["record"] = str(error)
 
@@ -254,7 +257,6 @@ def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
         arrays={**before.arrays, **snapshot.arrays},
         is_end=before.is_end,
         logged={**before.logged, **snapshot.logged},
-        time=before.time,
     )
 
 

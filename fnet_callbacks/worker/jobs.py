@@ -142,7 +142,7 @@ class Job:
         scalars: Key to value, what is known beforehand.
         cost_ms: By monitor and part, what the training thread has paid.
         draw: Monitors whose portrait is wanted. A job of this alone asks for the last that was made.
-        logged: See ``Snapshot``. A job without readings brings the last snapshot's up to date.
+        logged: See ``Snapshot``; of a job without readings it is what stands in the last snapshot as ``logged_at_end``.
     """
 
     step: int
