@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import sweep
+from experiments.trials import finished
 from fnet_callbacks.compare.effects import Interval, mean_interval
 from fnet_callbacks.compare.runs import Run, read_runs
 from fnet_callbacks.errors import FnetError
@@ -175,7 +176,7 @@ def main() -> int:
     asked = parser.parse_intermixed_args()
     more = ["--data-dir", asked.data_dir] if asked.data_dir else []
     failed = sweep.main([str(SWEEP), "--out", str(asked.out), *asked.options, *more])
-    runs = [epochs_of(run) for run in read_runs([asked.out]).runs]
+    runs = [epochs_of(run) for run in read_runs(finished(asked.out)).runs]
     found = compared(runs)
     table = told(found, runs)
     (asked.out / "early_stopping.md").write_text(table + "\n", encoding="utf-8")

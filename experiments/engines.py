@@ -64,7 +64,8 @@ def serve_trial(folder: Path, logging: Logging) -> None:
     """Runs a trial in the process that `run_local` started for it, and ends when that one does."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()  # open as long as the process that started this one lives
+        while os.read(0, 1024):  # open as long as the process that started this one lives
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -117,6 +118,7 @@ def run_ray(
         raise FnetError(f"`engine='ray'` needs ray: pip install 'fnet-callbacks[tune]' ({error})") from error
     if not folders:
         return
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # else the first Ctrl-C ends what runs as if it were done
     _connect(ray, address)
     absolute = [str(folder.resolve()) for folder in folders]
     scheduler = None
@@ -142,7 +144,7 @@ def run_ray(
     for folder, key in zip(folders, absolute, strict=True):
         if not state_of(folder) and (error := reasons.get(key)) is not None:
             note(folder, str(error).strip().rpartition("\n")[2])
-        elif not state_of(folder):
+        elif not state_of(folder) and stop_early is not None:
             write_state(folder, "stopped", reason=f"the scheduler found {stop_early} behind that of others")
 
 
@@ -181,12 +183,13 @@ def _connect(ray: Any, address: str | None) -> None:
     """Asks the address first: Ray itself would wait for half a minute and then end the process."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
-        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init("local", include_dashboard=False, log_to_driver=False, configure_logging=False)
         return
     host, _, port = address.removeprefix("ray://").partition(":")
     try:
         socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        known = {name: os.environ[name] for name in ("FNET_DATA_DIR",) if name in os.environ}
+        ray.init(address, log_to_driver=False, configure_logging=False, runtime_env={"env_vars": known})
     except (OSError, ValueError, ConnectionError) as error:
         raise FnetError(
             f"`ray_address={address!r}` does not answer; it should be host:port of a Ray cluster ({error})"

@@ -42,12 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.trial is not None:
         serve_trial(asked.trial, logging)
         return 0
+    if asked.engine == "local" and (asked.ray_address or asked.stop_early):
+        raise FnetError("`ray_address` and `stop_early` go with `engine='ray'`, which should be asked for")
     if asked.sweep is None:
         raise FnetError("`sweep` should be the path of a sweep file, such as experiments/sweeps/digits.yaml")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # takes the trials along, as Ctrl-C does
     trials = read_sweep(asked.sweep, dict(map(option, asked.options)))
     out = asked.out or Path("runs") / asked.sweep.stem
-    waiting = [t for t in trials if state_of(out / t.name).get("state") not in ("finished", "stopped")]
+    waiting = [trial for trial in trials if not trial.is_done(out)]
     if waiting:
         check(waiting[0])
     folders = prepare(waiting, out)
@@ -96,7 +98,7 @@ def check(trial: Trial) -> None:
 
 
 def _told(trials: Sequence[Trial], out: Path) -> int:
-    states = {trial.name: state_of(out / trial.name) for trial in trials}
+    states = {trial.name: state_of(trial.folder(out)) for trial in trials}
     failed = {
         name: s.get("reason", "it was cut off")
         for name, s in states.items()
@@ -118,7 +120,10 @@ def option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise FnetError(f"`{text}` should be name=value, such as trainer.max_epochs=100")
-    return name, yaml.safe_load(value)
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise FnetError(f"`{text}`: the value cannot be read as YAML: {error}") from error
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:

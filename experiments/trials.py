@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +18,13 @@ import yaml
 
 from fnet_callbacks.errors import FnetError
 
+try:
+    import fcntl
+except ImportError:  # no Unix
+    fcntl = None
+
 LoggerName = Literal["tensorboard", "csv", "wandb"]
-TRIAL, STATE, CONFIG = "trial.json", "state.json", "asked.yaml"
+TRIAL, STATE, CONFIG, LOCK = "trial.json", "state.json", "asked.yaml", "running.lock"
 _LONGEST_NAME = 100
 
 
@@ -35,6 +41,15 @@ class Trial:
     name: str
     settings: Mapping[str, Any]
     threads: int
+
+    def folder(self, out: Path) -> Path:
+        """Where it is, or will be; known by its hash, as the name says what else was in the grid."""
+        digest = self.name.rpartition("-")[2]
+        return next(iter(sorted(out.glob(f"*-{digest}"))), out / self.name)
+
+    def is_done(self, out: Path) -> bool:
+        """Whether it has finished, or a scheduler has stopped it: it is not run again."""
+        return state_of(self.folder(out)).get("state") in ("finished", "stopped")
 
 
 def read_sweep(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> list[Trial]:
@@ -66,7 +81,9 @@ def read_sweep(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
         settings = json.loads(json.dumps(config, default=str))
         for key, value in chosen.items():
             _put(settings, key, value)
-        digest = hashlib.sha256(json.dumps([settings, threads], sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(
+            json.dumps([settings, threads], sort_keys=True, default=str).encode()
+        ).hexdigest()[:8]
         label = "-".join(f"{key.rpartition('.')[2]}={chosen[key]}" for key in varied) or "trial"
         name = f"{re.sub(r'[^A-Za-z0-9_.=+]+', '-', label)[:_LONGEST_NAME]}-{digest}"
         if digest in trials:
@@ -92,28 +109,62 @@ def write_state(folder: Path, state: str, **more: Any) -> None:
 def prepare(trials: Sequence[Trial], out: Path) -> list[Path]:
     """Makes the folders of the trials that are to be run; what is left of an earlier attempt is moved aside.
 
-    A trial that finished or that a scheduler stopped is not run again.
-
     Raises:
-        FnetError: A folder cannot be written.
+        FnetError: A folder cannot be written, or a trial is being run by another sweep.
     """
     waiting = []
     try:
         for trial in trials:
-            folder = out / trial.name
-            if state_of(folder).get("state") in ("finished", "stopped"):
+            if trial.is_done(out):
                 continue
+            folder = trial.folder(out)
             if folder.exists():
-                attic = out / "superseded"
-                attic.mkdir(exist_ok=True)
-                places = (attic / f"{trial.name}.{i}" for i in itertools.count(1))
-                folder.rename(next(place for place in places if not place.exists()))
+                with _held(folder):
+                    attic = out / "superseded"
+                    attic.mkdir(exist_ok=True)
+                    places = (attic / f"{folder.name}.{i}" for i in itertools.count(1))
+                    folder.rename(next(place for place in places if not place.exists()))
+            folder = out / trial.name
             folder.mkdir(parents=True)
             _write_json(folder / TRIAL, asdict(trial))
             waiting.append(folder)
     except OSError as error:
         raise FnetError(f"`out`: a trial's folder cannot be written: {error}") from error
     return waiting
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keeps a trial's folder to this process, where the system knows how.
+
+    Raises:
+        FnetError: Another process has it.
+    """
+    if fcntl is None:
+        yield
+        return
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FnetError(f"`out`: {folder} is being run by another sweep") from error
+        yield
+
+
+def finished(out: Path) -> list[Path]:
+    """The folders of the trials that came to their end.
+
+    Raises:
+        FnetError: There is none.
+    """
+    found = [
+        file.parent
+        for file in sorted(out.glob(f"*/{STATE}"))
+        if state_of(file.parent).get("state") == "finished"
+    ]
+    if not found:
+        raise FnetError(f"`out`: no trial in {out} has finished")
+    return found
 
 
 def run_trial(folder: Path, *, logger: LoggerName, project: str, callbacks: Sequence[Any] = ()) -> None:
@@ -135,30 +186,29 @@ def run_trial(folder: Path, *, logger: LoggerName, project: str, callbacks: Sequ
     from experiments.train import TrainCLI
 
     start = time.perf_counter()
-    try:
-        trial = Trial(**json.loads((folder / TRIAL).read_text()))
-        torch.set_num_threads(trial.threads)
-        settings = json.loads(json.dumps(trial.settings))
-        trainer = settings.setdefault("trainer", {})
-        trainer["logger"], trainer["default_root_dir"] = (
-            _logger(logger, folder, settings, project),
-            str(folder),
-        )
-        (folder / CONFIG).write_text(yaml.safe_dump(settings))
-        TrainCLI(
-            Classifier,
-            DataModule,
-            args=["fit", "--config", str(folder / CONFIG)],
-            parser_kwargs={"exit_on_error": False},
-            trainer_defaults={"callbacks": list(callbacks)},
-        )
-    except BaseException as error:
-        if not (
-            isinstance(error, SystemExit) and error.code == 0
-        ):  # so a scheduler ends a trial; it says why
-            write_state(folder, "failed", reason=f"{type(error).__name__}: {error}")
-        raise
-    write_state(folder, "finished", seconds=round(time.perf_counter() - start, 3))
+    with _held(folder):
+        try:
+            trial = Trial(**json.loads((folder / TRIAL).read_text()))
+            torch.set_num_threads(trial.threads)
+            settings = json.loads(json.dumps(trial.settings))
+            trainer = settings.setdefault("trainer", {})
+            trainer["logger"] = _logger(logger, folder, settings, project)
+            trainer["default_root_dir"] = str(folder)
+            (folder / CONFIG).write_text(yaml.safe_dump(settings))
+            TrainCLI(
+                Classifier,
+                DataModule,
+                args=["fit", "--config", str(folder / CONFIG)],
+                parser_kwargs={"exit_on_error": False},
+                trainer_defaults={"callbacks": list(callbacks)},
+            )
+        except BaseException as error:
+            if not (
+                isinstance(error, SystemExit) and error.code == 0
+            ):  # so a scheduler ends a trial; it says why
+                write_state(folder, "failed", reason=f"{type(error).__name__}: {error}")
+            raise
+        write_state(folder, "finished", seconds=round(time.perf_counter() - start, 3))
 
 
 def _logger(logger: LoggerName, folder: Path, settings: Mapping[str, Any], project: str) -> dict[str, Any]:

@@ -30,6 +30,12 @@ def report(asked: argparse.Namespace) -> int:
     runs = read_runs(asked.runs, group_by=asked.group_by)
     for folder, reason in runs.problems.items():
         print(f"left out: {folder}: {reason}", file=sys.stderr)
+    if asked.csv is not None and asked.csv.exists() and not asked.csv.is_dir():
+        raise FnetError(f"`csv`: {asked.csv} is a file; it should be a folder")
+    if len(runs.groups) == len(runs.runs) > 1 and not runs.grouped_by and runs.differing:
+        print(
+            f"each run is a group of its own; --group-by one of {', '.join(runs.differing)}", file=sys.stderr
+        )
     content = content_of(runs, baseline=asked.baseline)
     print(f"{len(runs.runs)} runs in {len(runs.groups)} groups, {content.baseline} the baseline")
     print(f"wrote {write_page(content, asked.output)}")

@@ -9,7 +9,15 @@ from fnet_callbacks.measures import measure
 from fnet_callbacks.record import Snapshot, SnapshotStore
 from fnet_callbacks.scope import Activity, GraphSettings, Scope
 
-MEASURES = ("n_neurons", "clustering", "global_efficiency", "modularity", "betti_1", "loops")
+MEASURES = (
+    "n_neurons",
+    "mean_abs_correlation",
+    "clustering",
+    "global_efficiency",
+    "modularity",
+    "betti_1",
+    "loops",
+)
 
 
 def network(strength: float, seed: int, n: int = 30) -> Scope:

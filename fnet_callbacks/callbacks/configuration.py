@@ -34,7 +34,11 @@ def configuration(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
+    for name in values:
+        try:
+            value = values[name]
+        except Exception as error:  # such as a value that a configuration leaves to be filled in
+            value = type(error).__name__
         key = f"{prefix}{name}"
         if str(name).startswith("_"):  # what Lightning's command line notes for itself
             continue
@@ -49,7 +53,10 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    text = getattr(value, "__qualname__", None) or str(value)
+    try:
+        text = str(getattr(value, "__qualname__", None) or value)
+    except Exception:  # a run does not end because something cannot be told in words
+        return type(value).__qualname__
     return (
         type(value).__qualname__ if " at 0x" in text else text[:_LONGEST]
     )  # an address differs from run to run

@@ -82,7 +82,7 @@ def graph_filtration_distance(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndar
         Exact in the births, within a bin's width for each death.
 
     Raises:
-        FnetError: Counts have other lengths.
+        FnetError: Counts have other lengths, or there are fewer than three nodes.
 
     Reference: Songdechakraiwut & Chung (2023), Topological learning for brain networks; for functional connectomes
         of neural networks Songdechakraiwut & Wu (2025), arXiv 2412.15279.
@@ -92,6 +92,8 @@ def graph_filtration_distance(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndar
         raise FnetError(
             f"weights are counted in {len(a[1])} and in {len(b[1])} bins; they should be the same"
         )
+    if min(len(a[0]), len(b[0])) < 2:
+        raise FnetError("a graph filtration should be of at least three nodes, else it has no cycle")
     births = _matched(*((np.sort(tree), np.ones(len(tree))) for tree, _ in (a, b)))
     return float(np.sqrt(births + _matched(_deaths(*a), _deaths(*b))))
 
@@ -108,8 +110,6 @@ def _matched(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray])
     """Sum of squared differences of two sorted samples, given as values and counts, quantile by quantile."""
     ends = [np.cumsum(counts) for _, counts in (a, b)]
     sizes = [float(end[-1]) if len(end) else 0.0 for end in ends]
-    if not min(sizes):
-        return 0.0
     shares = [end / size for end, size in zip(ends, sizes, strict=True)]
     cuts = np.unique(np.concatenate([[0.0], *shares]))
     middles = (cuts[1:] + cuts[:-1]) / 2

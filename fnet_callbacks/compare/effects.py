@@ -115,7 +115,7 @@ def effect(treated: ArrayLike, baseline: ArrayLike) -> Effect:
         return Effect(Interval(math.nan, math.nan, math.nan, 0), math.nan, math.nan, math.nan)
     low, high = _difference_interval(ours, theirs)
     return Effect(
-        difference=Interval(float(ours.mean() - theirs.mean()), low, high, n),
+        difference=Interval(_difference(ours, theirs), low, high, n),
         g=hedges_g(ours, theirs),
         p=permutation_p(ours, theirs),
         smallest_p=smallest_p(len(ours), len(theirs)),
@@ -138,8 +138,8 @@ def hedges_g(treated: ArrayLike, baseline: ArrayLike) -> float:
     freedom = len(ours) + len(theirs) - 2
     if freedom < 1 or not len(ours) or not len(theirs):
         return math.nan
-    difference = float(ours.mean() - theirs.mean())
-    squares = float(((ours - ours.mean()) ** 2).sum() + ((theirs - theirs.mean()) ** 2).sum())
+    difference = _difference(ours, theirs)
+    squares = sum(_variance(group) * (len(group) - 1) for group in (ours, theirs))
     if squares == 0:
         return math.copysign(math.inf, difference) if difference else 0.0
     if freedom == 1:
@@ -236,13 +236,23 @@ def _difference_interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, f
     n = np.array([len(ours), len(theirs)])
     if n.min() < 2:
         return math.nan, math.nan
-    difference = float(ours.mean() - theirs.mean())
-    squares = np.array([ours.var(ddof=1), theirs.var(ddof=1)]) / n
+    difference = _difference(ours, theirs)
+    squares = np.array([_variance(ours), _variance(theirs)]) / n
     if not squares.any():
         return difference, difference
     freedom = squares.sum() ** 2 / (squares**2 / (n - 1)).sum()
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(squares.sum()))
     return difference - half, difference + half
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Of the means; 0 where all values are the same, whose means may round differently."""
+    return float(ours.mean() - theirs.mean()) if np.ptp(np.concatenate([ours, theirs])) else 0.0
+
+
+def _variance(values: np.ndarray) -> float:
+    """0 where all values are the same, whose mean need not be that value to the bit."""
+    return float(values.var(ddof=1)) if len(values) > 1 and np.ptp(values) else 0.0
 
 
 def _finite(values: ArrayLike) -> np.ndarray:

@@ -17,7 +17,8 @@ from fnet_callbacks.record import MANIFEST, Record, read_record
 
 # What a configuration calls the choice that runs are compared by, in the order in which it is looked for.
 _GROUP_KEYS = ("regularizer", "regulariser", "regularization", "regularisation", "group")
-_SEED_KEYS = ("seed", "seed_everything")
+_SEED_KEYS = ("seed_everything", "seed")
+ALIKE, NOT_SAID = "all runs", "(not said)"
 GAP = "generalization_gap"  # training less validation accuracy
 _TRAINING_ACCURACY = re.compile(r"train(?:ing)?([_/. -]acc.*)")
 # A record that was moved aside for a later one stands beside it under its name and a number.
@@ -30,7 +31,7 @@ class Run:
 
     Attributes:
         name: Tells it from the others that were read with it.
-        group: Runs of one group differ by their seed alone.
+        group: Runs of one group are meant to differ by their seed alone; see ``Runs.mixed``.
         seed: As the configuration has it; None where it does not say.
         configuration: What the record's manifest says of the run, one value a key.
         record: Its snapshots; at least one.
@@ -78,6 +79,16 @@ class Runs:
         return found
 
     @property
+    def differing(self) -> list[str]:
+        """The keys of the configuration in which runs differ, the seed aside."""
+        return _differing(self.runs)
+
+    @property
+    def mixed(self) -> list[str]:
+        """The keys in which runs of one group differ, the seed aside: what is said of a group pools them."""
+        return list(dict.fromkeys(key for own in self.groups.values() for key in _differing(own)))
+
+    @property
     def keys(self) -> list[str]:
         """Every scalar that a run has, in the order in which the monitors log them."""
         return list(dict.fromkeys(k for run in self.runs for values in run.values for k in values))
@@ -113,8 +124,9 @@ def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None =
 
     Args:
         paths: Folders of records, or folders that hold such at any depth.
-        group_by: Key of the configuration whose value names a run's group. Default: the regularisation, if the
-            configurations have one; else the one key in which runs differ, the seed aside; else each run is alone.
+        group_by: Key of the configuration whose value names a run's group. Default: the regularisation, where runs
+            differ in it; else the one key in which they differ, the seed aside. Where they differ in several each run
+            is a group of its own, where in none they are all of one.
 
     Raises:
         FnetError: A path does not exist, no record below them can be read, or no configuration has ``group_by``.
@@ -141,8 +153,13 @@ def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None =
             f"`paths`: there is no record that can be read below them{': ' + told if told else ''}"
         )
     named = [replace(run, name=name) for run, name in zip(found, _names(found), strict=True)]
-    key = _group_key(named, group_by)
-    grouped = [replace(run, group=str(run.configuration.get(key, "")) if key else run.name) for run in named]
+    differing = _differing(named)
+    key = _group_key(named, differing, group_by)
+    alone = not any(run.configuration for run in named) or bool(differing)
+    grouped = [
+        replace(run, group=_told(run.configuration.get(key)) if key else run.name if alone else ALIKE)
+        for run in named
+    ]
     return Runs(sorted(grouped, key=lambda r: (r.group, _number(r.seed), r.name)), key, problems)
 
 
@@ -162,12 +179,14 @@ def _records(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         if not path.is_dir():
             raise FnetError(f"`paths`: {str(path)!r} is no folder")
         own = [path / MANIFEST] if (path / MANIFEST).exists() else sorted(path.rglob(MANIFEST))
-        folders |= dict.fromkeys(m.parent for m in own if m.parent == path or not _is_old(m.parent))
+        folders |= dict.fromkeys(m.parent for m in own if m.parent == path or not _is_old(m.parent, path))
     return list(folders)
 
 
-def _is_old(folder: Path) -> bool:
-    """Whether a later record has taken its place."""
+def _is_old(folder: Path, within: Path) -> bool:
+    """Whether a later record has taken its place: it was moved aside, or with the trial of a sweep that was cut off."""
+    if "superseded" in folder.relative_to(within).parts:
+        return True
     later = folder.with_name(_MOVED_ASIDE.sub("", folder.name))
     return later != folder and (later / MANIFEST).exists()
 
@@ -184,7 +203,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [str(run.record.folder) for run in runs]
 
 
-def _group_key(runs: Sequence[Run], asked: str | None) -> str:
+def _group_key(runs: Sequence[Run], differing: Sequence[str], asked: str | None) -> str:
     known = dict.fromkeys(key for run in runs for key in run.configuration)
     if asked is not None:
         if asked not in known:
@@ -192,15 +211,20 @@ def _group_key(runs: Sequence[Run], asked: str | None) -> str:
                 f"`group_by={asked!r}` is in no configuration; there is {', '.join(known) or 'none'}"
             )
         return asked
-    for key in _GROUP_KEYS:
-        if key in known:
-            return key
-    differing = [
-        key
-        for key in known
-        if key not in _SEED_KEYS and len({repr(run.configuration.get(key)) for run in runs}) > 1
-    ]
+    if named := next((key for key in _GROUP_KEYS if key in differing), ""):
+        return named
+    if not differing:
+        return next((key for key in _GROUP_KEYS if key in known), "")
     return differing[0] if len(differing) == 1 else ""
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    known = dict.fromkeys(key for run in runs for key in run.configuration if key not in _SEED_KEYS)
+    return [key for key in known if len({repr(run.configuration.get(key)) for run in runs}) > 1]
+
+
+def _told(value: Any) -> str:
+    return NOT_SAID if value is None or value == "" else str(value)
 
 
 def _first(configuration: Mapping[str, Any], keys: Sequence[str]) -> str | None:

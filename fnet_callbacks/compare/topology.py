@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 import numpy as np
 
@@ -72,18 +72,19 @@ def apart(runs: Sequence[Run], monitor: str, keys: Sequence[str]) -> list[Apart]
         keys: The scalars of a vector of measures.
 
     Returns:
-        What there is: without homology no distances of diagrams, and none of measures where none is finite in all
-        runs.
+        What there is: without homology no distances of diagrams, nor of those with loops that were left open where
+        the filtration was ended; none of filtrations below three live neurons; and none of measures where none is
+        finite in all runs.
 
     Cost: R (R - 1) / 2 distances of each kind; a Wasserstein distance of 500 loops takes some tens of milliseconds.
     """
     found = []
     arrays = [(run, arrays_of(run, run.record.steps[-1], monitor)) for run in runs]
-    loops = [(run, of_run["diagram_1"]) for run, of_run in arrays if "diagram_1" in of_run]
+    loops = [(run, of_run["diagram_1"]) for run, of_run in arrays if _is_closed(of_run.get("diagram_1"))]
     filtrations = [
         (run, (of_run["tree_weights"], of_run["weight_counts"]))
         for run, of_run in arrays
-        if {"tree_weights", "weight_counts"} <= set(of_run)
+        if "weight_counts" in of_run and len(of_run["tree_weights"]) > 1
     ]
     for having, distances in ((loops, _OF_DIAGRAMS), (filtrations, _OF_FILTRATIONS)):
         if len(having) > 1:
@@ -97,6 +98,10 @@ def apart(runs: Sequence[Run], monitor: str, keys: Sequence[str]) -> list[Apart]
     except FnetError:
         pass
     return found
+
+
+def _is_closed(diagram: np.ndarray | None) -> TypeGuard[np.ndarray]:
+    return diagram is not None and bool(np.isfinite(diagram).all())
 
 
 def attack_curves(
@@ -133,13 +138,14 @@ def drift(run: Run, monitor: str) -> Curve:
     """Topological drift: the distance of each snapshot's Betti-1 curve to that of the snapshot before.
 
     Returns:
-        The distances at the later one's step; empty where there is no homology.
+        The distances at the later one's step; empty where there is no homology, or loops that were left open where
+        the filtration was ended, whose deaths nobody knows.
     """
     steps, distances = [], []
     before = None
     for step in run.record.steps:
         diagram = arrays_of(run, step, monitor).get("diagram_1")
-        if diagram is not None and before is not None:
+        if _is_closed(diagram) and _is_closed(before):
             steps.append(step)
             distances.append(betti_distance(before, diagram))
         before = diagram

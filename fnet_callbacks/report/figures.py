@@ -18,7 +18,9 @@ from fnet_callbacks.report.traces import (
     Figure,
     axes,
     bands,
+    chosen,
     line,
+    options,
     plain,
     points,
     shown,
@@ -43,7 +45,7 @@ def curves(content: Content) -> Figure | None:
         scope = Key.of(key).layer or WHOLE
         measures[labels[key]] = scopes[scope] = None
         by_run = {run.name: Curve(steps, row) for run, row in zip(content.runs.runs, values, strict=True)}
-        variants[f"{labels[key]}|{scope}"] = {
+        variants[chosen(labels[key], scope)] = {
             "data": bands(content, by_run),
             "layout": axes("step", labels[key]),
         }
@@ -72,19 +74,18 @@ def scatter(content: Content) -> Figure | None:
                 for i, (group, runs) in enumerate(content.groups.items())
             ]
             if any(trace["x"] for trace in data):
-                variants[f"{labels[key]}|{labels[outcome]}"] = {
+                variants[chosen(labels[key], labels[outcome])] = {
                     "data": data,
                     "layout": axes(labels[key], labels[outcome]),
                 }
     if not variants:
         return None
-    chosen = [list(dict.fromkeys(name.split("|")[i] for name in variants)) for i in (0, 1)]
     return Figure(
         "scatter",
         "Robustness against topology",
         "Scatter plot: one point for each run, the chosen measure against the chosen accuracy at the end of training",
         variants,
-        [("Measure", chosen[0]), ("Against", chosen[1])],
+        [("Measure", options(variants, 0)), ("Against", options(variants, 1))],
     )
 
 
@@ -96,7 +97,7 @@ def betti_curves(content: Content) -> Figure | None:
         for run in content.runs.runs:
             diagram = _last(run, content).get(f"diagram_{dimension}")
             if diagram is not None:
-                by_run[run.name] = Curve(_SCALES, F.betti_curve(diagram, _SCALES).astype(float))
+                by_run[run.name] = _betti_curve(diagram, dimension)
         if by_run:
             variants[f"H{dimension}"] = {
                 "data": bands(content, by_run),
@@ -113,6 +114,14 @@ def betti_curves(content: Content) -> Figure | None:
         [("Homology", [f"{name} ({what[name]})" for name in variants])],
         BAND_NOTE,
     )
+
+
+def _betti_curve(diagram: np.ndarray, dimension: int) -> Curve:
+    """Up to where it is known: a filtration that was ended leaves loops open."""
+    values = F.betti_curve(diagram, _SCALES).astype(float)
+    if dimension == 1 and not np.isfinite(diagram).all():
+        values[np.max(diagram[np.isfinite(diagram)], initial=0.0) < _SCALES] = np.nan
+    return Curve(_SCALES, values)
 
 
 def diagrams(content: Content) -> Figure | None:
@@ -232,19 +241,18 @@ def attacks(content: Content) -> Figure | None:
     for (order, measure), of_run in content.attacks.items():
         by_run = {name: Curve(c.removed, c.remaining) for name, c in of_run.items()}
         if by_run:
-            variants[f"{words[order]}|{words[measure]}"] = {
+            variants[chosen(words[order], words[measure])] = {
                 "data": bands(content, by_run, areas={name: c.area for name, c in of_run.items()}),
                 "layout": axes("share of the nodes removed", f"{words[measure]}, relative to the start"),
             }
     if not variants:
         return None
-    chosen = [list(dict.fromkeys(name.split("|")[i] for name in variants)) for i in (0, 1)]
     return Figure(
         "attacks",
         "Fault tolerance of the functional network",
         "Line chart of what remains of the graph as nodes are removed, one line for each group of runs",
         variants,
-        [("Nodes removed", chosen[0]), ("What remains", chosen[1])],
+        [("Nodes removed", options(variants, 0)), ("What remains", options(variants, 1))],
         "In the legend the area under each curve, the mean over the group. " + BAND_NOTE,
     )
 

@@ -33,7 +33,8 @@
 
   const selectors = (name) => [...document.querySelectorAll(`select[data-figure="${name}"]`)];
   const draw = (name) => {
-    const variant = figures[name].variants[selectors(name).map((s) => s.value).join("|")];
+    const variant = figures[name].variants[selectors(name).map((s) => s.value).join("\u001f")];
+    if (variant === undefined) return;
     Plotly.react(name, variant.data, dressed(variant.layout), config);
   };
 
@@ -42,16 +43,16 @@
     const all = selectors(name);
     const known = figures[name].variants;
     const chosen = () => all.map((s) => s.value);
-    if (!(chosen().join("|") in known)) {
+    if (!(chosen().join("\u001f") in known)) {
       const kept = all.indexOf(changed);
-      const other = Object.keys(known).map((key) => key.split("|")).find((key) => key[kept] === changed.value);
+      const other = Object.keys(known).map((key) => key.split("\u001f")).find((key) => key[kept] === changed.value);
       all.forEach((s, i) => { s.value = other[i]; });
     }
     all.slice(1).forEach((s, i) => {
       for (const option of s.options) {
         const key = chosen();
         key[i + 1] = option.value;
-        option.disabled = !(key.join("|") in known);
+        option.disabled = !(key.join("\u001f") in known);
       }
     });
   };

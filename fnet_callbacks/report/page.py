@@ -59,7 +59,7 @@ def page(content: Content) -> str:
     specs = {
         f.name: {"variants": f.variants, "selectors": [label for label, _ in f.selectors]} for f in drawn
     }
-    title = f"Functional networks of {len(content.runs.runs)} run{'s' * (len(content.runs.runs) != 1)}"
+    title = f"Functional networks of {_counted(len(content.runs.runs), 'run')}"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -108,7 +108,7 @@ def _what_was_run(content: Content) -> str:
     counted = ", ".join(f"{_text(name)} ({len(own)})" for name, own in groups.items())
     models = ", ".join(dict.fromkeys(_text(run.record.manifest.get("model", "?")) for run in runs))
     lines = [
-        f"{len(runs)} runs of {models}, by {_text(content.runs.grouped_by or 'run')}: {counted}.",
+        f"{_counted(len(runs), 'run')} of {models}, by {_text(content.runs.grouped_by or 'run')}: {counted}.",
         f"They end at step {number(min(steps), 7)}"
         + (f" to {number(max(steps), 7)}" if len(steps) > 1 else "")
         + f", with {sum(len(run.record.snapshots) for run in runs):,} snapshots in all.",
@@ -144,7 +144,7 @@ def _summary(content: Content) -> str:
 def _figure(figure: Figure) -> str:
     selectors = "".join(
         f'<label>{_text(label)} <select data-figure="{figure.name}">'
-        + "".join(f"<option>{_text(option)}</option>" for option in options)
+        + "".join(f'<option value="{_text(option)}">{_text(option)}</option>' for option in options)
         + "</select></label>"
         for label, options in figure.selectors
     )
@@ -189,6 +189,10 @@ def _definitions(content: Content) -> str:
         if definition
     )
     return f"<dl>{items}</dl>"
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _text(value: object) -> str:

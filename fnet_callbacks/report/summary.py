@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from fnet_callbacks.compare.comparison import ALPHA, Contrast
 from fnet_callbacks.compare.effects import Interval
 from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.figures import labels_of
 from fnet_callbacks.report.wording import Key, number, probability
 
+_MOST_NAMED = 5
 LARGE = 0.8  # Cohen's word for a difference of that many standard deviations
 
 
@@ -30,6 +32,7 @@ def summary(content: Content) -> list[tuple[str, list[str]]]:
 
 
 def _reservations(content: Content) -> Iterator[str]:
+    yield from _on_runs(content)
     groups = content.groups
     if len(groups) == 1:
         yield "All runs are of one group: there is nothing to compare them with."
@@ -38,33 +41,60 @@ def _reservations(content: Content) -> Iterator[str]:
     if alone := [name for name, n in sizes.items() if n < 2]:
         yield f"{_listed(alone)}: one run each. No test is claimed where a group has a single run."
     for group in list(groups)[1:]:
-        smallest = [c.effect.smallest_p for c in content.contrasts if c.group == group and c.family]
-        asked = sum(math.isfinite(p) for p in smallest)
-        if asked and min(p for p in smallest if math.isfinite(p)) > ALPHA:
-            yield (
-                f"{group} against “{content.baseline}”: with {sizes[group]} against {sizes[content.baseline]} runs no "
-                f"p-value can be below {probability(min(smallest))}; nothing can be found at {ALPHA:g}, however large."
-            )
+        against = f"{group} against “{content.baseline}”: with {sizes[group]} against {sizes[content.baseline]} runs"
+        asked = [c for c in content.contrasts if c.group == group and math.isfinite(c.effect.smallest_p)]
+        for family in dict.fromkeys(c.family for c in asked if c.family):
+            smallest = [c.effect.smallest_p for c in asked if c.family == family]
+            if min(smallest) > ALPHA:
+                yield (
+                    f"{against} no p-value can be below {probability(min(smallest))}; nothing of {family} can be found "
+                    f"at {ALPHA:g}, however large."
+                )
+            elif min(smallest) * len(smallest) > ALPHA:
+                yield (
+                    f"{against} an effect that is alone among the {len(smallest)} questions of {family} cannot be "
+                    "found, however large; several together can."
+                )
+
+
+def _on_runs(content: Content) -> Iterator[str]:
+    """What should be known of the runs before they are compared."""
+    runs = content.runs
+    longest = max(run.record.steps[-1] for run in runs.runs)
+    if shorter := [run for run in runs.runs if run.record.steps[-1] < longest]:
+        names = _listed([f"{content.told(run)} at {run.record.steps[-1]:,}" for run in shorter[:_MOST_NAMED]])
+        more = f" and {len(shorter) - _MOST_NAMED} more" if len(shorter) > _MOST_NAMED else ""
+        yield (
+            f"Not all runs are of one length: the longest ends at step {longest:,}, {names}{more}. What is told of the "
+            "end of training is each run's own end."
+        )
+    if runs.mixed:
+        yield f"Runs of one group differ in more than their seed: {_listed(runs.mixed)}. They are taken together."
+    if not runs.grouped_by and len(runs.groups) == len(runs.runs) > 1 and runs.differing:
+        yield f"Each run is a group of its own, for they differ in {_listed(runs.differing)}; see --group-by."
 
 
 def _findings(content: Content) -> Iterator[str]:
+    labels = labels_of(content.keys)
     for c in _by_size(content.contrasts):
         if c.is_finding:
-            yield f"{_difference(c, content.baseline)} {_is('q', c.q)}."
+            yield f"{_difference(c, labels[c.key], content.baseline)} {_is('q', c.q)}."
 
 
 def _large(content: Content) -> Iterator[str]:
+    labels = labels_of(content.keys)
     for c in _by_size(content.contrasts):
         if c.family and not c.is_finding and abs(c.effect.g) >= LARGE:
             p = _is("p", c.effect.p) if math.isfinite(c.effect.p) else "untested"
-            yield f"{_difference(c, content.baseline)} {p}."
+            yield f"{_difference(c, labels[c.key], content.baseline)} {p}."
 
 
 def _absent(content: Content) -> Iterator[str]:
+    labels = labels_of(content.keys)
     for c in content.contrasts:
         if c.family and not c.is_finding and abs(c.effect.g) < LARGE:
             yield (
-                f"{c.group}: {Key.of(c.key).label} differs from that under “{content.baseline}” by "
+                f"{c.group}: {labels[c.key]} differs from that under “{content.baseline}” by "
                 f"{number(c.effect.difference.mean)}{_interval(c.effect.difference)}."
             )
 
@@ -80,27 +110,29 @@ def _resemblance(content: Content) -> Iterator[str]:
 
 
 def _with_accuracy(content: Content) -> Iterator[str]:
+    labels = labels_of(content.keys)
     asked = {c.key for c in content.contrasts if c.family == "topology"}
     asked = asked or {
         key for key in content.keys if Key.of(key).measure == "modularity" and not Key.of(key).layer
     }
     for outcome in content.outcomes[:2]:
         told = [a for a in content.associations if a.key in asked and a.outcome == outcome and a.n > 1]
-        for where, words in (("runs", "over the runs"), ("time", "over the course of a run, on average")):
+        for where, words in (
+            ("runs", "over all runs, groups together"),
+            ("time", "over the course of a run, on average"),
+        ):
             rhos = [
-                f"{Key.of(a.key).label} ρ = {number(a.rho, 2)} ({_is('p', a.p)})"
-                for a in told
-                if a.where == where
+                f"{labels[a.key]} ρ = {number(a.rho, 2)} ({_is('p', a.p)})" for a in told if a.where == where
             ]
             if rhos:
-                label = Key.of(outcome).label
-                yield f"{label[:1].upper()}{label[1:]}, {words}: {'; '.join(rhos)}."
+                label = labels[outcome]
+                yield f"{label[:1].upper()}{label[1:]}, {words}: {'; '.join(rhos)}; p unadjusted."
 
 
-def _difference(c: Contrast, baseline: str) -> str:
+def _difference(c: Contrast, label: str, baseline: str) -> str:
     direction = "higher" if c.effect.difference.mean > 0 else "lower"
     return (
-        f"{c.group}: {Key.of(c.key).label} is {direction} than under “{baseline}”, {number(c.own.mean)} against "
+        f"{c.group}: {label} is {direction} than under “{baseline}”, {number(c.own.mean)} against "
         f"{number(c.baseline.mean)}; difference {number(c.effect.difference.mean)}{_interval(c.effect.difference)}, "
         f"g = {number(c.effect.g, 2)},"
     )

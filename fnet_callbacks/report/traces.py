@@ -21,6 +21,7 @@ from fnet_callbacks.report.wording import number
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C8C8C")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
+_SEPARATOR = "\u001f"
 BAND_NOTE = "Band: 95 % interval of the mean over runs (Student's t). Thin lines: single runs."
 
 
@@ -32,7 +33,7 @@ class Figure:
         name: Unique in the page.
         title: Above it.
         alt: What it shows, in words.
-        variants: By the chosen options, joined by ``|``; at least one. Each has ``data`` and ``layout``.
+        variants: By the options that are ``chosen``; at least one. Each has ``data`` and ``layout``.
         selectors: Label and options of each; none where there is one variant.
         note: Below it.
     """
@@ -43,6 +44,16 @@ class Figure:
     variants: Mapping[str, Mapping[str, Any]] = field(repr=False)
     selectors: Sequence[tuple[str, Sequence[str]]] = ()
     note: str = ""
+
+
+def chosen(*options: str) -> str:
+    """What a variant is known by: its options, joined by what no name has in it; the page's script does the same."""
+    return _SEPARATOR.join(options)
+
+
+def options(variants: Iterable[str], place: int) -> list[str]:
+    """Those that a selector offers."""
+    return list(dict.fromkeys(name.split(_SEPARATOR)[place] for name in variants))
 
 
 def bands(

@@ -64,7 +64,8 @@ DEFINITIONS = {
     "clean_accuracy": "Share of the probe that is classified correctly.",
     "accuracy": "Share of the probe that is classified correctly under the attack (FGSM: Goodfellow et al. 2015; PGD: "
     "Madry et al. 2018) with perturbations up to that size.",
-    "generalization_gap": "Training accuracy less validation accuracy, both as the run logged them.",
+    "generalization_gap": "Training accuracy less validation accuracy, both as the run logged them. The former is as a "
+    "rule that of train mode over an epoch, which dropout lowers by itself.",
     "zero_gradients": "Share of the attacked inputs whose gradient is zero; where it is large, the accuracy under "
     "attack overstates robustness.",
 }  # fmt: skip
@@ -106,7 +107,7 @@ def number(value: float, digits: int = 3) -> str:
         return "∞" if value == math.inf else "−∞" if value == -math.inf else "–"
     if value == 0:
         return "0"
-    if abs(value) >= 10**digits:
+    if round(abs(value)) >= 10**digits:
         return f"{value:,.0f}".replace("-", "−")
     text = f"{value:.{digits}g}"
     return text.replace("e-0", "e-").replace("-", "−")

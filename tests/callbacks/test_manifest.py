@@ -29,6 +29,11 @@ class Configured(Net):
         self.log("val_accuracy", 0.4 + 0.1 * self.current_epoch)
 
 
+class Mute:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 class Data(LightningDataModule):
     def __init__(self, size: int = 1, width: int = 7) -> None:
         super().__init__()
@@ -67,6 +72,11 @@ def test_hyperparameters_are_in_the_manifest_one_value_a_key(
         "kind": "torch.float32",
         "trainer.max_epochs": 2,
     }
+
+
+def test_what_cannot_be_told_in_words_is_told_by_its_kind(tmp_path: Path) -> None:
+    model = Configured(mute=Mute())
+    assert fit(tmp_path, model).manifest["configuration"]["mute"] == "Mute"
 
 
 def test_the_data_modules_are_too_and_the_seed(tmp_path: Path) -> None:

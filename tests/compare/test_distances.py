@@ -112,3 +112,8 @@ def test_graph_filtrations_of_other_sizes_are_matched_by_quantiles():
     assert graph_filtration_distance(filtration(0, n=12), filtration(0, n=13)) > 0
     with pytest.raises(FnetError, match="4096 and in 10 bins"):
         graph_filtration_distance((births, counts), (births, counts[:10]))
+
+
+def test_a_filtration_without_a_cycle_has_no_distance():
+    with pytest.raises(FnetError, match="at least three nodes"):
+        graph_filtration_distance(filtration(0), (np.array([0.5]), filtration(0)[1]))

@@ -133,3 +133,11 @@ def test_rho_of_hardly_anything_is_none():
     assert all(map(math.isnan, rank_correlation([1, 1, 1, 1], [1, 2, 3, 4])))
     with pytest.raises(FnetError, match="`y` has shape"):
         rank_correlation([1, 2], [1])
+
+
+def test_values_that_are_the_same_differ_by_nothing_however_their_means_are_rounded():
+    same = effect([5 / 360] * 3, [5 / 360] * 5)
+    assert (same.difference.mean, same.g, same.p) == (0.0, 0.0, 1.0)
+    apart = effect([0.1] * 3, [0.2] * 3)
+    assert apart.g == -math.inf
+    assert apart.difference.low == apart.difference.high == pytest.approx(-0.1)

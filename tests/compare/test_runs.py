@@ -105,3 +105,35 @@ def test_the_gap_follows_from_what_a_run_logged(tmp_path):
         assert run.final("generalization_gap") == pytest.approx(gap, nan_ok=True)
         assert run.final("fnet/modularity") == 0.5
         assert {key: run.final(key) for key in logged} == logged
+
+
+def test_what_a_sweep_moved_aside_is_no_run(tmp_path):
+    series = {"fnet/modularity": {0: 0.5}}
+    write(tmp_path / "out" / "a" / "fnet", series, regularizer="none")
+    write(tmp_path / "out" / "superseded" / "a.1" / "fnet", series, regularizer="none")
+    assert len(read_runs([tmp_path / "out"]).runs) == 1
+    assert len(read_runs([tmp_path / "out" / "superseded" / "a.1"]).runs) == 1  # asked for by name
+
+
+@pytest.mark.parametrize(
+    ("configurations", "grouped_by", "groups"),
+    [
+        # The regularisation only where runs differ in it.
+        ([{"regularizer": "l1", "lr": 1}, {"regularizer": "l1", "lr": 2}], "lr", ["1", "2"]),
+        ([{"regularizer": "l1"}, {"regularizer": "l1"}], "regularizer", ["l1"]),
+        ([{"width": 3, "seed": 0}, {"width": 3, "seed": 1}], "", ["all runs"]),
+        ([{"width": 3, "lr": 0}, {"width": 4, "lr": 1}], "", ["0", "1"]),
+        ([{"regularizer": "l1"}, {}], "regularizer", ["(not said)", "l1"]),
+        ([{}, {}], "", ["0", "1"]),
+    ],
+)
+def test_groups(tmp_path, configurations, grouped_by, groups):
+    for i, configuration in enumerate(configurations):
+        write(tmp_path / str(i) / "fnet", {"fnet/modularity": {0: 0.5}}, **configuration)
+    found = read_runs([tmp_path])
+    assert (found.grouped_by, list(found.groups)) == (grouped_by, groups)
+
+
+def test_the_runs_own_seed_comes_before_that_of_its_data(tmp_path):
+    write(tmp_path / "fnet", {"fnet/modularity": {0: 0.5}}, seed=0, seed_everything=7)
+    assert read_runs([tmp_path]).runs[0].seed == "7"

@@ -9,6 +9,7 @@ from small_runs import write_run
 
 from experiments import functional_network
 from experiments.functional_network import CLAIMS, Claim, judged, told
+from experiments.trials import write_state
 from fnet_callbacks.compare.runs import Runs, read_runs
 from fnet_callbacks.errors import FnetError
 
@@ -62,6 +63,8 @@ def test_a_regularisation_that_was_not_run_is_told(tmp_path):
 
 def test_runs_that_are_there_are_judged_and_not_trained_again(tmp_path, monkeypatch, capsys):
     runs(tmp_path / "out", none=0.3, dropout=0.8, batch_norm=0.5)
+    for folder in (tmp_path / "out").iterdir():
+        write_state(folder, "failed" if folder.name == "none4" else "finished")
     asked: list[list[str]] = []
     monkeypatch.setattr(functional_network.sweep, "main", lambda arguments: asked.append(arguments) or 0)
     monkeypatch.setattr(
@@ -70,4 +73,6 @@ def test_runs_that_are_there_are_judged_and_not_trained_again(tmp_path, monkeypa
     assert functional_network.main() == 0
     (arguments,) = asked
     assert arguments[1:] == ["--out", str(tmp_path / "out"), "trainer.max_epochs=1", "--data-dir", "d"]
-    assert (tmp_path / "out" / "RESULTS.md").read_text().strip() in capsys.readouterr().out
+    found = (tmp_path / "out" / "RESULTS.md").read_text()
+    assert found.strip() in capsys.readouterr().out
+    assert "none (4)" in found  # the one that failed is none of them

@@ -17,6 +17,7 @@ from experiments.early_stopping import (
     stop,
     told,
 )
+from experiments.trials import write_state
 from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.record import Snapshot, SnapshotStore
@@ -89,7 +90,7 @@ def test_a_run_of_another_kind_is_told(tmp_path):
 
 def test_table_and_picture_are_written(tmp_path, monkeypatch, capsys):
     for seed in range(2):
-        write(tmp_path / "out" / str(seed))
+        write_state(write(tmp_path / "out" / str(seed)), "finished")
     monkeypatch.setattr(early_stopping.sweep, "main", lambda _: 0)
     monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path / "out")])
     assert early_stopping.main() == 0

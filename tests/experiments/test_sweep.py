@@ -171,6 +171,8 @@ def test_a_sweep_trains_its_trials_and_one_that_fails_leaves_the_others_alone(tm
     again = sweep(path, tmp_path / "out")
     assert "3 trials in" in (said := again.stdout)
     assert "1 of them to be run" in said
+    assert len(read_runs([tmp_path / "out"]).runs) == 2  # what failed, twice by now, has no record
+    assert "Fatal" not in "".join(f.read_text() for f in (tmp_path / "out").rglob("output.log"))
 
 
 @pytest.mark.slow
@@ -224,3 +226,39 @@ def test_ray_stops_trials_that_are_behind(tmp_path):
     assert (
         json.loads((tmp_path / "out" / stopped / "trial.json").read_text())["settings"]["model"]["lr"] == 1e-9
     )
+
+
+def test_a_finished_trial_is_known_whatever_else_is_in_the_grid(tmp_path):
+    out = tmp_path / "out"
+    grid = read_sweep(file(tmp_path, **{"model.regularizer": ["none", "l1"], "seed_everything": [0, 1]}))
+    (folder, *_) = prepare(grid, out)
+    write_state(folder, "finished")
+    (alone,) = read_sweep(file(tmp_path, **{"model.regularizer": "none", "seed_everything": 0}))
+    assert alone.folder(out) == folder != out / alone.name
+    assert alone.is_done(out)
+    assert prepare([alone], out) == []
+
+
+def test_a_trial_that_another_sweep_runs_is_left_to_it(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    trials = read_sweep(file(tmp_path))
+    (folder,) = prepare(trials, tmp_path / "out")
+    with (folder / "running.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FnetError, match="is being run by another sweep"):
+            prepare(trials, tmp_path / "out")
+    assert prepare(trials, tmp_path / "out") == [folder]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stop-early", "val_accuracy"], "`ray_address` and `stop_early` go with `engine='ray'`"),
+        (["--ray-address", "host:1"], "go with `engine='ray'`"),
+        (["trainer.max_epochs"], "`trainer.max_epochs` should be name=value"),
+        (["a=[1,"], r"`a=\[1,`: the value cannot be read as YAML"),
+    ],
+)
+def test_a_command_line_that_is_wrong_is_refused(tmp_path, arguments, message):
+    with pytest.raises(FnetError, match=message):
+        main([str(file(tmp_path)), *arguments])

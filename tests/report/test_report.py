@@ -1,6 +1,7 @@
 """What the report says, of many runs and of few, and of records that lack something."""
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from fnet_callbacks.report.figures import FIGURES
 from fnet_callbacks.report.page import page
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tables import TABLES
+from fnet_callbacks.report.traces import chosen
 from fnet_callbacks.report.wording import DEFINITIONS, Key, number, probability
 
 
@@ -63,6 +65,7 @@ def test_keys_in_words(key, parts, label):
         (0.12345, "0.123"),
         (-12.3, "−12.3"),
         (123456, "123,456"),
+        (999.7, "1,000"),
         (1.5e-7, "1.5e−7"),
         (math.nan, "–"),
     ],
@@ -100,7 +103,7 @@ def test_of_three_against_three_nothing_can_be_found(tmp_path):
         for seed in range(3):
             write_run(tmp_path / f"{name}{seed}", strength=strength, seed=seed, regularizer=name)
     found = content(tmp_path)
-    assert "no p-value can be below 0.10; nothing can be found at 0.05" in said(found)
+    assert "no p-value can be below 0.10; nothing of topology can be found at 0.05" in said(found)
     assert not [s for head, s in summary(found) if head == "What differs" and s]
 
 
@@ -132,7 +135,9 @@ def test_runs_of_other_lengths_and_layers_and_one_without_homology(tmp_path):
     found = content(tmp_path)
     assert {name for curves in found.attacks.values() for name in curves} == {"a", "b"}
     (curves,) = (f for f in (FIGURES["curves"](found),) if f is not None)
-    assert {"modularity|net.0", "modularity|other", "modularity|whole network"} <= set(curves.variants)
+    assert {chosen("modularity", place) for place in ("net.0", "other", "whole network")} <= set(
+        curves.variants
+    )
     page(found)
 
 
@@ -173,7 +178,9 @@ def test_names_are_escaped_and_the_figures_are_json(sweep):
 
 def test_groups_are_told_apart_without_colour(sweep):
     (figure,) = (f for f in (FIGURES["curves"](content(sweep)),) if f is not None)
-    lines = [t for t in figure.variants["modularity|whole network"]["data"] if t["line"]["width"] == 2.5]
+    lines = [
+        t for t in figure.variants[chosen("modularity", "whole network")]["data"] if t["line"]["width"] == 2.5
+    ]
     assert len({t["line"]["dash"] for t in lines}) == len({t["line"]["color"] for t in lines}) == 3
 
 
@@ -232,3 +239,55 @@ def test_bands_are_students_intervals():
         assert (low[t], high[t]) == pytest.approx(expected)
     assert mean[2] == values[0, 2]
     assert np.isnan([low[2], high[2], mean[3]]).all()
+
+
+def test_every_variant_can_be_chosen(sweep):
+    found = content(sweep, baseline="none")
+    for name, make in FIGURES.items():
+        figure = make(found)
+        assert figure is not None
+        assert set(figure.variants) <= {
+            chosen(*c) for c in itertools.product(*(o for _, o in figure.selectors))
+        }, name
+    (scatter,) = (f for f in (FIGURES["scatter"](found),) if f is not None)
+    assert "mean |correlation|" in scatter.selectors[0][1]
+
+
+def test_of_four_against_four_a_lone_effect_cannot_be_found(tmp_path):
+    for name, strength in (("none", 0.3), ("dropout", 0.8)):
+        for seed in range(4):
+            write_run(tmp_path / f"{name}{seed}", strength=strength, seed=seed, regularizer=name)
+    told = said(content(tmp_path))
+    assert "alone among the 3 questions of topology cannot be found" in told
+    assert "no p-value can be below" not in told
+
+
+def test_what_should_be_known_of_runs_before_they_are_compared(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / f"a{seed}", strength=0.3, seed=seed, regularizer="none", data="x")
+        write_run(tmp_path / f"b{seed}", strength=0.8, seed=seed, regularizer="l1", data="y", steps=2 + seed)
+        write_run(tmp_path / f"c{seed}", strength=0.8, seed=seed, regularizer="l1", data="z")
+    told = said(content(tmp_path))
+    assert "the longest ends at step 20, b0 at 10." in told
+    assert "Runs of one group differ in more than their seed: data." in told
+
+
+def test_two_monitors_are_told_apart(tmp_path):
+    store = SnapshotStore(tmp_path / "fnet")
+    store.start({"configuration": {"regularizer": "none"}})
+    store.append(Snapshot(0, {"fnet/modularity": 0.5, "deep/modularity": 0.6}))
+    found = page(content(tmp_path))
+    assert "modularity (fnet)" in found
+    assert "modularity (deep)" in found
+
+
+def test_loops_that_were_left_open_are_in_no_distance(sweep):
+    record = read_runs([sweep]).runs[0].record
+    step = record.steps[-1]
+    arrays = record.arrays(step)
+    arrays["fnet.diagram_1"][0, 1] = np.inf
+    np.savez(record.array_file(step), **arrays)
+    found = content(sweep, baseline="none")
+    assert [len(each.runs) for each in found.apart] == [14, 15, 15]
+    assert len(found.drifts[found.runs.runs[0].name].x) == 1  # of two
+    page(found)
