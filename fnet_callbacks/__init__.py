@@ -8,7 +8,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fnet_callbacks.callbacks import BurnInEarlyStopping, FunctionalNetworkMonitor, RobustnessMonitor
+    from fnet_callbacks.callbacks import (
+        BurnInEarlyStopping,
+        FunctionalNetworkMonitor,
+        LesionMonitor,
+        RobustnessMonitor,
+    )
     from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
     from fnet_callbacks.record import Record, read_record
 
@@ -19,6 +24,7 @@ __all__ = [
     "FnetError",
     "FnetWarning",
     "FunctionalNetworkMonitor",
+    "LesionMonitor",
     "Record",
     "RecordError",
     "RobustnessMonitor",
@@ -32,6 +38,7 @@ _HOME = {
     "FnetError": "errors",
     "FnetWarning": "errors",
     "FunctionalNetworkMonitor": "callbacks",
+    "LesionMonitor": "callbacks",
     "Record": "record",
     "RecordError": "errors",
     "RobustnessMonitor": "callbacks",

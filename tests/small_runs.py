@@ -46,7 +46,14 @@ def write_run(
         scalars["fnet_layers/net.0/modularity"] = values["modularity"] / 2
         scalars["robust/clean_accuracy"] = 0.1 + 0.2 * t + 0.01 * seed
         scalars["robust/pgd_0.03137_accuracy"] = 0.1 + 0.1 * t * strength + 0.01 * seed
+        scalars["lesion/degree_tolerance"] = 0.5 + 0.1 * strength
         arrays = {f"fnet.{key}": array for key, array in scope.arrays().items()}
+        shares = np.linspace(0, 1, 5)
+        arrays |= {
+            "lesion.silenced": shares,
+            "lesion.accuracy_random": 1 - shares,
+            "lesion.accuracy_degree": 1 - shares,
+        }
         cost = {"fnet/cost_ms/training_thread": 5.0, "fnet/cost_ms/worker": 20.0}
         store.append(Snapshot(10 * t, scalars, cost, arrays=arrays, logged=logged or {}))
     return folder

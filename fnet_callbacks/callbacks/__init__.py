@@ -2,7 +2,14 @@
 
 from fnet_callbacks.callbacks.early_stopping import BurnInEarlyStopping
 from fnet_callbacks.callbacks.functional_network import FunctionalNetworkMonitor
+from fnet_callbacks.callbacks.lesions import LesionMonitor
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 from fnet_callbacks.callbacks.robustness import RobustnessMonitor
 
-__all__ = ["BurnInEarlyStopping", "FunctionalNetworkMonitor", "ProbeMonitor", "RobustnessMonitor"]
+__all__ = [
+    "BurnInEarlyStopping",
+    "FunctionalNetworkMonitor",
+    "LesionMonitor",
+    "ProbeMonitor",
+    "RobustnessMonitor",
+]

@@ -301,7 +301,7 @@ class Session:
 
     def _logged(self) -> dict[str, float]:
         """What the run itself has logged so far; ``trainer.callback_metrics`` would wait for ours."""
-        found = vars(self._trainer._logger_connector)["_callback_metrics"]
+        found = vars(self._trainer._logger_connector).get("_callback_metrics", {})
         return {
             key: float(value)
             for key, value in found.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -257,6 +258,34 @@ def attacks(content: Content) -> Figure | None:
     )
 
 
+def lesions(content: Content) -> Figure | None:
+    """What is left of accuracy while neurons are silenced."""
+    words = {"degree": "hubs first", "random": "at random"}
+    monitors = [Key.of(key).monitor for key in content.keys if Key.of(key).measure == "degree_tolerance"]
+    variants = {}
+    for monitor, (order, told) in itertools.product(monitors[:1], words.items()):
+        by_run = {}
+        for run in content.runs.runs:
+            arrays = arrays_of(run, run.record.steps[-1], monitor)
+            if f"accuracy_{order}" in arrays:
+                by_run[run.name] = Curve(arrays["silenced"], arrays[f"accuracy_{order}"])
+        if by_run:
+            variants[told] = {
+                "data": bands(content, by_run),
+                "layout": axes("share of the neurons silenced", "accuracy"),
+            }
+    if not variants:
+        return None
+    return Figure(
+        "lesions",
+        "Accuracy while neurons are silenced",
+        "Line chart of accuracy as a growing share of the neurons is set to zero, one line for each group of runs",
+        variants,
+        [("Neurons silenced", list(variants))],
+        "At the end of training, on the probe. " + BAND_NOTE,
+    )
+
+
 def communities(content: Content) -> Figure | None:
     """Which community each neuron was in, over training, one run at a time."""
     variants = {}
@@ -337,5 +366,16 @@ def _last(run: Run, content: Content) -> dict[str, np.ndarray]:
 
 FIGURES: Mapping[str, Callable[[Content], Figure | None]] = {
     f.__name__: f
-    for f in (curves, scatter, betti_curves, diagrams, maps, dendrograms, attacks, communities, drifts)
+    for f in (
+        curves,
+        scatter,
+        betti_curves,
+        diagrams,
+        maps,
+        dendrograms,
+        attacks,
+        lesions,
+        communities,
+        drifts,
+    )
 }

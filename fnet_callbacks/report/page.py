@@ -93,7 +93,7 @@ def _sections(content: Content, drawn: dict[str, Figure]) -> Iterator[tuple[str,
         yield "homology", "Loops and components", topology
     if alike := of("map", "dendrogram") + (_table(tables.scores(content)) if content.groupings else ""):
         yield "alike", "Which runs are alike", alike
-    if attacked := of("attacks"):
+    if attacked := of("attacks", "lesions"):
         yield "fault-tolerance", "Fault tolerance", attacked
     if communities := of("communities", "drift"):
         yield "time", "Communities and topology through time", communities

@@ -23,6 +23,8 @@ _NAMES = {
     "tree_std": "spread of the spanning tree's edges",
     "fault_tolerance_random": "fault tolerance, nodes lost at random",
     "fault_tolerance_degree": "fault tolerance, hubs lost first",
+    "random_tolerance": "tolerance of lesions at random",
+    "degree_tolerance": "tolerance of lesions, hubs first",
     "n_samples": "samples",
 }
 
@@ -62,6 +64,9 @@ DEFINITIONS = {
     "fault_tolerance_random": "Area under what remains of the largest component as nodes are removed at random.",
     "fault_tolerance_degree": "The same as those with the most neighbours are removed first.",
     "clean_accuracy": "Share of the probe that is classified correctly.",
+    "random_tolerance": "Area under accuracy over the share of neurons silenced at random, relative to the intact "
+    "network's.",
+    "degree_tolerance": "The same with the neurons silenced first that have the most neighbours.",
     "accuracy": "Share of the probe that is classified correctly under the attack (FGSM: Goodfellow et al. 2015; PGD: "
     "Madry et al. 2018) with perturbations up to that size.",
     "generalization_gap": "Training accuracy less validation accuracy, both as the run logged them. The former is as a "

@@ -70,7 +70,7 @@ def test_the_page_shows_everything_and_asks_for_nothing(browser, report, width, 
     for name in SECTIONS:
         assert page.locator(f"section#{name} h2").is_visible(), name
     plots = page.locator(".plot")
-    assert plots.count() == 9
+    assert plots.count() == 10
     for i in range(plots.count()):
         assert plots.nth(i).get_attribute("aria-label")
         assert plots.nth(i).locator(".main-svg").count() > 0

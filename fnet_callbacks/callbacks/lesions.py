@@ -1,0 +1,219 @@
+"""The monitor of lesions: the accuracy that is left as neurons are silenced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from fnet_callbacks import functional as F
+from fnet_callbacks.attacks import correct_predictions
+from fnet_callbacks.callbacks.arguments import check_integer
+from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
+from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
+from fnet_callbacks.capture.batches import resolve
+from fnet_callbacks.capture.layers import Layer, choose_layers
+from fnet_callbacks.capture.probe import Probe
+from fnet_callbacks.capture.silencer import Silencer
+from fnet_callbacks.capture.units import draw_neurons
+from fnet_callbacks.capture.watcher import Watcher
+from fnet_callbacks.errors import FnetError
+from fnet_callbacks.metrics import RunningCorrelation
+from fnet_callbacks.worker.jobs import Measured
+
+Order = Literal["random", "degree"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+
+
+class LesionMonitor(ProbeMonitor):
+    """Measures the accuracy that is left as neurons are silenced, at random and hubs first, every N steps.
+
+    What `functional.attack_curve` asks of the graph is asked of the model here: a growing share of the live watched
+    neurons is set to zero, in a random order, or with those first that have the most neighbours left in the functional
+    network, and the probe is classified. Keys: ``<name>/clean_accuracy``, and ``<name>/<order>_tolerance``, the area
+    under accuracy over share relative to the accuracy of the intact model: 1 where nothing is lost until the end. The
+    record has the curves: ``<name>.silenced``, the shares, and ``<name>.accuracy_<order>``.
+
+    Args:
+        every_n_steps: Steps between snapshots.
+        name: Prefix of the keys; unique in the trainer.
+        points: Shares at which accuracy is measured beside 0: 1/points, 2/points ... 1.
+        layers: See ``FunctionalNetworkMonitor``; so are ``max_neurons`` and ``density``.
+        max_neurons: The most neurons that are nodes; others are never silenced.
+        density: Share of the pairs of neurons that are edges.
+        seed: Of the random order.
+        output_to_logits: From what the model returns to logits ``[S, C]``; a callable or its dotted path.
+        overhead_budget: See ``ProbeMonitor``; so are the rest.
+        probe: See there.
+        probe_size: See there.
+        probe_seed: See there.
+        batch_to_inputs: See there.
+        batch_to_labels: See there.
+        model: See there.
+        on_error: See there.
+
+    Raises:
+        FnetError: An argument is out of range; layers, inputs or labels are not found (before the first step).
+
+    Reference: Morcos, Barrett, Rabinowitz & Botvinick (2018), arXiv 1803.06959, for silencing; that functional networks
+        are judged by it is our assumption.
+    Cost: ``2 points + 1`` passes over the probe on the training thread, and the correlation.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int | Literal["log"] = 1000,
+        *,
+        name: str = "lesion",
+        points: int = 10,
+        layers: str | list[str] = "auto",
+        max_neurons: int = 1024,
+        density: float = 0.05,
+        seed: int = 0,
+        output_to_logits: Callable[[Any], Any] | str | None = None,
+        overhead_budget: float | None = None,
+        probe: Any = None,
+        probe_size: int = 1024,
+        probe_seed: int = 0,
+        batch_to_inputs: Callable[[Any], Any] | str | None = None,
+        batch_to_labels: Callable[[Any], Any] | str | None = None,
+        model: str | None = None,
+        on_error: Literal["warn", "raise"] = "warn",
+    ) -> None:
+        super().__init__(
+            every_n_steps,
+            name=name,
+            overhead_budget=overhead_budget,
+            probe=probe,
+            probe_size=probe_size,
+            probe_seed=probe_seed,
+            batch_to_inputs=batch_to_inputs,
+            batch_to_labels=batch_to_labels,
+            model=model,
+            on_error=on_error,
+        )
+        check_integer("points", points, at_least=1)
+        check_integer("max_neurons", max_neurons, at_least=1)
+        check_integer("seed", seed, at_least=0)
+        F.graph_from_correlation(np.eye(2), density=density)  # refuses what is no density
+        self.points, self.layers, self.max_neurons = points, layers, max_neurons
+        self.density, self.seed = density, seed
+        self.output_to_logits = resolve(output_to_logits, "output_to_logits")
+
+    @property
+    @override
+    def settings(self) -> dict[str, Any]:
+        return {
+            "kind": type(self).__name__,
+            **self.time_settings,
+            "points": self.points,
+            "max_neurons": self.max_neurons,
+            "density": self.density,
+            "seed": self.seed,
+            "layers": [
+                {"name": layer.name, "n_units": layer.n_units, "neurons": units.tolist()}
+                for layer, units in zip(self._layers, self._units, strict=True)
+            ],
+        }
+
+    @property
+    @override
+    def description(self) -> str:
+        return f"silencing up to {sum(map(len, self._units))} neurons of {len(self._layers)} layers"
+
+    @property
+    @override
+    def keys(self) -> list[str]:
+        return [f"{self.name}/clean_accuracy", *(f"{self.name}/{order}_tolerance" for order in ORDERS)]
+
+    @property
+    @override
+    def watcher(self) -> Watcher | None:
+        return self._watcher
+
+    @override
+    def prepare(self, forward: Forward, probe: Probe, batch: Batch) -> None:
+        if batch.labels is None or probe.num_classes is None:
+            raise FnetError(
+                "LesionMonitor found no labels in the probe (one integer of at least 0 a sample); pass "
+                "`batch_to_labels`, a function from your batch to labels [S]"
+            )
+        self._layers: list[Layer] = choose_layers(
+            forward.module, lambda: forward(batch.inputs), n_samples=batch.n_samples, layers=self.layers
+        )
+        n_units = [layer.n_units for layer in self._layers]
+        self._units = draw_neurons(n_units, max_neurons=self.max_neurons, seed=self.probe_seed)
+        self._watcher = Watcher(forward.module, self._layers, self._units)
+        self._silencer = Silencer(forward.module, self._layers)
+        self._correlation = RunningCorrelation(sum(map(len, self._units))).to(forward.moments_device)
+        self._forward = forward
+        self._hits(forward(batch.inputs), batch)  # refuses what is not a classifier's output
+
+    @override
+    def begin(self, probe: Probe) -> None:
+        self._batches: list[Batch] = []
+        self._correlation.reset()
+
+    @override
+    def see(self, batch: Batch, output: Any, index: int) -> None:
+        with self.stopwatch.part("moments"):
+            self._correlation.update(self._watcher.rows())
+        self._watcher.expect(0)
+        self._batches.append(batch)
+
+    @override
+    def reduce(self) -> None:
+        if not self._correlation.update_called:
+            self._correlation.update(torch.empty(0, self._correlation.num_units))
+        correlation = self._correlation.correlation().cpu().numpy()
+        with self.stopwatch.part("lesions"), self._forward.undisturbed(seed=self.probe_seed):
+            counts = [self._counts(silenced) for silenced in self._lesions(correlation)]
+        self._batches.clear()
+        self._found = self._forward.sum_over_ranks(torch.tensor(counts)).numpy()
+
+    @override
+    def measure(self, step: int) -> Measured:
+        accuracy = self._found[:, 0] / np.maximum(self._found[:, 1], 1)
+        clean, rest = accuracy[0], accuracy[1:].reshape(len(ORDERS), -1)
+        found = Measured(scalars={f"{self.name}/clean_accuracy": float(clean)})
+        found.arrays["silenced"] = self._shares
+        for order, left in zip(ORDERS, rest, strict=True):
+            curve = F.AttackCurve(self._shares, np.concatenate([[clean], left]))
+            found.scalars[f"{self.name}/{order}_tolerance"] = curve.area / clean if clean else float("nan")
+            found.arrays[f"accuracy_{order}"] = curve.remaining
+        return found
+
+    def _lesions(self, correlation: np.ndarray) -> Iterator[np.ndarray]:
+        """What is silenced, neuron by neuron: nothing; then for each order growing shares of the live neurons."""
+        selection = F.select(correlation, density=self.density)
+        graph = F.Graph.from_sorted_edges(len(selection.nodes), selection.edges)
+        counts = np.unique(np.round(np.linspace(0, graph.n_nodes, self.points + 1)).astype(int))
+        self._shares = counts / max(graph.n_nodes, 1)
+        yield selection.nodes[:0]
+        for order in ORDERS:
+            nodes = F.removal_order(graph, order, seed=self.seed)
+            for count in counts[1:]:
+                yield selection.nodes[nodes[:count]]
+
+    def _counts(self, silenced: np.ndarray) -> tuple[int, int]:
+        """Correct predictions and samples of this rank, with these neurons silenced."""
+        ends = np.cumsum([0, *map(len, self._units)])
+        units = [
+            own[silenced[(silenced >= start) & (silenced < end)] - start]
+            for own, start, end in zip(self._units, ends[:-1], ends[1:], strict=True)
+        ]
+        correct = total = 0
+        with self._silencer.silenced(units), torch.no_grad():
+            for batch in self._batches:
+                hits = self._hits(self._forward(batch.inputs), batch)
+                correct, total = correct + int(hits.sum()), total + len(hits)
+        return correct, total
+
+    def _hits(self, output: Any, batch: Batch) -> Tensor:
+        if batch.labels is None:
+            raise FnetError("a batch of the probe has no labels")
+        return correct_predictions(logits_of(output, self.output_to_logits), batch.labels)
