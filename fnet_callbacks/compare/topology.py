@@ -76,7 +76,8 @@ def apart(runs: Sequence[Run], monitor: str, keys: Sequence[str]) -> list[Apart]
         the filtration was ended; none of filtrations below three live neurons; and none of measures where none is
         finite in all runs.
 
-    Cost: R (R - 1) / 2 distances of each kind; a Wasserstein distance of 500 loops takes some tens of milliseconds.
+    Cost: R (R - 1) / 2 distances of each kind; a Wasserstein distance of 500 loops takes some tens of milliseconds, one
+        of 1,900 one to two seconds.
     """
     found = []
     arrays = [(run, arrays_of(run, run.record.steps[-1], monitor)) for run in runs]
