@@ -176,7 +176,8 @@ def _cell(name: str, cell: Cell) -> str:
     if isinstance(cell, str):
         return f"<td>{_text(cell)}</td>"
     shown = probability(cell) if name in ("p", "q", "smallest p") else number(cell, 4)
-    value = f' data-value="{cell!r}"' if math.isfinite(cell) else ""
+    sorted_by = repr(cell).replace("inf", "Infinity")  # as JavaScript has it
+    value = "" if math.isnan(cell) else f' data-value="{sorted_by}"'
     return f'<td class="number"{value}>{shown}</td>'
 
 
