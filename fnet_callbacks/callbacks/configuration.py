@@ -57,6 +57,5 @@ def _plain(value: Any) -> Any:
         text = str(getattr(value, "__qualname__", None) or value)
     except Exception:  # a run does not end because something cannot be told in words
         return type(value).__qualname__
-    return (
-        type(value).__qualname__ if " at 0x" in text else text[:_LONGEST]
-    )  # an address differs from run to run
+    has_address = " at 0x" in text  # which differs from run to run
+    return type(value).__qualname__ if has_address else text[:_LONGEST]

@@ -194,9 +194,8 @@ def follow(partition: np.ndarray, before: np.ndarray) -> np.ndarray:
     >>> follow(np.array([1, 1, 0, 0, 2]), np.array([0, 0, 3, 3, -1])).tolist()
     [0, 0, 3, 3, 1]
     """
-    from scipy.optimize import (
-        linear_sum_assignment,
-    )  # a fifth of a second that a worker's start need not take
+    # Here, for a worker's start need not wait for it.
+    from scipy.optimize import linear_sum_assignment
 
     partition = _checked_partition(partition, "partition", np.size(partition))
     _checked_partition(before, "before", len(partition))

@@ -148,9 +148,8 @@ def _betweenness_order(graph: Graph) -> np.ndarray:
         there = np.zeros(graph.rows.shape[1] * 64, bool)
         there[:n] = is_there
         central = _kernels.betweenness(graph.rows, np.packbits(there, bitorder="little").view("<u8"))
-        central = np.round(
-            central / max(central.max(), 1.0), 10
-        )  # what differs by rounding is a tie, by index
+        # What differs by rounding is a tie, by index.
+        central = np.round(central / max(central.max(), 1.0), 10)
         central[~is_there] = -1
         gone = np.argsort(-central, kind="stable")[: min(at_a_time, n - start)]
         is_there[gone] = False

@@ -216,9 +216,8 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[Cell]] | I
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        writer.writerows(
-            [["" if cell != cell else cell for cell in row] for row in rows]
-        )  # NaN is not itself
+        for row in rows:
+            writer.writerow(["" if cell != cell else cell for cell in row])  # NaN is not itself
     return path
 
 
