@@ -44,7 +44,7 @@ DEFINITIONS = {
     "degree_entropy": "Entropy, in nats, of the distribution of the nodes' numbers of neighbours.",
     "modularity": "Newman's Q of the partition that Louvain's method finds: how many more edges run inside "
     "communities than by chance.",
-    "n_communities": "Communities in that partition.",
+    "n_communities": "Communities in the partition whose modularity is told.",
     "community_entropy": "Entropy, in nats, of the communities' sizes.",
     "partition_ami": "Adjusted mutual information with the partition one snapshot before: 1 the same, 0 chance.",
     "edge_turnover": "Share of the edges of this and the last snapshot that only one of them has.",
@@ -52,7 +52,7 @@ DEFINITIONS = {
     "tree_std": "Their standard deviation.",
     "sigma": "(C / C_random) / (L / L_random): clustering and path length against random graphs of the same degrees "
     "(Humphries & Gurney 2008); above 1 is small-world.",
-    "sigma_hqs": "The same against graphs from random correlation matrices of the same moments (Zalesky et al. "
+    "sigma_hqs": "Small-worldness against graphs from random correlation matrices of the same moments (Zalesky et al. "
     "2012), which have the clustering that correlations bring with them.",
     "modularity_z": "Modularity less its mean over random graphs of the same degrees, in their standard deviations.",
     "betti_0": "Connected components of the Vietoris-Rips complex on 1 - |r|, where it has the graph's edges.",
