@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from small_models import Net, Stream, functional_monitor, loader, robustness_monitor, trainer
 from torch.utils.data import DataLoader
 
+from fnet_callbacks import LesionMonitor
 from fnet_callbacks.capture import probe
 
 
@@ -31,9 +32,21 @@ class Diary(pl.Callback):
 
     def _note(self, trainer: pl.Trainer) -> None:
         metrics = {
-            k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("fnet", "robust"))
+            k: float(v)
+            for k, v in trainer.callback_metrics.items()
+            if k.startswith(("fnet", "robust", "lesion"))
         }
         self.pages.append({"global_step": trainer.global_step, **metrics})
+
+
+class FailsSilenced(Net):
+    """Fails on one rank alone where all neurons of a layer are silenced, after a while."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        last = self.net[:-1](x)
+        if not self.training and self.global_rank == 1 and self.trainer.global_step >= 4 and not last.any():
+            raise RuntimeError("only here")
+        return self.net[-1](last)
 
 
 class Fails(Net):
@@ -65,6 +78,7 @@ def run(
             4, save_correlation=True, source=source, probe_size=probe_size, on_error=on_error, worker=worker
         ),
         robustness_monitor(4, probe_size=probe_size, on_error=on_error),
+        LesionMonitor(4, points=3, probe_size=probe_size, on_error=on_error),
         Diary(Path(folder)),
     ]
     if stop:
@@ -81,7 +95,7 @@ def run(
     train = DataLoader(Stream(), batch_size=8) if data == "streamed" else loader()
     has_val = data == "drawn" and source == "probe" and model == "Net"
     val = loader(50, seed=1, batch_size=7) if has_val else None
-    fitted.fit({"Net": Net, "Fails": Fails}[model](), train, val)
+    fitted.fit({"Net": Net, "Fails": Fails, "FailsSilenced": FailsSilenced}[model](), train, val)
 
 
 if __name__ == "__main__":

@@ -169,11 +169,14 @@ class LesionMonitor(ProbeMonitor):
     def reduce(self) -> None:
         if not self._correlation.update_called:
             self._correlation.update(torch.empty(0, self._correlation.num_units))
-        correlation = self._correlation.correlation().cpu().numpy()
-        with self.stopwatch.part("lesions"), self._forward.undisturbed(seed=self.probe_seed):
-            counts = [self._counts(silenced) for silenced in self._lesions(correlation)]
-        self._batches.clear()
-        self._found = self._forward.sum_over_ranks(torch.tensor(counts)).numpy()
+        lesions = list(self._lesions(self._correlation.correlation().cpu().numpy()))
+        counts = torch.zeros(len(lesions), 2, dtype=torch.int64)
+        try:
+            with self.stopwatch.part("lesions"), self._forward.undisturbed(seed=self.probe_seed):
+                counts = torch.tensor([self._counts(silenced) for silenced in lesions])
+        finally:
+            self._batches.clear()
+            self._found = self._forward.sum_over_ranks(counts).numpy()  # other ranks wait for this one
 
     @override
     def measure(self, step: int) -> Measured:

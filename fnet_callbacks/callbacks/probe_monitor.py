@@ -37,7 +37,7 @@ class ProbeMonitor(Callback):
         overhead_budget: Largest share of the wall time that snapshots may cost the run, in (0, 1]: the time of the
             training thread, and the worker's CPU time as far as training waited for a core. The interval grows by
             multiples of ``every_n_steps`` to keep it, and ``<name>/interval`` and ``<name>/overhead_share`` are
-            logged. None for no limit.
+            logged. What the run will wait for at its end is kept free. None for no limit.
         probe: A map-style data set, or a loader of one, that the inputs are drawn from; a dotted path to a function
             that returns one. Default: the validation data, else the training data.
         probe_size: Inputs in the probe, S.
@@ -160,7 +160,10 @@ class ProbeMonitor(Callback):
 
     @abstractmethod
     def see(self, batch: Batch, output: Any, index: int) -> None:
-        """Takes in one batch of the probe, in isolation; ``index`` is its place in the whole probe."""
+        """Takes in one batch of the probe, in isolation; ``index`` is its place in the whole probe.
+
+        It enters no collective: it may fail on one rank alone, and `reduce` is where the others wait.
+        """
 
     @abstractmethod
     def reduce(self) -> None:

@@ -60,7 +60,8 @@ class Budget:
     used later. A snapshot is measured elsewhere while the run goes on, so its cost comes in parts: until it is
     settled it is in flight, and counts at no less than what another one is expected to cost, which is the largest
     of the last three. As long as no cost is known, one snapshot at most is in flight. What is spent thus exceeds the
-    share by no more than the snapshots in flight exceed what was expected of them, and the start.
+    share by no more than the snapshots in flight exceed what was expected of them, and the start. What the end will
+    cost can be set aside.
 
     Args:
         share: Of wall time, in (0, 1].
@@ -81,6 +82,7 @@ class Budget:
         """A run begins: nothing is spent, no cost is known."""
         self._began = self._clock()
         self._spent = 0.0
+        self._set_aside = 0.0
         self._in_flight: dict[int, float] = {}
         self._costs: deque[float] = deque(maxlen=3)
 
@@ -96,7 +98,7 @@ class Budget:
         return max(self._costs, default=None)
 
     def affords(self) -> bool:
-        """Whether one more snapshot, and those in flight, would stay within the share.
+        """Whether one more snapshot, those in flight and what is set aside would stay within the share.
 
         It depends on this process's clock: where several have to agree, one decides.
         """
@@ -105,13 +107,19 @@ class Budget:
             return False
         expected = expected or 0.0
         to_come = sum(max(0.0, expected - charged) for charged in self._in_flight.values())
-        return self._spent + to_come + expected <= self.share * (self._clock() - self._began)
+        return self._spent + to_come + expected + self._set_aside <= self.share * (
+            self._clock() - self._began
+        )
 
     def charge(self, seconds: float, *, snapshot: int | None = None) -> None:
         """What something cost the run: a part of a snapshot, by its step, which is then in flight, or the start."""
         self._spent += seconds
         if snapshot is not None:
             self._in_flight[snapshot] = self._in_flight.get(snapshot, 0.0) + seconds
+
+    def set_aside(self, seconds: float) -> None:
+        """What the run will have to pay at its end; the last word counts."""
+        self._set_aside = seconds
 
     def settle(self, snapshot: int, seconds: float) -> None:
         """What the last part of a snapshot cost the run, 0 where nothing more will come; it is in flight no more."""

@@ -52,11 +52,13 @@ class Session:
         self._passes = Passes(trainer, self.monitors)
         self._output = Output(trainer, self.monitors)
         self._is_pending = False  # whether there are snapshots that were not drained; the same on all ranks
-        # On rank 0: what came of them, what went wrong, whose budget waits for the worker's part, time to charge.
+        # On rank 0: what came of them, what went wrong, whose budget waits for the worker's part, time to charge,
+        # the most that figures took.
         self._arrived: dict[str, float] = {}
         self._error: Exception | None = None
         self._unsettled: dict[int, list[ProbeMonitor]] = {}
         self._output_seconds = 0.0
+        self._drawing_seconds = 0.0
         self._next_look = 0.0
         self._awaiting = ExitStack()
 
@@ -277,6 +279,7 @@ class Session:
             results, drawing_seconds = self._output.collect(wait=wait)
         if not results and not drawing_seconds:
             return
+        self._drawing_seconds = max(self._drawing_seconds, drawing_seconds)
         worker_seconds = sum(sum(result.worker_seconds.values()) for result in results)
         share = self._waiting.share(drawing_seconds + worker_seconds)
         self._charge(drawing_seconds * share)
@@ -296,6 +299,9 @@ class Session:
             seconds = result.worker_seconds.get(monitor.name, 0.0) * share
             if monitor.budget is not None and monitor in unsettled:
                 monitor.budget.settle(result.step, seconds)
+                # At the end the run waits for one more snapshot, and for its figures, whether a core is idle or not.
+                waits = result.worker_seconds.get(monitor.name, 0.0) - seconds + self._drawing_seconds
+                monitor.budget.set_aside((monitor.budget.expected or 0.0) + waits)
             elif monitor.budget is not None:
                 monitor.budget.charge(seconds)
 

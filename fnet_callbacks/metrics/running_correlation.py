@@ -18,9 +18,8 @@ class RunningCorrelation(Metric):
     number of ranks, even where a mean is 1e4 standard deviations from zero: the moments are taken about
     the mean of the first batch, which is drawn anew after each `reset`.
 
-    Under `torch.distributed` the first `update` after a reset is a collective, in which the ranks agree on
-    the mean of all their first batches: every rank calls `update` at least once, with an empty ``[0, N]``
-    batch where it has no samples. Should all of them begin with an empty batch, the shift is zero.
+    Under `torch.distributed` each rank has a shift of its own, and their sums are brought together about the mean of
+    all: `update` is no collective, so that a rank on which something fails leaves no other waiting in one.
 
     Unlike most metrics it computes a NumPy array: that is what the measures take, and torchmetrics would
     squeeze the ``[1, 1]`` tensor of a single unit to a scalar and copy that of many. `correlation` gives the
@@ -60,14 +59,12 @@ class RunningCorrelation(Metric):
             raise FnetError(f"num_units must be at least 0; got {num_units}")
         self.num_units = num_units
         zeros = torch.zeros(num_units, dtype=torch.float64)
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("total", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state(
-            "products", torch.zeros(num_units, num_units, dtype=torch.float64), dist_reduce_fx="sum"
-        )
-        self.add_state("peak", zeros.clone(), dist_reduce_fx="max")
-        # NaN until it is chosen. Equal on all ranks; the maximum of equals is exact, a mean is not.
-        self.add_state("shift", torch.full_like(zeros, torch.nan), dist_reduce_fx="max")
+        # Over ranks they are stacked; `_pooled` unites them.
+        self.add_state("count", torch.tensor(0))
+        self.add_state("total", zeros.clone())
+        self.add_state("products", torch.zeros(num_units, num_units, dtype=torch.float64))
+        self.add_state("peak", zeros.clone())
+        self.add_state("shift", torch.full_like(zeros, torch.nan))  # until it is chosen
 
     def update(self, activations: Tensor) -> None:
         """Add a batch.
@@ -87,8 +84,6 @@ class RunningCorrelation(Metric):
             raise FnetError(f"activations must be floating point; got {activations.dtype}")
         activations = activations.detach().to(self.products.device)
         with torch.autocast(activations.device.type, enabled=False):
-            if self.shift.isnan().all():
-                self._choose_shift(activations)
             if len(activations):
                 self._add(activations)
 
@@ -112,30 +107,39 @@ class RunningCorrelation(Metric):
     def _from_sums(self) -> Tensor:
         # What `correlation_from_moments` does, in operations that round alike: on the CPU `rsqrt` is exact in
         # both of its steps where `sqrt` is not, and CUDA divides by a tensor exactly, by a number it does not.
-        offset = self.total / self.count
-        correlation = torch.outer(offset, self.total)
-        torch.sub(self.products, correlation, out=correlation)
+        count, total, products, shift, peak = self._pooled()
+        offset = total / count
+        correlation = torch.outer(offset, total)
+        torch.sub(products, correlation, out=correlation)
         deviations = correlation.diagonal().clone()
-        variance = deviations / self.count
-        negligible = DEAD_SHARE * ((self.shift + offset).square() + self.peak.square())
-        live = (self.count > 1) & (variance > negligible) & variance.isfinite()
+        variance = deviations / count
+        negligible = DEAD_SHARE * ((shift + offset).square() + peak.square())
+        live = (count > 1) & (variance > negligible) & variance.isfinite()
         scale = torch.where(live, deviations.rsqrt(), torch.nan)
         correlation.mul_(scale[:, None]).mul_(scale).clamp_(-1.0, 1.0)
         correlation.diagonal().copy_(torch.where(live, 1.0, torch.nan))
         _mirror_upper(correlation)
         return correlation
 
-    def _choose_shift(self, activations: Tensor) -> None:
-        sums = activations.sum(dim=0, dtype=torch.float64)
-        seen = torch.cat([sums, sums.new_tensor([len(activations)])])
-        if self.distributed_available_fn():
-            torch.distributed.all_reduce(seen)
-        elif not len(activations):
-            return  # the next batch may have rows
-        # Finite, for NaN means not chosen: a rank that chose again would be alone in the collective.
-        self.shift = torch.nan_to_num(seen[:-1] / seen[-1].clamp(min=1), nan=0.0, posinf=0.0, neginf=0.0)
+    def _pooled(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Count, total, products, shift and peak over all ranks; one rank's are left as they are."""
+        if self.count.ndim == 0:
+            return self.count, self.total, self.products, self.shift, self.peak
+        seeing = self.count > 0
+        counts, totals, shifts = self.count[seeing, None], self.total[seeing], self.shift[seeing]
+        count = self.count.sum()
+        shift = torch.nan_to_num((counts * shifts + totals).sum(0) / count, nan=0.0, posinf=0.0, neginf=0.0)
+        total, products = torch.zeros_like(shift), torch.zeros_like(self.products[0])
+        for n, own, sums, by in zip(counts, totals, self.products[seeing], shifts - shift, strict=True):
+            total += own + n * by
+            products += sums
+            products.addr_(by, own).addr_(own + n * by, by)
+        return count, total, products, shift, self.peak.amax(0)
 
     def _add(self, activations: Tensor) -> None:
+        if self.shift.isnan().all():
+            mean = activations.sum(dim=0, dtype=torch.float64) / len(activations)
+            self.shift = torch.nan_to_num(mean, nan=0.0, posinf=0.0, neginf=0.0)  # NaN means not chosen
         centred = activations - self.shift  # float64 by promotion: the one copy of the batch
         self.count = self.count + len(centred)
         self.total = self.total + centred.sum(dim=0)

@@ -79,3 +79,10 @@ def test_what_fails_on_one_rank_leaves_no_other_waiting(tmp_path: Path, on_error
     assert record.steps == [0]
     assert "could not be shown to the model on another rank" in ended.stderr or on_error == "raise"
     assert (ended.returncode == 0) == (on_error == "warn"), ended.stderr[-3000:]
+
+
+def test_lesions_that_fail_on_one_rank_leave_no_other_waiting(tmp_path: Path) -> None:
+    record, diaries = fit(tmp_path / "run", devices=2, model="FailsSilenced", data="drawn")
+    assert record.steps == [0, 4, 8]
+    assert [s.step for s in record.snapshots if "lesion/clean_accuracy" in s.scalars] == [0]
+    assert len(diaries) == 2

@@ -154,6 +154,19 @@ def test_while_no_cost_is_known_one_snapshot_is_in_flight_at_most():
     assert budget.affords()
 
 
+def test_what_the_end_will_cost_is_kept_free():
+    clock = Clock()
+    budget = Budget(0.5, clock=clock)
+    budget.settle(0, 1.0)
+    budget.set_aside(2.0)
+    clock.now += 7.9
+    assert not budget.affords()  # 1 spent, 1 for the next, 2 for the end
+    clock.now += 0.1
+    assert budget.affords()
+    budget.start()
+    assert budget.affords()
+
+
 def test_parts_of_snapshots_in_flight_are_kept_apart():
     clock = Clock()
     budget = Budget(1.0, clock=clock)
