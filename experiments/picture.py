@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fnet_callbacks import Record, read_record
-from fnet_callbacks.figures import Painter, Portrait
+from fnet_callbacks.figures import Painter
+from fnet_callbacks.portrait import Portrait
 
 CURVES = {
     "accuracy": {

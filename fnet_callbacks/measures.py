@@ -68,6 +68,54 @@ def _partition_ami(scope: Scope) -> float:
     return F.adjusted_mutual_information(before[in_both], scope.partition[in_both])
 
 
+def _flexibility(scope: Scope) -> float:
+    if scope.previous is None:
+        raise NoValueError("no snapshot before this one")
+    moves, chances = (found[scope.nodes] for found in (scope.history.moves, scope.history.chances))
+    if not chances.any():
+        raise NoValueError("no neuron was alive in both snapshots")
+    return (moves[chances > 0] / chances[chances > 0]).mean()
+
+
+def _events(kind: F.EventKind) -> Callable[[Scope], float]:
+    return lambda scope: sum(event.kind == kind for event in scope.events)
+
+
+def _participation(scope: Scope) -> float:
+    return F.participation_coefficient(scope.graph, scope.partition).mean()
+
+
+def _layers(scope: Scope) -> np.ndarray:
+    scope.require(2)
+    if scope.layers is None:
+        raise NoValueError("there is only one layer")
+    return scope.layers[scope.nodes]
+
+
+def _layer_entropy(scope: Scope) -> float:
+    counts = F.composition(scope.partition, _layers(scope))
+    several = counts.sum(1) > 1
+    if not several.any():
+        raise NoValueError("every neuron is a community of its own")
+    return np.average(F.layer_entropy(counts[several]), weights=counts[several].sum(1))
+
+
+def _class_ami(scope: Scope) -> float:
+    if scope.activity.class_active_share is None:
+        raise NoValueError("the probe has no labels")
+    preferred = F.preferred_class(_live(scope, scope.activity.class_active_share))
+    known = preferred >= 0
+    if not known.any():
+        raise NoValueError("no neuron is ever active")
+    return F.adjusted_mutual_information(scope.partition[known], preferred[known])
+
+
+def _class_affinity(scope: Scope) -> float:
+    affinity, sizes = scope.class_affinity, np.bincount(scope.partition)
+    known = np.isfinite(affinity) & (sizes > 1)
+    return np.average(affinity[known], weights=sizes[known]) if known.any() else math.nan
+
+
 def _edge_turnover(scope: Scope) -> float:
     if scope.previous is None:
         raise NoValueError("no snapshot before this one")
@@ -133,13 +181,14 @@ class Measure:
     """One line of the registry.
 
     ``reads`` is what it needs beside the activity: what ``functional.select`` says of the correlation, the whole
-    matrix, or the diagrams, which are made from the matrix.
+    matrix, or the diagrams, which are made from the matrix. ``compares`` is whether it looks at snapshots before.
     """
 
     name: str
     tier: Tier
     of: Callable[[Scope], float] = field(repr=False)
     reads: Literal["selection", "correlation", "diagrams"] = "selection"
+    compares: bool = False
 
 
 MEASURES: tuple[Measure, ...] = (
@@ -159,10 +208,20 @@ MEASURES: tuple[Measure, ...] = (
     Measure("modularity", "fast", _of_pairs(lambda s: F.modularity(s.graph, s.partition))),
     Measure("n_communities", "fast", lambda s: len(np.unique(s.partition))),
     Measure("community_entropy", "fast", _of_pairs(lambda s: F.community_entropy(s.partition))),
-    Measure("partition_ami", "fast", _partition_ami),
-    Measure("edge_turnover", "fast", _edge_turnover),
+    Measure("partition_ami", "fast", _partition_ami, compares=True),
+    Measure("flexibility", "fast", _flexibility, compares=True),
+    Measure("participation", "fast", _of_pairs(_participation)),
+    Measure("edge_turnover", "fast", _edge_turnover, compares=True),
     Measure("tree_mean", "fast", _of_pairs(lambda s: float(s.tree_lengths.mean()))),
     Measure("tree_std", "fast", _of_pairs(lambda s: float(s.tree_lengths.std()))),
+    Measure("births", "standard", _events("birth"), compares=True),
+    Measure("deaths", "standard", _events("death"), compares=True),
+    Measure("splits", "standard", _events("split"), compares=True),
+    Measure("merges", "standard", _events("merge"), compares=True),
+    Measure("layer_ami", "standard", lambda s: F.adjusted_mutual_information(s.partition, _layers(s))),
+    Measure("layer_entropy", "standard", _layer_entropy),
+    Measure("class_ami", "standard", _class_ami),
+    Measure("class_affinity", "standard", _class_affinity),
     # First, while its null matrices are all that takes memory; the next two share null graphs.
     Measure("sigma_hqs", "standard", _sigma_hqs, "correlation"),
     Measure("sigma", "standard", _sigma),
@@ -201,6 +260,11 @@ def names_of(measures: str | Iterable[str], *, argument: str = "measures") -> tu
         )
     depth = max((TIERS.index(t) for t in TIERS if t in asked), default=-1)
     return tuple(m.name for m in MEASURES if m.name in asked or TIERS.index(m.tier) <= depth)
+
+
+def compare_snapshots(names: Iterable[str]) -> bool:
+    """Whether one of these measures looks at snapshots before."""
+    return any(BY_NAME[name].compares for name in names)
 
 
 def read_correlation(names: Iterable[str]) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +12,7 @@ import numpy as np
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.history import History, Previous
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +34,21 @@ class GraphSettings:
 class Activity:
     """What the entropies need of the neurons, all of them, N: see ``ActivationStatistics``.
 
-    ``part_of`` is set where these are some neurons of a network: what is known of a neuron is computed once.
+    ``kept_labels`` are the classes of the rows in ``kept``, below 0 where one has none. ``part_of`` is set where these
+    are some neurons of a network: what is known of a neuron is computed once.
     """
 
     active_share: np.ndarray
     class_active_share: np.ndarray | None = None
     kept: np.ndarray | None = None
+    kept_labels: np.ndarray | None = None
     part_of: "tuple[Activity, slice] | None" = field(default=None, repr=False)
 
     def of(self, neurons: slice) -> "Activity":
         """That of some of the neurons."""
         parts = (self.active_share, self.class_active_share, self.kept)
         own = (None if p is None else p[..., neurons] for p in parts)
-        return Activity(*own, part_of=(self, neurons))  # type: ignore[arg-type]
+        return Activity(*own, kept_labels=self.kept_labels, part_of=(self, neurons))  # type: ignore[arg-type]
 
     @cached_property
     def histogram_entropies(self) -> np.ndarray | None:
@@ -54,24 +57,6 @@ class Activity:
             return None if self.kept is None else F.histogram_entropies(self.kept)
         whole, neurons = self.part_of
         return whole.histogram_entropies[neurons]  # type: ignore[index]
-
-
-@dataclass(frozen=True, slots=True)
-class Previous:
-    """What is carried on to the next snapshot, by neuron.
-
-    Attributes:
-        partition: Communities ``[N]``, -1 where dead.
-        edges: ``[E, 2]``, i < j, sorted by (i, j).
-        of_graph: Numbers that follow from the edges alone, by what they are: as long as no edge changes they are
-            not computed again.
-        is_settled: Whether the partition is also what Louvain started from, so that the same graph gives it again.
-    """
-
-    partition: np.ndarray
-    edges: np.ndarray
-    of_graph: Mapping[str, float] = field(default_factory=dict)
-    is_settled: bool = False
 
 
 class Stopwatch:
@@ -107,6 +92,7 @@ class Scope:
         correlation: Of all neurons in the scope, ``[N, N]``; NaN where a unit is dead. None where there is a
             selection and no measure that reads the matrix itself: homology, ``sigma_hqs``.
         activity: Of the same neurons.
+        layers: The layer of each of them, ``[N]``, where they are of several.
         selection: What ``functional.select`` says of the correlation, where it is known already.
         previous: The last snapshot of this scope; None at the first.
         settings: How the graph is built.
@@ -121,6 +107,7 @@ class Scope:
         correlation: np.ndarray | None,
         activity: Activity,
         *,
+        layers: np.ndarray | None = None,
         selection: F.Selection | None = None,
         previous: Previous | None = None,
         settings: GraphSettings | None = None,
@@ -139,6 +126,7 @@ class Scope:
             raise FnetError("a scope needs a correlation, or a selection made from one")
         self._given = correlation
         self.activity = activity
+        self.layers = layers
         self.previous = previous
         self.settings = settings or GraphSettings()
         self.stopwatch = stopwatch or Stopwatch()
@@ -218,6 +206,45 @@ class Scope:
                 return self.previous.partition[self.nodes]
             return F.communities(self.graph, initial=self._initial_partition(), seed=self.settings.seed)
 
+    @cached_property
+    def history(self) -> History:
+        """The communities so far, this snapshot's among them."""
+        with self.stopwatch.part("communities"):
+            partition = np.full(self.n_neurons, -1, np.int64)
+            partition[self.nodes] = self.partition
+            return self._history_before.next(partition)
+
+    @cached_property
+    def events(self) -> Sequence[F.Event]:
+        """What happened to the communities since the last snapshot."""
+        if self.previous is None:
+            raise NoValueError("no snapshot before this one")
+        return F.events(self._history_before.names, self.history.names)
+
+    @cached_property
+    def class_affinity(self) -> np.ndarray:
+        """Of each community's mean activation with the class, ``[K]``; NaN for a community of one neuron."""
+        rows, labels = self.activity.kept, self.activity.kept_labels
+        if rows is None:
+            raise NoValueError("not measured on live batches")
+        if labels is None or not (labels >= 0).any():
+            raise NoValueError("the probe has no labels")
+        self.require(2)
+        with self.stopwatch.part("class_affinity"):
+            sizes = np.bincount(self.partition)
+            several = np.flatnonzero(sizes > 1)
+            members = (self.partition[:, None] == several).astype(rows.dtype)
+            found = np.full(len(sizes), np.nan)
+            found[several] = F.class_affinity(rows[:, self.nodes] @ members, labels)
+            return found
+
+    @property
+    def _history_before(self) -> History:
+        before = None if self.previous is None else self.previous.history
+        if before is None or len(before.names) != self.n_neurons:
+            return History.of_none(self.n_neurons)
+        return before
+
     @property
     def starts(self) -> int:
         """Runs of Louvain that made the partition: a warm start beside the cold one where there is a last snapshot."""
@@ -296,11 +323,24 @@ class Scope:
             "edges": self.graph.edges,
             "degree": self.graph.degrees,
             "partition": self.partition,
+            "community": self.history.names[self.nodes],
             "tree_weights": self.selection.tree_weights,
             "weight_counts": self.selection.weight_counts.astype(np.int32),
+            **self._of_nodes(),
+            **({"class_affinity": self.class_affinity} if "class_affinity" in vars(self) else {}),
             **{f"diagram_{k}": d for k, d in enumerate(diagrams)},
             **{f"betti_curve_{k}": F.betti_curve(d) for k, d in enumerate(diagrams)},
         }
+
+    def _of_nodes(self) -> dict[str, np.ndarray]:
+        """The entropies of each node, ``[n]`` float32, where they are known; in nats."""
+        activity = self.activity
+        found = {"activation_entropy": F.binary_entropy(activity.active_share[self.nodes])}
+        if activity.class_active_share is not None:
+            found["selectivity_entropy"] = F.selectivity_entropies(activity.class_active_share[:, self.nodes])
+        if "histogram_entropies" in vars(activity) and activity.histogram_entropies is not None:
+            found["histogram_entropy"] = activity.histogram_entropies[self.nodes]
+        return {name: values.astype(np.float32) for name, values in found.items()}
 
     def require(self, n_nodes: int) -> None:
         """Raises ``NoValueError`` for fewer live neurons."""
@@ -320,7 +360,7 @@ class Scope:
         partition[self.nodes] = self.partition
         initial = self._initial_partition()
         is_settled = initial is not None and np.array_equal(initial, self.partition)
-        return Previous(partition, self.edges, dict(self._of_graph), is_settled)
+        return Previous(partition, self.edges, self.history, dict(self._of_graph), is_settled)
 
     def _initial_partition(self) -> np.ndarray | None:
         if self.previous is None or len(self.previous.partition) != self.n_neurons:

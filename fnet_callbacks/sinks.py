@@ -15,6 +15,9 @@ from fnet_callbacks.errors import FnetWarning
 # Curves that belong together and share a scale, in TensorBoard's custom scalars: chart -> measures.
 _CHARTS: Mapping[str, Sequence[str]] = {
     "communities": ("modularity", "partition_ami", "edge_turnover"),
+    "communities through time": ("births", "deaths", "splits", "merges"),
+    "flexible and shared neurons": ("flexibility", "participation"),
+    "communities, layers and classes": ("layer_ami", "layer_entropy", "class_ami", "class_affinity"),
     "number of communities": ("n_communities",),
     "small world": ("clustering", "global_efficiency", "local_efficiency"),
     "small-worldness against nulls": ("sigma", "sigma_hqs"),

@@ -15,6 +15,7 @@ MEASURES = (
     "clustering",
     "global_efficiency",
     "modularity",
+    "class_affinity",
     "betti_1",
     "loops",
 )
@@ -24,7 +25,10 @@ def network(strength: float, seed: int, n: int = 30) -> Scope:
     """Neurons of three kinds, which share a signal of that strength."""
     generator = np.random.default_rng(seed)
     rows = generator.normal(size=(200, n)) + strength * generator.normal(size=(200, 3))[:, np.arange(n) % 3]
-    return Scope(F.correlation_matrix(rows), Activity(np.full(n, 0.5)), settings=GraphSettings(density=0.2))
+    labels = np.arange(len(rows)) % 2
+    activity = Activity((rows > 0).mean(0), F.class_active_share(rows, labels, 2), rows, labels)
+    layers = np.arange(n) // (n // 2)
+    return Scope(F.correlation_matrix(rows), activity, layers=layers, settings=GraphSettings(density=0.2))
 
 
 def write_run(
@@ -38,7 +42,14 @@ def write_run(
 ) -> Path:
     """Writes the record of a run; returns its folder."""
     store = SnapshotStore(folder / "fnet")
-    store.start({"model": "Net", "configuration": {"seed": seed, "width": 30, **configuration}})
+    layers = [{"name": name, "n_units": 15, "neurons": list(range(15))} for name in ("net.0", "net.<b>1</b>")]
+    store.start(
+        {
+            "model": "Net",
+            "configuration": {"seed": seed, "width": 30, **configuration},
+            "monitors": {"fnet": {"layers": layers}},
+        }
+    )
     for t in range(steps):
         scope = network(strength * t, 10 * seed + t)
         values = measure(scope, MEASURES)
@@ -48,6 +59,7 @@ def write_run(
         scalars["robust/pgd_0.03137_accuracy"] = 0.1 + 0.1 * t * strength + 0.01 * seed
         scalars["lesion/degree_tolerance"] = 0.5 + 0.1 * strength
         arrays = {f"fnet.{key}": array for key, array in scope.arrays().items()}
+        arrays["fnet.layer"] = np.arange(30)[scope.nodes] // 15
         shares = np.linspace(0, 1, 5)
         arrays |= {
             "lesion.silenced": shares,

@@ -20,7 +20,7 @@ def activity_of(values: np.ndarray, labels: np.ndarray | None = None) -> Activit
         return (rows > 0).mean(0) if len(rows) else np.full(rows.shape[1], np.nan)
 
     of_class = None if labels is None else np.stack([share(values[labels == c]) for c in range(3)])
-    return Activity(share(values), of_class, values)
+    return Activity(share(values), of_class, values, labels)
 
 
 def scope_of(values: np.ndarray, labels: np.ndarray | None = None, **options) -> Scope:

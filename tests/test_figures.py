@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from small_portraits import portrait, with_nodes
 
-from fnet_callbacks import figures
-from fnet_callbacks.figures import Painter
+from fnet_callbacks.figures import Painter, painter
 
 # What is drawn. -------------------------------------------------------------------------------------------------------
 
@@ -55,9 +54,9 @@ def test_fewer_than_two_neurons_are_no_picture(n):
     ids=["two", "no edges", "one community", "all equal", "no features", "nothing closes"],
 )
 def test_a_degenerate_portrait_is_drawn_without_a_warning(strange):
-    painter = Painter()
-    for _ in range(2):
-        assert set(painter.paint(strange)) == {"correlation", "graph", "communities", "homology"}
+    painter, kinds = Painter(), {"correlation", "graph", "communities", "homology"}
+    assert set(painter.paint(strange)) == kinds
+    assert set(painter.paint(strange)) == kinds | {"neurons", "evolution"}
 
 
 # What carries over. ---------------------------------------------------------------------------------------------------
@@ -111,23 +110,58 @@ def test_a_few_far_neurons_do_not_squeeze_the_picture():
 @pytest.fixture
 def paint(monkeypatch) -> Callable[..., dict[str, Any]]:
     """Paints portraits one after the other, and gives the last figures themselves instead of images of them."""
-    monkeypatch.setattr(figures, "_image", lambda figure: figure)
-    painter = Painter()
-    return lambda *portraits: [painter.paint(each) for each in portraits][-1]
+    monkeypatch.setattr(painter, "image_of", lambda figure: figure)
+    own = Painter()
+    return lambda *portraits: [own.paint(each) for each in portraits][-1]
+
+
+def extents(collection: Any) -> list[Any]:
+    return [path.get_extents() for path in collection.get_paths()]
 
 
 def test_the_sizes_of_all_portraits_so_far_are_shown_those_without_a_colour_together(paint):
     alone = replace(portrait(step=5), partition=np.arange(40))
     axes = paint(portrait(step=0), alone)["communities"].axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "5"]
-    bars = [path.get_extents() for path in axes.collections[0].get_paths()]
-    first, second = ([bar for bar in bars if round(bar.x0 + 0.4) == place] for place in (0, 1))
+    bars = extents(axes.collections[1])
+    first, second = ([bar for bar in bars if round(bar.x0 + 0.1) == place] for place in (0, 1))
     for column in (first, second):
         assert column[0].y0 == 0
         assert all(below.y1 == above.y0 for below, above in pairwise(column))
         assert column[-1].y1 == 40
     assert [bar.height for bar in first] == np.bincount(portrait().partition).tolist()
     assert [bar.height for bar in second] == [1] * 16 + [24]
+
+
+def test_a_ribbon_is_as_wide_as_there_are_neurons_that_went_that_way(paint):
+    before = replace(portrait(step=0), partition=np.repeat([0, 1], [24, 16]))
+    after = replace(portrait(step=9), partition=np.repeat([0, 1, 2], [20, 4, 16]))
+    dead = with_nodes(after, list(range(2, 40)))
+    assert ribbons(paint(before, after)["communities"]) == [(0, 20), (20, 24), (24, 40)]
+    assert ribbons(paint(before, dead)["communities"])[-3:] == [(0, 18), (18, 22), (24, 40)]
+
+
+def ribbons(figure: Any) -> list[tuple[float, float]]:
+    """Where ribbons leave the earlier of two bars."""
+    found = [path.vertices for path in figure.axes[0].collections[0].get_paths()]
+    return [(v[v[:, 0] == v[:, 0].min(), 1].min(), v[v[:, 0] == v[:, 0].min(), 1].max()) for v in found]
+
+
+def test_neurons_of_one_community_stand_together_and_the_dead_are_white(paint):
+    before = replace(portrait(step=0), partition=np.arange(40) % 2)
+    after = with_nodes(replace(portrait(step=9), partition=np.arange(40) % 2), list(range(4, 40)))
+    shown = paint(before, after)["neurons"].axes[0].images[0].get_array()
+    assert shown.shape == (40, 2, 3)
+    assert (shown[:4, 1] == 1).all()
+    changes = (shown[1:, 1] != shown[:-1, 1]).any(-1).sum()
+    assert changes == 2  # white, one community, the other
+
+
+def test_a_strip_has_the_first_and_the_last_of_many_portraits(paint):
+    figure = paint(*(portrait(step=step) for step in range(90)))["evolution"]
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(titles) == 6
+    assert (titles[0], titles[-1]) == ("step 0", "step 89")
 
 
 @pytest.mark.parametrize("snapshots", [1, 8, 9, 40])

@@ -10,8 +10,9 @@ from small_scopes import activations, activity_of, labels_of, scope_of
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.history import Previous
 from fnet_callbacks.measures import MEASURES, Measure, measure, names_of
-from fnet_callbacks.scope import Activity, GraphSettings, Previous, Scope, Stopwatch
+from fnet_callbacks.scope import Activity, GraphSettings, Scope, Stopwatch
 
 FAST = (
     "n_neurons",
@@ -29,12 +30,22 @@ FAST = (
     "n_communities",
     "community_entropy",
     "partition_ami",
+    "flexibility",
+    "participation",
     "edge_turnover",
     "tree_mean",
     "tree_std",
 )
 STANDARD = (
     *FAST,
+    "births",
+    "deaths",
+    "splits",
+    "merges",
+    "layer_ami",
+    "layer_entropy",
+    "class_ami",
+    "class_affinity",
     "sigma_hqs",
     "sigma",
     "modularity_z",
@@ -86,6 +97,11 @@ def test_every_measure_is_that_function_of_the_live_neurons():
     diagrams = F.persistence(F.correlation_distance(correlation), backend="ripser")
     betti = F.betti_numbers(diagrams, F.graph_scale(correlation, graph, tree))
     activity = activity_of(values, labels)
+    names = F.trace(np.stack([before.partition[live], partition], axis=1))
+    happened = [event.kind for event in F.events(names[:, 0], names[:, 1])]
+    layers, sizes = np.arange(100) // 60, np.bincount(partition)
+    preferred = F.preferred_class(activity.class_active_share[:, live])
+    sums = np.stack([values[:, live][:, partition == k].sum(1) for k in range(len(sizes))], axis=1)
     expected = {
         "n_neurons": 96,
         "dead_fraction": 0.04,
@@ -102,9 +118,19 @@ def test_every_measure_is_that_function_of_the_live_neurons():
         "n_communities": len(np.unique(partition)),
         "community_entropy": F.community_entropy(partition),
         "partition_ami": F.adjusted_mutual_information(before.partition[live], partition),
+        "flexibility": (names[:, 0] != names[:, 1]).mean(),
+        "participation": F.participation_coefficient(graph, partition).mean(),
         "edge_turnover": F.edge_turnover(graph, F.Graph.from_edges(96, before.edges)),
         "tree_mean": lengths.mean(),
         "tree_std": lengths.std(),
+        "births": happened.count("birth"),
+        "deaths": happened.count("death"),
+        "splits": happened.count("split"),
+        "merges": happened.count("merge"),
+        "layer_ami": F.adjusted_mutual_information(partition, layers[live]),
+        "layer_entropy": F.layer_entropy(F.composition(partition, layers[live])) @ sizes / 96,
+        "class_ami": F.adjusted_mutual_information(partition, preferred),
+        "class_affinity": F.class_affinity(sums, labels) @ sizes / 96,
         "sigma_hqs": F.small_world_hqs(correlation, graph, nulls=10, seed=3),
         "sigma": F.small_world(graph, nulls=10, seed=3).sigma,
         "modularity_z": F.modularity_z(graph, value=F.modularity(graph, partition), seed=3, starts=2),
@@ -117,9 +143,10 @@ def test_every_measure_is_that_function_of_the_live_neurons():
         "fault_tolerance_random": F.fault_tolerance(graph, order="random", seed=3),
         "fault_tolerance_degree": F.fault_tolerance(graph, order="degree", seed=3),
     }
-    scope = scope_of(values, labels, previous=before, settings=settings)
+    scope = scope_of(values, labels, layers=layers, previous=before, settings=settings)
     found = measure(scope, FULL, on_error="raise")
     assert tuple(found) == tuple(expected)
+    assert sizes.min() > 1
     assert found == pytest.approx(expected, rel=1e-4)  # ripser rounds to float32
     assert scope.notes == {}
 
@@ -295,12 +322,8 @@ def test_units_that_are_not_finite_are_dead_and_the_others_measured():
     found = measure(scope_of(DEGENERATE["infinite"]), FULL)
     finite = measure(scope_of(activations()[:, 2:]), FULL)
     assert found["dead_fraction"] == pytest.approx(0.02)
-    same = [
-        name
-        for name in FULL
-        if name not in ("dead_fraction", "selectivity_entropy", "partition_ami", "edge_turnover")
-    ]
-    assert [found[n] for n in same] == pytest.approx([finite[n] for n in same], rel=1e-12)
+    same = [name for name in FULL if name != "dead_fraction"]
+    assert [found[n] for n in same] == pytest.approx([finite[n] for n in same], rel=1e-12, nan_ok=True)
 
 
 def test_labels_and_values_that_were_not_gathered_are_the_reason():

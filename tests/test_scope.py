@@ -6,8 +6,9 @@ from small_scopes import activations, activity_of, labels_of, scope_of
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.history import Previous
 from fnet_callbacks.measures import measure, names_of
-from fnet_callbacks.scope import Activity, GraphSettings, Previous, Scope
+from fnet_callbacks.scope import Activity, GraphSettings, Scope
 
 FULL, FAST = names_of("full"), names_of("fast")
 NEEDS_MATRIX = {"sigma_hqs", "betti_0", "betti_1", "loops", "functional_persistence", "persistent_entropy"}
@@ -26,7 +27,7 @@ def unchanged(values: np.ndarray, **options) -> Scope:
 
 
 def without_results(previous: Previous) -> Previous:
-    return Previous(previous.partition, previous.edges)
+    return Previous(previous.partition, previous.edges, previous.history)
 
 
 # A selection in place of the matrix. --------------------------------------------------------
@@ -187,3 +188,23 @@ def test_a_filtration_can_end_at_the_graphs_own_scale():
     whole = measure(full, ("betti_0", "betti_1"))
     assert (found["betti_0"], found["betti_1"]) == (whole["betti_0"], whole["betti_1"])
     assert set(scope.notes.values()) == {f"homology of distances up to the graph's scale, {full.scale:.3f}"}
+
+
+def test_the_history_is_what_the_whole_series_gives_also_where_neurons_die():
+    rng = np.random.default_rng(0)
+    previous, partitions, found = None, [], []
+    for seed in (0, 1, 1, 2, 3):
+        values = activations(seed=seed)
+        values[:, rng.integers(0, 100, 6)] = 0
+        scope = scope_of(values, previous=previous)
+        found.append(measure(scope, ["flexibility", "births", "splits"]))
+        previous = scope.to_previous()
+        partitions.append(previous.partition)
+    names = F.trace(np.stack(partitions, axis=1))
+    np.testing.assert_array_equal(previous.history.names, names[:, -1])
+    assert previous.history.n_names == names.max() + 1
+    expected = F.flexibility(names)[scope.nodes]
+    assert found[-1]["flexibility"] == pytest.approx(np.nanmean(expected))
+    np.testing.assert_array_equal(scope.arrays()["community"], names[scope.nodes, -1])
+    happened = [event.kind for event in F.events(names[:, -2], names[:, -1])]
+    assert [found[-1]["births"], found[-1]["splits"]] == [happened.count("birth"), happened.count("split")]

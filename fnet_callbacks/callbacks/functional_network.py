@@ -22,8 +22,9 @@ from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import CaptureError
+from fnet_callbacks.history import History, Previous
 from fnet_callbacks.measures import names_of
-from fnet_callbacks.scope import GraphSettings, Previous
+from fnet_callbacks.scope import GraphSettings
 from fnet_callbacks.worker.jobs import WHOLE, LayerPlan, NetworkPlan, Reading
 
 
@@ -340,17 +341,11 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     @override
     def carry(self) -> dict[str, Any]:
-        return {
-            scope: {"partition": torch.from_numpy(p.partition), "edges": torch.from_numpy(p.edges)}
-            for scope, p in self._previous.items()
-        }
+        return {scope: _kept(previous) for scope, previous in self._previous.items()}
 
     @override
     def take_up(self, state: Mapping[str, Any]) -> None:
-        self._previous = {
-            scope: Previous(p["partition"].numpy(), p["edges"].numpy().reshape(-1, 2))
-            for scope, p in state.items()
-        }
+        self._previous = {scope: _taken_up(kept) for scope, kept in state.items()}
 
     def _tokens_per_sample(self, probe: Probe) -> int | None:
         """Tokens of one input that are samples; where batches are kept as they pass, the probe is still growing."""
@@ -358,3 +353,21 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             return None
         n_inputs = self.probe_size if probe.indices is None else probe.n_samples
         return max(1, self.max_samples // n_inputs)
+
+
+def _kept(previous: Previous) -> dict[str, Any]:
+    """For a checkpoint; numbers that follow from the graph are found again."""
+    history = previous.history
+    of_history = {} if history is None else {"n_names": history.n_names}
+    arrays = {"partition": previous.partition, "edges": previous.edges}
+    if history is not None:
+        arrays |= {"names": history.names, "moves": history.moves, "chances": history.chances}
+    return {**of_history, **{name: torch.from_numpy(array) for name, array in arrays.items()}}
+
+
+def _taken_up(kept: Mapping[str, Any]) -> Previous:
+    history = None
+    if "names" in kept:
+        names, moves, chances = (kept[name].numpy() for name in ("names", "moves", "chances"))
+        history = History(names, kept["n_names"], moves, chances)
+    return Previous(kept["partition"].numpy(), kept["edges"].numpy().reshape(-1, 2), history)

@@ -18,7 +18,8 @@ from fnet_callbacks.capture.batches import resolve
 from fnet_callbacks.capture.probe import BatchReader, Probe
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.scope import Previous, Stopwatch
+from fnet_callbacks.history import Previous
+from fnet_callbacks.scope import Stopwatch
 from fnet_callbacks.worker.jobs import Measured, NetworkPlan, Reading
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

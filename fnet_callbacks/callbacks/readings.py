@@ -143,6 +143,7 @@ class SumReader(Reader):
             summary.active_share,
             summary.class_active_share,
             summary.kept,
+            summary.kept_labels,
             self._selections(correlation) if self._is_measuring and self.is_selecting else {},
         )
 

@@ -10,30 +10,72 @@ from typing import Any
 import numpy as np
 from gudhi import hera
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from tqdm.auto import tqdm
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
 
+_ROWS = 256  # of the pairs of features, at once
 
-def wasserstein(a: np.ndarray, b: np.ndarray, *, order: float = 2.0, error: float = 0.01) -> float:
+
+def wasserstein(a: np.ndarray, b: np.ndarray, *, order: float = 2.0) -> float:
     r"""Wasserstein distance of two persistence diagrams, :math:`W_q = (\min_\gamma \sum \|x-\gamma(x)\|_2^q)^{1/q}`.
+
+    Exact: of all pairs only those are looked at that are dearer apart, each matched with the diagonal, than together.
 
     Args:
         a: ``[K, 2]``, birth and death; features that never die are left out.
         b: ``[M, 2]``, the same.
         order: q, at least 1.
-        error: The result is between the distance and ``1 + error`` times that.
 
     Raises:
         FnetError: A diagram is not ``[K, 2]``, or ``order`` below 1.
 
-    Reference: Kerber, Morozov & Nigmetov (2017), Geometry helps to compare persistence diagrams.
-    Cost: at 500 features each some tens of milliseconds, at 1,900 one to two seconds.
+    Reference: Cohen-Steiner, Edelsbrunner, Harer & Mileyko (2010), Found. Comput. Math. 10, 127; the assignment by
+        Jonker & Volgenant (1987).
+    Cost: O(K M) for the pairs, then the sparse assignment: some tens of milliseconds at 800 features each, half a
+        second at 1,900.
+
+    >>> wasserstein(np.array([[0.0, 1.0], [0.3, 0.4]]), np.array([[0.0, 1.0]]))
+    0.0707...
     """
     if order < 1:
         raise FnetError(f"`order={order}` should be at least 1")
-    return float(hera.wasserstein_distance(_closed(a), _closed(b), order=order, internal_p=2.0, delta=error))
+    a, b = sorted((_closed(a), _closed(b)), key=len)
+    of_a, of_b = (((x[:, 1] - x[:, 0]) / np.sqrt(2)) ** order for x in (a, b))
+    rows, columns, gains = _gains(a, b, of_a, of_b, order)
+    if len(gains):
+        # Whatever is matched with no other gains nothing: a column of its own for each row. Weights may not be 0.
+        n, highest = len(a), gains.max()
+        own = np.arange(n)
+        weights = np.concatenate([2 * highest - gains, np.full(n, 2 * highest)])
+        places = np.concatenate([rows, own]), np.concatenate([columns, len(b) + own])
+        problem = csr_array((weights, places), shape=(n, len(b) + n))
+        rows, columns = min_weight_full_bipartite_matching(problem)
+        together = columns < len(b)
+        rows, columns = rows[together], columns[together]
+    apart = np.hypot(*(a[rows] - b[columns]).T) ** order
+    alone = np.delete(of_a, rows).sum() + np.delete(of_b, columns).sum()
+    return float(apart.sum() + alone) ** (1 / order)
+
+
+def _gains(
+    a: np.ndarray, b: np.ndarray, of_a: np.ndarray, of_b: np.ndarray, order: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs that are better matched with each other than each with the diagonal, and by how much."""
+    found = []
+    for start in range(0, len(a), _ROWS):
+        own = slice(start, start + _ROWS)
+        apart = np.hypot(a[own, None, 0] - b[:, 0], a[own, None, 1] - b[:, 1]) ** order
+        gain = of_a[own, None] + of_b - apart
+        rows, columns = np.nonzero(gain > 0)
+        found.append((rows + start, columns, gain[rows, columns]))
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+    rows, columns, gains = (np.concatenate(part) for part in zip(*found, strict=True))
+    return rows, columns, gains
 
 
 def bottleneck(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,6 +1,5 @@
 """Communities of the functional network: Louvain, modularity and its null, how partitions differ."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,7 +69,7 @@ def modularity(graph: Graph, partition: np.ndarray, *, resolution: float = 1.0) 
         >>> modularity(Graph.from_edges(4, np.array([[0, 1], [2, 3]])), np.array([7, 7, 5, 5]))
         0.5
     """
-    labels = _checked_partition(partition, "partition", graph.n_nodes)
+    labels = checked_partition(partition, "partition", graph.n_nodes)
     if graph.n_edges == 0:
         return 0.0
     held = np.bincount(labels, weights=graph.degrees)
@@ -159,8 +158,8 @@ def adjusted_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
         information, and the arithmetic mean of the entropies.
     Cost: O(K_a N) at worst.
     """
-    a = _checked_partition(a, "a", np.size(a))
-    b = _checked_partition(b, "b", a.size)
+    a = checked_partition(a, "a", np.size(a))
+    b = checked_partition(b, "b", a.size)
     shape = (a.max(initial=-1) + 1, b.max(initial=-1) + 1)
     table = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
     if np.count_nonzero(table) == shape[0] == shape[1]:
@@ -170,48 +169,6 @@ def adjusted_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     h_a, h_b, h_both = (entr(sizes / a.size).sum() for sizes in (table.sum(1), table.sum(0), table))
     chance = _kernels.expected_information(table.sum(1), table.sum(0), gammaln(np.arange(a.size + 1) + 1.0))
     return float((h_a + h_b - h_both - chance) / ((h_a + h_b) / 2 - chance))
-
-
-def follow(partition: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Renames communities after those of the last snapshot that they share most nodes with.
-
-    The names are assigned so that as many nodes as possible keep theirs; a community that shares none with the one
-    it would be named after gets the smallest free number.
-
-    Args:
-        partition: Community of each node, ``[N]``, integers from 0.
-        before: That of the last snapshot, ``[N]``, -1 for a node that had none.
-
-    Returns:
-        ``[N]`` int64, the same communities.
-
-    Raises:
-        FnetError: They are not vectors of integers of one length.
-
-    Reference: the assignment is Kuhn's (1955); that the overlap decides is our assumption.
-    Cost: O(N + K³) for K communities.
-
-    >>> follow(np.array([1, 1, 0, 0, 2]), np.array([0, 0, 3, 3, -1])).tolist()
-    [0, 0, 3, 3, 1]
-    """
-    # Here, for a worker's start need not wait for it.
-    from scipy.optimize import linear_sum_assignment
-
-    partition = _checked_partition(partition, "partition", np.size(partition))
-    _checked_partition(before, "before", len(partition))
-    before = np.asarray(before)
-    n = int(partition.max(initial=-1)) + 1
-    overlap = np.zeros((n, int(before.max(initial=-1)) + 1))
-    known = before >= 0
-    np.add.at(overlap, (partition[known], before[known]), 1)
-    name = np.full(n, -1)
-    for community, old in zip(*linear_sum_assignment(-overlap), strict=True):
-        if overlap[community, old]:
-            name[community] = old
-    taken = set(name.tolist())
-    free = (k for k in itertools.count() if k not in taken)
-    name[name < 0] = list(itertools.islice(free, int((name < 0).sum())))
-    return name[partition]
 
 
 def community_entropy(partition: np.ndarray) -> float:
@@ -229,14 +186,14 @@ def community_entropy(partition: np.ndarray) -> float:
     Reference: Shannon (1948), Bell System Technical Journal 27, 379.
     Cost: O(N log N).
     """
-    labels = _checked_partition(partition, "partition", np.size(partition))
+    labels = checked_partition(partition, "partition", np.size(partition))
     if labels.size == 0:
         return float("nan")
     share = np.bincount(labels) / labels.size
     return float(abs((share * np.log(share)).sum()))  # abs: a lone community would give -0.0
 
 
-def _checked_partition(partition: np.ndarray, name: str, n_nodes: int) -> np.ndarray:
+def checked_partition(partition: np.ndarray, name: str, n_nodes: int) -> np.ndarray:
     """Any integer labels as 0 .. K - 1."""
     labels = np.asarray(partition)
     integer = np.issubdtype(labels.dtype, np.integer) or labels.size == 0
@@ -247,7 +204,7 @@ def _checked_partition(partition: np.ndarray, name: str, n_nodes: int) -> np.nda
 
 def _start(graph: Graph, initial: np.ndarray) -> np.ndarray:
     """The given partition with isolated nodes split off."""
-    labels = _checked_partition(initial, "initial", graph.n_nodes)
+    labels = checked_partition(initial, "initial", graph.n_nodes)
     isolated = np.flatnonzero(graph.degrees == 0)
     labels[isolated] = graph.n_nodes + isolated
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)

@@ -179,16 +179,32 @@ def selectivity_entropy(class_active_share: np.ndarray | None) -> float:
     """
     if class_active_share is None:
         return float("nan")
+    entropies = selectivity_entropies(class_active_share)
+    entropies = entropies[~np.isnan(entropies)]
+    return float(entropies.mean()) if len(entropies) else float("nan")
+
+
+def selectivity_entropies(class_active_share: np.ndarray) -> np.ndarray:
+    """Entropy of each unit over classes; see `selectivity_entropy`.
+
+    Returns:
+        ``[N]`` in [0, 1]; NaN for a unit that is never active, and with fewer than two classes.
+
+    Raises:
+        FnetError: ``class_active_share`` is not two-dimensional.
+
+    Cost: O(C N).
+    """
     share = np.asarray(class_active_share, dtype=np.float64)
     if share.ndim != 2:
         raise FnetError(f"class_active_share must be [classes, units]; got shape {share.shape}")
     share = share[~np.isnan(share).any(axis=1)]
     total = share.sum(axis=0)
+    found = np.full(share.shape[1], np.nan)
     active = total > 0
-    if len(share) < 2 or not active.any():
-        return float("nan")
-    q = share[:, active] / total[active]
-    return float((entr(q).sum(axis=0) / np.log(len(share))).mean())
+    if len(share) > 1:
+        found[active] = entr(share[:, active] / total[active]).sum(axis=0) / np.log(len(share))
+    return found
 
 
 def effective_rank(correlation: np.ndarray) -> float:

@@ -20,12 +20,14 @@ class ActivationSummary(NamedTuple):
         class_active_share: The same within each class, ``[C, N]`` float64; NaN for a class without samples,
             None where no labels were given.
         kept: The activations themselves, ``[S', N]`` float32, None where ``keep`` is 0.
+        kept_labels: Their classes, ``[S']`` int64, -1 for a row that came without; None where ``keep`` is 0.
     """
 
     count: int
     active_share: np.ndarray
     class_active_share: np.ndarray | None
     kept: np.ndarray | None
+    kept_labels: np.ndarray | None
 
 
 class ActivationStatistics(Metric):
@@ -59,6 +61,7 @@ class ActivationStatistics(Metric):
     class_count: Tensor
     class_active: Tensor
     kept: list[Tensor]
+    kept_labels: list[Tensor]
 
     def __init__(self, num_units: int, num_classes: int | None = None, *, keep: int = 0) -> None:
         super().__init__()
@@ -80,6 +83,7 @@ class ActivationStatistics(Metric):
             )
         if keep:
             self.add_state("kept", [], dist_reduce_fx="cat")
+            self.add_state("kept_labels", [], dist_reduce_fx="cat")
 
     def update(self, activations: Tensor, labels: Tensor | None = None) -> None:
         """Add a batch.
@@ -106,7 +110,7 @@ class ActivationStatistics(Metric):
         self.count = self.count + len(activations)
         self.active = self.active + active.sum(dim=0)
         if self.keep:
-            self._keep(activations)
+            self._keep(activations, labels)
 
     def compute(self) -> ActivationSummary:
         """Shares and kept activations of all ranks, as NumPy arrays."""
@@ -116,6 +120,7 @@ class ActivationStatistics(Metric):
             active_share=_share(self.active, self.count),
             class_active_share=self._class_active_share(),
             kept=self._kept_rows() if self.keep else None,
+            kept_labels=self._kept_labels() if self.keep else None,
         )
 
     def _checked(self, labels: Tensor, n_samples: int) -> Tensor:
@@ -132,11 +137,13 @@ class ActivationStatistics(Metric):
             )
         return labels
 
-    def _keep(self, activations: Tensor) -> None:
+    def _keep(self, activations: Tensor, labels: Tensor | None) -> None:
         room = self.keep - sum(map(len, self.kept))
         # The first piece is kept even when empty: ranks gather [0, N], not a shape of their own.
         if room or not self.kept:
             self.kept.append(activations[:room].float().clone())
+            none = torch.full((len(activations),), -1, device=activations.device)
+            self.kept_labels.append((none if labels is None else labels)[:room].clone())
 
     def _class_active_share(self) -> np.ndarray | None:
         if self.num_classes is None or not self.class_count.any():
@@ -147,6 +154,11 @@ class ActivationStatistics(Metric):
         if not len(self.kept):
             return np.empty((0, self.num_units), dtype=np.float32)
         return dim_zero_cat(self.kept).cpu().numpy()
+
+    def _kept_labels(self) -> np.ndarray:
+        if not len(self.kept_labels):
+            return np.empty(0, dtype=np.int64)
+        return dim_zero_cat(self.kept_labels).cpu().numpy()
 
 
 def _share(part: Tensor, whole: Tensor) -> np.ndarray:

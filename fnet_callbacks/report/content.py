@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.compare.communities import Story, story
 from fnet_callbacks.compare.comparison import (
     Association,
     Contrast,
@@ -21,6 +22,8 @@ from fnet_callbacks.compare.runs import Run, Runs
 from fnet_callbacks.compare.topology import Apart, Curve, apart, attack_curves, drift
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report.wording import Key
+
+_MOST_RUNS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Content:
         groupings: By name of the distance, what it says of the groups; without those that say nothing of so few runs.
         attacks: See ``attack_curves``.
         drifts: By run.
+        stories: By run, its communities.
     """
 
     runs: Runs
@@ -52,12 +56,18 @@ class Content:
     groupings: Mapping[str, Grouping]
     attacks: Mapping[tuple[F.Order, F.AttackMeasure], Mapping[str, F.AttackCurve]]
     drifts: Mapping[str, Curve]
+    stories: Mapping[str, Story]
 
     @property
     def groups(self) -> dict[str, list[Run]]:
         """The runs by group, the baseline first."""
         groups = self.runs.groups
         return {self.baseline: groups.pop(self.baseline), **groups}
+
+    def some_runs(self) -> list[Run]:
+        """The first runs of each group, as many of each as can be looked at one by one."""
+        groups = list(self.groups.values())
+        return [run for runs in groups for run in runs[: max(1, _MOST_RUNS // len(groups))]]
 
     def told(self, run: Run) -> str:
         """A run by its group and seed, where they tell it from the others, else by its name."""
@@ -101,6 +111,7 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
         groupings=_groupings(distances),
         attacks=attack_curves(runs.runs, monitor),
         drifts={run.name: drift(run, monitor) for run in runs.runs},
+        stories={run.name: story(run, monitor) for run in runs.runs},
     )
 
 

@@ -11,7 +11,8 @@ from scipy.cluster import hierarchy
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.runs import Run
-from fnet_callbacks.compare.topology import Curve, arrays_of, communities_in_time
+from fnet_callbacks.compare.topology import Curve, arrays_of
+from fnet_callbacks.report.communities import communities, flows
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.traces import (
     BAND_NOTE,
@@ -30,7 +31,6 @@ from fnet_callbacks.report.wording import Key, number
 
 WHOLE = "whole network"
 _SCALES = np.arange(101) / 100
-_MOST_RUNS = 12  # whose diagram or communities can be looked at
 
 
 def curves(content: Content) -> Figure | None:
@@ -128,7 +128,7 @@ def _betti_curve(diagram: np.ndarray, dimension: int) -> Curve:
 def diagrams(content: Content) -> Figure | None:
     """Persistence diagrams at the end of training, one run at a time."""
     variants = {}
-    for run in _some(content):
+    for run in content.some_runs():
         arrays = _last(run, content)
         traces = []
         for dimension, (name, symbol) in enumerate(
@@ -286,47 +286,6 @@ def lesions(content: Content) -> Figure | None:
     )
 
 
-def communities(content: Content) -> Figure | None:
-    """Which community each neuron was in, over training, one run at a time."""
-    variants = {}
-    for run in _some(content):
-        steps, names = communities_in_time(run, content.monitor)
-        if not steps:
-            continue
-        watched = (names >= 0).any(axis=1)
-        order = np.lexsort((names[watched][:, -1],))
-        shown = names[watched][order].astype(float)
-        shown[shown >= 0] %= len(COLOURS)
-        shown[shown < 0] = np.nan
-        n = len(COLOURS)
-        scale = [[(i + k) / n, c] for i, c in enumerate(COLOURS) for k in (0, 1)]
-        trace = {
-            "type": "heatmap",
-            "x": [f"{step}" for step in steps],
-            "z": [plain(row) for row in shown],
-            "zmin": -0.5,
-            "zmax": n - 0.5,
-            "colorscale": scale,
-            "showscale": False,
-            "hovertemplate": "step %{x}<extra></extra>",
-        }
-        layout = axes("step", "neurons")
-        layout["xaxis"]["type"] = "category"
-        layout["yaxis"]["showticklabels"] = False
-        variants[content.told(run)] = {"data": [trace], "layout": layout}
-    if not variants:
-        return None
-    return Figure(
-        "communities",
-        "Communities through time",
-        "Heat map: a row for each neuron, a column for each snapshot, its colour the neuron's community",
-        variants,
-        [("Run", list(variants))],
-        "Neurons in the order of their last community. A community keeps its colour as long as it shares more neurons "
-        "with its predecessor than others do; beyond seven, colours come again. Blank: dead.",
-    )
-
-
 def drifts(content: Content) -> Figure | None:
     """How far the topology moved from snapshot to snapshot."""
     by_run = {name: curve for name, curve in content.drifts.items() if len(curve.x)}
@@ -354,12 +313,6 @@ def labels_of(keys: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _some(content: Content) -> list[Run]:
-    """The first runs of each group, as many of each as fit."""
-    groups = list(content.groups.values())
-    return [run for runs in groups for run in runs[: max(1, _MOST_RUNS // len(groups))]]
-
-
 def _last(run: Run, content: Content) -> dict[str, np.ndarray]:
     return arrays_of(run, run.record.steps[-1], content.monitor)
 
@@ -375,6 +328,7 @@ FIGURES: Mapping[str, Callable[[Content], Figure | None]] = {
         dendrograms,
         attacks,
         lesions,
+        flows,
         communities,
         drifts,
     )

@@ -95,8 +95,9 @@ def _sections(content: Content, drawn: dict[str, Figure]) -> Iterator[tuple[str,
         yield "alike", "Which runs are alike", alike
     if attacked := of("attacks", "lesions"):
         yield "fault-tolerance", "Fault tolerance", attacked
-    if communities := of("communities", "drift"):
-        yield "time", "Communities and topology through time", communities
+    communities = tables.communities(content)
+    if through := of("flows", "communities", "drift") + (_table(communities) if communities.rows else ""):
+        yield "time", "Communities and topology through time", through
     yield "costs", "Cost", _table(tables.cost(content))
     yield "configuration", "Configurations", _table(tables.configurations(content))
     yield "definitions", "How each number is defined", _definitions(content)

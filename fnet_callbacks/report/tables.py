@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fnet_callbacks.compare.communities import ENTROPIES
 from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.figures import WHOLE, labels_of
@@ -116,6 +118,43 @@ def scores(content: Content) -> Table:
     )
 
 
+def communities(content: Content) -> Table:
+    """The communities at the end of each run."""
+    rows: list[list[Cell]] = [
+        [
+            *(content.told(run), c.name, c.size, c.since, c.persistence, c.flexibility, c.participation),
+            ", ".join(f"{layer}: {n}" for layer, n in c.layers.items()),
+            c.class_affinity,
+            *(c.entropies.get(key, math.nan) for key in ENTROPIES),
+        ]
+        for run in content.some_runs()
+        for c in content.stories[run.name].last
+    ]
+    return Table(
+        "communities",
+        "The communities at the end of training",
+        [
+            *("run", "community", "neurons", "since step", "persistence", "flexibility", "participation"),
+            *("neurons of which layer", "affinity to the class"),
+            *(key.replace("_", " ") for key in ENTROPIES),
+        ],
+        rows,
+        "Those of two neurons or more. Persistence: share of a community's neurons that stay from snapshot to snapshot "
+        "(Jaccard index). The rest are means over its neurons, but for the affinity: that of their mean activation.",
+    )
+
+
+def events(content: Content) -> Table:
+    """What happened to the communities of every run."""
+    rows: list[list[Cell]] = [
+        [run.name, run.group, step, e.kind, " ".join(map(str, e.before)), " ".join(map(str, e.after))]
+        for run in content.runs.runs
+        for step, happened in content.stories[run.name].events.items()
+        for e in happened
+    ]
+    return Table("events", "", ["run", "group", "step", "event", "before", "after"], rows)
+
+
 def cost(content: Content) -> Table:
     """What watching cost."""
     rows = [
@@ -195,7 +234,10 @@ def distances(content: Content) -> Table:
 
 TABLES: Mapping[str, Callable[[Content], Table]] = {
     f.__name__: f
-    for f in (effects, associations, scores, cost, configurations, final_values, attack_areas, distances)
+    for f in (
+        *(effects, associations, scores, communities, events, cost, configurations),
+        *(final_values, attack_areas, distances),
+    )
 }
 
 

@@ -82,7 +82,7 @@ def bands(
             edge = np.concatenate([x[known], x[known][::-1]])
             thick.append(
                 line("", edge, np.concatenate([high[known], low[known][::-1]]), {"width": 0})
-                | {"fill": "toself", "fillcolor": _faint(colour), "showlegend": False, "legendgroup": group}
+                | {"fill": "toself", "fillcolor": faint(colour), "showlegend": False, "legendgroup": group}
                 | {"hoverinfo": "skip"}
             )
         thick.append(line(name, x, mean, style) | {"legendgroup": group})
@@ -134,7 +134,8 @@ def shown(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def _faint(colour: str) -> str:
+def faint(colour: str) -> str:
+    """A colour that others shine through."""
     red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.18)"
 

@@ -16,10 +16,11 @@ from threadpoolctl import ThreadpoolController
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError, RecordError
-from fnet_callbacks.measures import measure
+from fnet_callbacks.history import Previous
+from fnet_callbacks.measures import compare_snapshots, measure
 from fnet_callbacks.portrait import Portrait
 from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
-from fnet_callbacks.scope import Activity, Previous, Scope, Stopwatch
+from fnet_callbacks.scope import Activity, Scope, Stopwatch
 from fnet_callbacks.worker.jobs import WHOLE, Job, Measured, Moments, NetworkPlan, Plan, Reading, Result
 
 
@@ -127,6 +128,8 @@ class NetworkAnalysis:
     def __init__(self, plan: NetworkPlan, previous: Mapping[str, Previous]) -> None:
         self.plan = plan
         self.previous = dict(previous)
+        # Of each neuron.
+        self._layers = np.repeat(np.arange(len(plan.layers)), [layer.n_neurons for layer in plan.layers])
         self.portrait: tuple[int, Portrait] | None = None  # the last, and its step
 
     def measure(
@@ -136,7 +139,9 @@ class NetworkAnalysis:
         with stopwatch.part("correlation"):
             moments = _moments(reading)
         found, following = Measured(), dict(self.previous)
-        activity = Activity(moments.active_share, moments.class_active_share, moments.kept)
+        activity = Activity(
+            moments.active_share, moments.class_active_share, moments.kept, moments.kept_labels
+        )
 
         networks: dict[str, Scope] = {}
         for scope, neurons, names in self.plan.scopes():
@@ -144,7 +149,7 @@ class NetworkAnalysis:
             values = measure(network, names, on_error=self.plan.on_error, advance=advance)
             found.scalars.update({self.plan.key(scope, name): value for name, value in values.items()})
             found.notes.update({self.plan.key(scope, name): note for name, note in network.notes.items()})
-            if not {"partition_ami", "edge_turnover"}.isdisjoint(names):
+            if compare_snapshots(names):
                 following[scope] = network.to_previous()
         found.scalars[f"{self.plan.name}/n_samples"] = float(moments.count)
         with stopwatch.part("record"):
@@ -166,6 +171,7 @@ class NetworkAnalysis:
         return Scope(
             None if moments.correlation is None else moments.correlation[neurons, neurons],
             activity if name == WHOLE else activity.of(neurons),
+            layers=self._layers if name == WHOLE and len(self.plan.layers) > 1 else None,
             selection=moments.selections.get(name),
             previous=previous,
             settings=settings,
@@ -173,8 +179,7 @@ class NetworkAnalysis:
         )
 
     def _arrays(self, whole: Scope) -> dict[str, np.ndarray]:
-        layers = np.repeat(np.arange(len(self.plan.layers)), [layer.n_neurons for layer in self.plan.layers])
-        arrays = {"layer": layers[whole.nodes], **whole.arrays()}
+        arrays = {"layer": self._layers[whole.nodes], **whole.arrays()}
         if self.plan.save_correlation:
             arrays["correlation"] = whole.correlation.astype(np.float32)
         return arrays
@@ -204,6 +209,7 @@ def _moments(reading: Reading) -> Moments:
         active_share=F.active_share(rows),
         class_active_share=of_class,
         kept=rows if reading.has_histogram else None,
+        kept_labels=labels if reading.has_histogram else None,
     )
 
 

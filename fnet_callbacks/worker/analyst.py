@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from fnet_callbacks.errors import FnetWarning
-from fnet_callbacks.scope import Previous
+from fnet_callbacks.history import Previous
 from fnet_callbacks.worker.analysis import Analysis
 from fnet_callbacks.worker.jobs import TYPES, Job, Plan, Result
 from fnet_callbacks.worker.process import Child, serve

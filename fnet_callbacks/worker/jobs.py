@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from fnet_callbacks.functional.selection import Selection
+from fnet_callbacks.history import History, Previous
 from fnet_callbacks.portrait import Portrait
-from fnet_callbacks.scope import GraphSettings, Previous
+from fnet_callbacks.scope import GraphSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Moments:
         active_share: See ``Activity``; so are the next two.
         class_active_share: See there.
         kept: See there.
+        kept_labels: See there.
         selections: By scope, where edges were selected on the model's device.
     """
 
@@ -49,6 +51,7 @@ class Moments:
     active_share: np.ndarray
     class_active_share: np.ndarray | None
     kept: np.ndarray | None
+    kept_labels: np.ndarray | None = None
     selections: Mapping[str, Selection] = field(default_factory=dict)
 
 
@@ -193,6 +196,7 @@ TYPES = (
     Result,
     GraphSettings,
     Previous,
+    History,
     Portrait,
     Selection,
 )

@@ -5,6 +5,7 @@ import math
 import networkx as nx
 import numpy as np
 import pytest
+from gudhi import hera
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.distances import (
@@ -55,6 +56,17 @@ def test_betti_curves_are_integrated_exactly():
     difference = (F.betti_curve(a, grid) - F.betti_curve(b, grid)).astype(float)
     assert betti_distance(a, b) == pytest.approx(math.sqrt(np.mean(difference**2) * 2), rel=1e-3)
     assert betti_distance(ONE, NOTHING) == pytest.approx(math.sqrt(0.4))
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 40), (300, 270)])
+def test_the_wasserstein_distance_is_that_of_gudhi(order, sizes):
+    generator = np.random.default_rng(len(sizes) + sizes[0])
+    a, b = (np.sort(scale * generator.random((n, 2)), axis=1) for n, scale in zip(sizes, (1, 3), strict=True))
+    expected = hera.wasserstein_distance(a, b, order=order, internal_p=2.0, delta=1e-4)
+    assert wasserstein(a, b, order=order) == pytest.approx(expected, rel=2e-4)
+    assert wasserstein(b, a, order=order) == pytest.approx(wasserstein(a, b, order=order))
+    assert wasserstein(a, a[::-1], order=order) == 0
 
 
 def test_an_order_below_one_is_refused():

@@ -52,6 +52,13 @@ def test_no_more_than_the_first_rows_are_kept(keep):
     assert seen.count == 4
 
 
+def test_kept_rows_have_their_labels_as_far_as_they_came_with_some():
+    seen = summary([(ACTIVATIONS[:2], LABELS[:2]), (ACTIVATIONS[2:],)], num_classes=3, keep=3)
+    np.testing.assert_array_equal(seen.kept_labels, [0, 0, -1])
+    assert summary([(ACTIVATIONS,)]).kept_labels is None
+    assert summary([(ACTIVATIONS[:0],)], keep=3).kept_labels.shape == (0,)
+
+
 def test_kept_rows_do_not_hold_the_batch_they_came_from():
     metric = ActivationStatistics(3, keep=1)
     metric.update(ACTIVATIONS)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fnet_callbacks.cli import main
+from fnet_callbacks.report.figures import FIGURES
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -71,7 +72,7 @@ def test_the_page_shows_everything_and_asks_for_nothing(browser, report, width, 
     for name in SECTIONS:
         assert page.locator(f"section#{name} h2").is_visible(), name
     plots = page.locator(".plot")
-    assert plots.count() == 10
+    assert plots.count() == len(FIGURES)
     for i in range(plots.count()):
         assert plots.nth(i).get_attribute("aria-label")
         assert plots.nth(i).locator(".main-svg").count() > 0

@@ -61,6 +61,7 @@ def assert_same(ours, theirs):
         for scope, previous in one.carry["fnet"].items():
             assert np.array_equal(previous.partition, other.carry["fnet"][scope].partition)
             assert np.array_equal(previous.edges, other.carry["fnet"][scope].edges)
+            assert np.array_equal(previous.history.names, other.carry["fnet"][scope].history.names)
 
 
 def test_the_child_finds_what_this_process_does_and_writes_the_same_record(tmp_path):

@@ -1,0 +1,5 @@
+"""Pictures of a functional network, as images that every sink takes."""
+
+from fnet_callbacks.figures.painter import Painter
+
+__all__ = ["Painter"]

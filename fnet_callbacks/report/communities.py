@@ -1,0 +1,134 @@
+"""The figures of communities through time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.traces import COLOURS, Figure, axes, faint, plain
+
+_MOST_SNAPSHOTS = 12  # between which flows can be told apart
+_LONE = -2  # stands for all communities of one neuron
+_GREY = len(COLOURS) - 1
+_COLOURED = (
+    f"A community keeps its colour for life: the {_GREY} largest over training have one, the others are grey."
+)
+
+
+def communities(content: Content) -> Figure | None:
+    """Which community each neuron was in, over training, one run at a time."""
+    variants = {}
+    for run in content.some_runs():
+        steps, names = content.stories[run.name].steps, content.stories[run.name].names
+        if not steps:
+            continue
+        watched = (names >= 0).any(axis=1)
+        order = np.lexsort((names[watched][:, -1],))
+        own = names[watched][order]
+        shown = np.where(own < 0, np.nan, _colours(names)[own])
+        n = len(COLOURS)
+        scale = [[(i + k) / n, c] for i, c in enumerate(COLOURS) for k in (0, 1)]
+        trace = {
+            "type": "heatmap",
+            "x": [f"{step}" for step in steps],
+            "z": [plain(row) for row in shown],
+            "zmin": -0.5,
+            "zmax": n - 0.5,
+            "colorscale": scale,
+            "showscale": False,
+            "hovertemplate": "step %{x}<extra></extra>",
+        }
+        layout = axes("step", "neurons")
+        layout["xaxis"]["type"] = "category"
+        layout["yaxis"]["showticklabels"] = False
+        variants[content.told(run)] = {"data": [trace], "layout": layout}
+    if not variants:
+        return None
+    return Figure(
+        "communities",
+        "Communities through time",
+        "Heat map: a row for each neuron, a column for each snapshot, its colour the neuron's community",
+        variants,
+        [("Run", list(variants))],
+        f"Neurons in the order of their last community. {_COLOURED} Blank: dead.",
+    )
+
+
+def flows(content: Content) -> Figure | None:
+    """How many neurons went from which community to which, one run at a time."""
+    variants = {}
+    for run in content.some_runs():
+        story = content.stories[run.name]
+        if len(story.steps) > 1:
+            places = np.linspace(0, len(story.steps) - 1, min(_MOST_SNAPSHOTS, len(story.steps)))
+            some = np.unique(places.round().astype(int))
+            steps = [story.steps[t] for t in some]
+            trace = _sankey(story.names[:, some], steps, _colours(story.names))
+            variants[content.told(run)] = {"data": [trace], "layout": _columns(steps)}
+    if not variants:
+        return None
+    return Figure(
+        "flows",
+        "Flows between communities",
+        "Alluvial diagram: a column of communities for each of some snapshots, and the neurons that go from one to the "
+        "next",
+        variants,
+        [("Run", list(variants))],
+        f"At most {_MOST_SNAPSHOTS} snapshots, the first and the last among them. Heights: numbers of neurons; those "
+        f"that are communities of their own are one. {_COLOURED}",
+    )
+
+
+def _colours(names: np.ndarray) -> np.ndarray:
+    """Colour number of each community, ``[K]``."""
+    sizes = np.bincount(names[names >= 0])
+    return np.minimum(np.argsort(np.argsort(-sizes, kind="stable")), _GREY)
+
+
+def _columns(steps: list[int]) -> dict[str, Any]:
+    """A layout with the step below each column."""
+    sides = ["left", *["center"] * (len(steps) - 2), "right"]
+    common = {"xref": "paper", "yref": "paper", "y": 0, "yanchor": "top", "yshift": -8, "showarrow": False}
+    texts = [
+        {**common, "text": str(step), "x": t / (len(steps) - 1), "xanchor": side}
+        for t, (step, side) in enumerate(zip(steps, sides, strict=True))
+    ]
+    return {"height": 520, "annotations": texts}
+
+
+def _sankey(names: np.ndarray, steps: list[int], colours: np.ndarray) -> dict[str, Any]:
+    """Communities as nodes in a column for each snapshot; those of one neuron are one."""
+    place: dict[tuple[int, int], int] = {}
+    nodes: dict[str, list[Any]] = {"label": [], "x": [], "y": [], "color": [], "customdata": []}
+    merged = np.full(names.shape, -1)
+    for t, at in enumerate(names.T):
+        known, inverse, sizes = np.unique(at[at >= 0], return_inverse=True, return_counts=True)
+        merged[at >= 0, t] = np.where(sizes > 1, known, _LONE)[inverse]
+        known, sizes = np.unique(merged[at >= 0, t], return_counts=True)
+        order = np.argsort(np.where(known == _LONE, np.iinfo(np.int64).max, known))
+        middles = (sizes[order].cumsum() - sizes[order] / 2) / max(sizes.sum(), 1)
+        for name, size, y in zip(known[order].tolist(), sizes[order].tolist(), middles, strict=True):
+            place[t, name] = len(nodes["label"])
+            told = "of one neuron" if name == _LONE else f"community {name}"
+            nodes["label"].append("")
+            nodes["x"].append(float(np.clip(t / max(len(steps) - 1, 1), 0.001, 0.999)))
+            nodes["y"].append(float(np.clip(y, 0.001, 0.999)))
+            nodes["color"].append(COLOURS[_GREY if name == _LONE else colours[name]])
+            nodes["customdata"].append(f"{told} at step {steps[t]}: {size}")
+    links: dict[str, list[Any]] = {"source": [], "target": [], "value": [], "color": []}
+    for t in range(len(steps) - 1):
+        both = (merged[:, t] != -1) & (merged[:, t + 1] != -1)
+        pairs, counts = np.unique(merged[both, t : t + 2], axis=0, return_counts=True)
+        for (source, target), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+            links["source"].append(place[t, source])
+            links["target"].append(place[t + 1, target])
+            links["value"].append(count)
+            links["color"].append(faint(nodes["color"][place[t, source]]))
+    return {
+        "type": "sankey",
+        "arrangement": "fixed",
+        "node": {**nodes, "pad": 4, "thickness": 10, "hovertemplate": "%{customdata}<extra></extra>"},
+        "link": {**links, "hovertemplate": "%{value} neurons<extra></extra>"},
+    }
