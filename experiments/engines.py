@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -197,9 +196,11 @@ def _connect(ray: Any, address: str | None) -> None:
 
 
 def note(folder: Path, reason: str) -> None:
-    """Notes that a trial failed, where its folder can be written."""
-    with contextlib.suppress(OSError):
+    """Notes that a trial failed; where its folder cannot be written, says so at least."""
+    try:
         write_state(folder, "failed", reason=reason)
+    except OSError as error:
+        tqdm.write(f"{folder.name} failed: {reason}; that cannot be noted: {error}", file=sys.stderr)
 
 
 def _threads(folder: Path) -> int:

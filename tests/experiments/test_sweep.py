@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from experiments import engines
 from experiments.engines import Logging, run_ray
 from experiments.sweep import main, option, parsed
 from experiments.trials import prepare, read_sweep, state_of, write_state
@@ -262,3 +263,13 @@ def test_a_trial_that_another_sweep_runs_is_left_to_it(tmp_path):
 def test_a_command_line_that_is_wrong_is_refused(tmp_path, arguments, message):
     with pytest.raises(FnetError, match=message):
         main([str(file(tmp_path)), *arguments])
+
+
+def test_on_a_full_disk_the_reason_is_told_at_least(tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(engines, "write_state", full)
+    engines.note(tmp_path / "trial", "its process ended with status 1")
+    assert "trial failed: its process ended with status 1" in (told := capsys.readouterr().err)
+    assert "No space left" in told
