@@ -16,6 +16,7 @@ from fnet_callbacks.compare.effects import (
     false_discovery_rate,
     mean_interval,
     rank_correlation,
+    signs_p,
 )
 from fnet_callbacks.compare.runs import GAP, Run, Runs
 from fnet_callbacks.errors import FnetError
@@ -212,16 +213,4 @@ def _in_time(key: str, outcome: str, runs: Sequence[Run]) -> Association:
     rho = np.array([r for r in own if math.isfinite(r)])
     if not len(rho):
         return Association(key, outcome, "time", math.nan, math.nan, 0)
-    return Association(key, outcome, "time", float(rho.mean()), _signs_p(rho), len(rho))
-
-
-def _signs_p(values: np.ndarray) -> float:
-    """How often signs at random give a mean as far from 0; exact up to twelve values, NaN for one."""
-    n = len(values)
-    if n < 2:
-        return math.nan
-    if n <= 12:
-        signs = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-        return float((np.abs(signs @ values) >= abs(values.sum()) - 1e-12).mean())
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(9999, n))
-    return float((1 + (np.abs(signs @ values) >= abs(values.sum()) - 1e-12).sum()) / 10_000)
+    return Association(key, outcome, "time", float(rho.mean()), signs_p(rho), len(rho))

@@ -231,6 +231,46 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, tested: bool = True) -> tupl
     return float(found.statistic), float(found.pvalue)
 
 
+def rank_correlation_interval(rho: float, n: int) -> Interval:
+    r"""Where Spearman's rho may be at ``LEVEL``, by Fisher's transformation with variance :math:`(1+\rho^2/2)/(n-3)`.
+
+    Args:
+        rho: That of the sample.
+        n: Pairs.
+
+    Returns:
+        Its ends are NaN below four pairs, and where rho is NaN; where it is 1 or -1 they are that.
+
+    Reference: Bonett & Wright (2000), Psychometrika 65, 23.
+    """
+    if n < 4 or not math.isfinite(rho):
+        return Interval(rho, math.nan, math.nan, n)
+    half = stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    low, high = np.tanh(np.arctanh(np.clip(rho, -1 + 1e-15, 1 - 1e-15)) + np.array([-half, half]))
+    return Interval(rho, rho if abs(rho) == 1 else float(low), rho if abs(rho) == 1 else float(high), n)
+
+
+def signs_p(values: ArrayLike) -> float:
+    """How often signs at random give a mean as far from 0: a two-sided test that values lie about 0 symmetrically.
+
+    Args:
+        values: ``[R]``, one a run; those that are not finite are left out.
+
+    Returns:
+        Exact up to twelve values, else from 9,999 draws; NaN for fewer than two.
+    """
+    found = _finite(values)
+    n = len(found)
+    if n < 2:
+        return math.nan
+    bound = abs(found.sum()) - 1e-12
+    if n <= 12:
+        signs = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        return float((np.abs(signs @ found) >= bound).mean())
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(9999, n))
+    return float((1 + (np.abs(signs @ found) >= bound).sum()) / 10_000)
+
+
 def _difference_interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
     """Welch's; SciPy's own warns where a measure is nearly the same in all runs."""
     n = np.array([len(ours), len(theirs)])

@@ -96,7 +96,8 @@ def test_measures_are_those_of_the_rows_themselves():
     shown = {"n_dead": 9, "with_labels": True}
     rows = reading_of(RowReader(101, has_histogram=True), **shown)
     selected = reading_of(sum_reader(plan, is_selecting=True), **shown)
-    selected = replace(selected, kept=rows.values)  # the histogram of all, in double precision
+    # The histogram of all, in double precision.
+    selected = replace(selected, kept=rows.values, kept_labels=rows.labels)
     assert_same(measured(plan, [selected]), measured(plan, [rows]), exactly=False)
 
 

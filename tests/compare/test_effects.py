@@ -16,6 +16,8 @@ from fnet_callbacks.compare.effects import (
     mean_interval,
     permutation_p,
     rank_correlation,
+    rank_correlation_interval,
+    signs_p,
     smallest_p,
 )
 from fnet_callbacks.errors import FnetError
@@ -141,3 +143,31 @@ def test_values_that_are_the_same_differ_by_nothing_however_their_means_are_roun
     apart = effect([0.1] * 3, [0.2] * 3)
     assert apart.g == -math.inf
     assert apart.difference.low == apart.difference.high == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+def test_the_interval_of_a_rank_correlation_covers_as_often_as_it_says(rho):
+    generator = np.random.default_rng(0)
+    slope = 2 * math.sin(math.pi * rho / 6)  # Pearson's of a normal pair with that rank correlation
+    covered = 0
+    for _ in range(400):
+        x = generator.normal(size=20)
+        y = slope * x + math.sqrt(1 - slope**2) * generator.normal(size=20)
+        found = rank_correlation_interval(rank_correlation(x, y, tested=False)[0], 20)
+        covered += found.low <= rho <= found.high
+    assert covered / 400 == pytest.approx(0.95, abs=0.03)
+
+
+def test_the_interval_of_a_rank_correlation_of_few_pairs_or_of_1_is_told():
+    assert math.isnan(rank_correlation_interval(0.5, 3).low)
+    assert math.isnan(rank_correlation_interval(math.nan, 30).high)
+    certain = rank_correlation_interval(1.0, 10)
+    assert (certain.low, certain.mean, certain.high) == (1, 1, 1)
+
+
+def test_signs_by_hand():
+    assert signs_p([1.0, 2.0, 3.0]) == 0.25  # all of one sign: two of eight
+    assert signs_p([1.0, -1.0]) == 1.0
+    assert math.isnan(signs_p([1.0, math.nan]))
+    many = signs_p(np.full(20, 1.0))
+    assert many == pytest.approx(1e-4)
