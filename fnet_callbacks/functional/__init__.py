@@ -94,11 +94,19 @@ from fnet_callbacks.functional.small_world import (
     small_world_hqs,
     wiring,
 )
+from fnet_callbacks.functional.spectral import (
+    Clusterability,
+    clusterability,
+    eigengap,
+    ncut,
+    spectral_clusters,
+)
 
 __all__ = [
     "AttackCurve",
     "AttackMeasure",
     "Backend",
+    "Clusterability",
     "Event",
     "EventKind",
     "Graph",
@@ -119,6 +127,7 @@ __all__ = [
     "binary_entropy",
     "class_active_share",
     "class_affinity",
+    "clusterability",
     "clustering_coefficient",
     "communities",
     "community_entropy",
@@ -131,6 +140,7 @@ __all__ = [
     "distance_histogram",
     "edge_turnover",
     "effective_rank",
+    "eigengap",
     "events",
     "fault_tolerance",
     "flexibility",
@@ -151,6 +161,7 @@ __all__ = [
     "mean_abs_correlation",
     "modularity",
     "modularity_z",
+    "ncut",
     "null_graphs",
     "null_modularity",
     "participation_coefficient",
@@ -167,6 +178,7 @@ __all__ = [
     "small_world",
     "small_world_hqs",
     "spanning_tree",
+    "spectral_clusters",
     "spring_layout",
     "trace",
     "wiring",

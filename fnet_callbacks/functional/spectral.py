@@ -1,0 +1,214 @@
+"""Clusters of a weighted graph by its spectrum: n-cut, spectral clustering, and whether a graph has clusters at all."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array, diags_array, issparse
+
+from fnet_callbacks.errors import FnetError
+
+Adjacency = np.ndarray | csr_array
+_DENSE = 2000  # nodes up to which all eigenvalues are found at once
+
+
+@dataclass(frozen=True, slots=True)
+class Clusterability:
+    """A graph's n-cut against that of its shuffles.
+
+    Attributes:
+        ncut: Of the graph, as `ncut` of its `spectral_clusters`.
+        mean: Of the shuffled graphs.
+        std: Of the shuffled graphs, sample standard deviation.
+        z: ``(ncut - mean) / std``: below 0 for a graph that falls apart better than its shuffles; NaN where these are
+            all alike.
+        p: Share of all, the graph among them, whose n-cut is as low.
+    """
+
+    ncut: float
+    mean: float
+    std: float
+    z: float
+    p: float
+
+
+def ncut(adjacency: Adjacency, partition: np.ndarray) -> float:
+    r"""Normalised cut of a partition, :math:`\sum_c \mathrm{cut}(c, \mathrm{rest}) / \mathrm{vol}(c)`.
+
+    Args:
+        adjacency: Weights of the edges, ``[N, N]``, symmetric, 0 or more; an array or a sparse array.
+        partition: Cluster of each node, ``[N]`` integers; nodes below 0 are left out of the graph.
+
+    Returns:
+        In [0, K]: 0 where no edge joins two clusters. A cluster without edges adds nothing.
+
+    Raises:
+        FnetError: Shapes do not fit, or a weight is negative or not finite.
+
+    Reference: Shi & Malik (2000), IEEE Trans. Pattern Anal. Mach. Intell. 22, 888, eq. 2, for K clusters.
+    Cost: O(edges + N K).
+
+    >>> ncut(np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]]), np.array([0, 0, 1]))
+    1.333...
+    """
+    weights = _checked(adjacency)
+    labels = np.asarray(partition)
+    if labels.shape != (weights.shape[0],) or not np.issubdtype(labels.dtype, np.integer):
+        raise FnetError(
+            f"partition must be integers of shape ({weights.shape[0]},), got {labels.dtype} {labels.shape}"
+        )
+    kept = np.flatnonzero(labels >= 0)
+    if not len(kept):
+        return 0.0
+    _, own = np.unique(labels[kept], return_inverse=True)
+    members = csr_array((np.ones(len(kept)), (np.arange(len(kept)), own)))
+    between = (members.T @ weights[kept][:, kept] @ members).toarray()
+    volume = between.sum(1)
+    return float(((volume - between.diagonal()) / np.where(volume > 0, volume, 1)).sum())
+
+
+def spectral_clusters(
+    adjacency: Adjacency, k: int | None = None, *, most: int = 32, seed: int = 0
+) -> np.ndarray:
+    """Clusters by the eigenvectors of the symmetric normalised Laplacian, and k-means on these.
+
+    Args:
+        adjacency: See `ncut`. Nodes without edges are in no cluster.
+        k: Clusters; None takes as many as `eigengap` says.
+        most: The most that it may say.
+        seed: Of k-means, the best of 25 starts, and of the eigenvalue solver.
+
+    Returns:
+        ``[N]`` int64 from 0 to k - 1, -1 for a node without edges.
+
+    Raises:
+        FnetError: ``k`` is below 1 or above the number of nodes with edges; else see `ncut`.
+
+    Reference: Shi & Malik (2000); von Luxburg (2007), Stat. Comput. 17, 395. With the settings of Hod et al. (2021),
+        arXiv 2110.08058, whose clustering is scikit-learn's.
+    Cost: the k lowest eigenvectors; 1,000 nodes take about a second.
+    """
+    from sklearn.cluster import SpectralClustering  # heavy, and needed here only
+
+    weights = _checked(adjacency)
+    joined = np.flatnonzero(weights.sum(1) > 0)
+    if k is None:
+        k = eigengap(weights, most=most)
+    if not 1 <= k <= len(joined):
+        raise FnetError(f"`k={k}` should be from 1 to {len(joined)}, the number of nodes that have edges")
+    labels = np.full(weights.shape[0], -1)
+    inside = weights[joined][:, joined]
+    if k in (1, len(joined)):
+        labels[joined] = np.arange(len(joined)) % k
+        return labels
+    small = len(joined) <= k + 1  # where ARPACK finds no k eigenvectors of so few
+    clustering = SpectralClustering(
+        k,
+        affinity="precomputed",
+        eigen_solver="lobpcg" if small else "arpack",
+        assign_labels="kmeans",
+        n_init=25,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        # Clusters that no edge joins are what is looked for.
+        warnings.filterwarnings("ignore", "Graph is not fully connected", UserWarning)
+        labels[joined] = clustering.fit_predict(inside)
+    return labels
+
+
+def eigengap(adjacency: Adjacency, *, most: int = 32) -> int:
+    """How many clusters a graph has by the largest gap between successive eigenvalues of its normalised Laplacian.
+
+    The gap above the lowest is left out: it is large in any graph that hangs together, and one cluster is none.
+
+    Args:
+        adjacency: See `ncut`.
+        most: The most that are considered.
+
+    Returns:
+        From 2 to ``most``: the number of eigenvalues below the gap, the smallest of several; at most one less than the
+        nodes with edges, and 1 for fewer than three of these.
+
+    Raises:
+        FnetError: ``most`` is below 2; else see `ncut`.
+
+    Reference: von Luxburg (2007), Stat. Comput. 17, 395, section 8.3.
+    Cost: all eigenvalues up to 2,000 nodes, beyond that the ``most + 1`` lowest.
+    """
+    from scipy.sparse.linalg import eigsh
+
+    if most < 2:
+        raise FnetError(f"`most={most}` should be at least 2")
+    weights = _checked(adjacency)
+    degrees = weights.sum(1)
+    joined = np.flatnonzero(degrees > 0)
+    n = len(joined)
+    if n < 3:
+        return 1
+    scale = diags_array(1 / np.sqrt(degrees[joined]))
+    similar = scale @ weights[joined][:, joined] @ scale  # 1 less its eigenvalues are the Laplacian's
+    n_values = min(most + 1, n)
+    if n <= _DENSE or n_values >= n:
+        values = np.linalg.eigvalsh(similar.toarray())[::-1][:n_values]
+    else:
+        values = np.sort(eigsh(similar, k=n_values, which="LA", v0=np.ones(n), return_eigenvectors=False))[
+            ::-1
+        ]
+    gaps = values[1:-1] - values[2:]
+    return int(np.argmax(np.round(gaps, 12))) + 2
+
+
+def clusterability(
+    adjacency: Adjacency,
+    shuffle: Callable[[np.random.Generator], Adjacency],
+    k: int | None = None,
+    *,
+    shuffles: int = 50,
+    partition: np.ndarray | None = None,
+    seed: int = 0,
+) -> Clusterability:
+    """Whether a graph falls into clusters better than what its shuffles fall into.
+
+    Args:
+        adjacency: See `ncut`.
+        shuffle: Gives a shuffled graph, such as one whose weights are permuted within layers; called with a generator
+            of its own each time.
+        k: Clusters; None for as many as `partition` has, else see `spectral_clusters`.
+        shuffles: How many.
+        partition: That of the graph, where it is known.
+        seed: Of all that is drawn.
+
+    Raises:
+        FnetError: ``shuffles`` is below 2; else see `spectral_clusters`.
+
+    Reference: Filan et al. (2021), Clusterability in neural networks, arXiv 2103.03386.
+    Cost: ``shuffles + 1`` times `spectral_clusters`.
+    """
+    if shuffles < 2:
+        raise FnetError(f"`shuffles={shuffles}` should be at least 2")
+    if partition is None:
+        partition = spectral_clusters(adjacency, k, seed=seed)
+    own = ncut(adjacency, partition)
+    k = len(np.unique(partition[partition >= 0])) if k is None else k
+    found = []
+    for stream in np.random.default_rng(seed).spawn(shuffles):
+        shuffled = shuffle(stream)
+        found.append(ncut(shuffled, spectral_clusters(shuffled, k, seed=seed)))
+    mean, std = float(np.mean(found)), float(np.std(found, ddof=1))
+    p = (1 + sum(value <= own for value in found)) / (shuffles + 1)
+    return Clusterability(own, mean, std, (own - mean) / std if std > 0 else float("nan"), p)
+
+
+def _checked(adjacency: Adjacency) -> csr_array:
+    weights = (
+        csr_array(adjacency) if issparse(adjacency) else csr_array(np.asarray(adjacency, dtype=np.float64))
+    )
+    if weights.shape[0] != weights.shape[1]:
+        raise FnetError(f"adjacency must be a square matrix [N, N], got shape {weights.shape}")
+    if weights.nnz and (not np.isfinite(weights.data).all() or weights.data.min() < 0):
+        raise FnetError("adjacency must have weights of 0 or more, all of them finite")
+    if abs(weights - weights.T).max() > 1e-9 * max(1.0, abs(weights).max()):
+        raise FnetError("adjacency must be symmetric: the graph is undirected")
+    return weights
