@@ -68,6 +68,7 @@ from fnet_callbacks.functional.homology import (
     persistent_entropy,
 )
 from fnet_callbacks.functional.layout import spring_layout
+from fnet_callbacks.functional.references import Tail, bates_p, fisher_p, reference_p, relative_effect
 from fnet_callbacks.functional.roles import participation_coefficient, within_module_z
 from fnet_callbacks.functional.selection import (
     Method,
@@ -116,12 +117,14 @@ __all__ = [
     "Selection",
     "Sign",
     "SmallWorld",
+    "Tail",
     "Wiring",
     "activation_entropy",
     "active_share",
     "adjusted_mutual_information",
     "allegiance",
     "attack_curve",
+    "bates_p",
     "betti_curve",
     "betti_numbers",
     "binary_entropy",
@@ -143,6 +146,7 @@ __all__ = [
     "eigengap",
     "events",
     "fault_tolerance",
+    "fisher_p",
     "flexibility",
     "follow",
     "functional_persistence",
@@ -170,6 +174,8 @@ __all__ = [
     "persistent_entropy",
     "preferred_class",
     "promiscuity",
+    "reference_p",
+    "relative_effect",
     "removal_order",
     "rewire",
     "select",

@@ -1,0 +1,132 @@
+"""Is a group of neurons special? Its score against those of random groups of the same size, and many such answers."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+from scipy.special import comb, factorial
+
+from fnet_callbacks.errors import FnetError
+
+Tail = Literal["low", "high"]
+
+
+def reference_p(
+    value: float, references: Sequence[float], *, tail: Tail, generator: np.random.Generator | None = None
+) -> float:
+    """How often a score as extreme comes by chance: the rank of a value among those of random references.
+
+    Args:
+        value: Of the group.
+        references: Of n random groups.
+        tail: Whether ``"low"`` or ``"high"`` scores are extreme.
+        generator: Breaks ties at random, so that under chance all n + 1 values of p are equally frequent; None counts
+            references that tie as more extreme, which errs towards chance.
+
+    Returns:
+        ``(1 + more extreme) / (n + 1)``, at least ``1 / (n + 1)``; NaN where the value or a reference is not finite.
+
+    Raises:
+        FnetError: There is no reference, or ``tail`` is unknown.
+
+    Reference: Hod et al. (2021), arXiv 2110.08058, with n = 19.
+    Cost: O(n).
+
+    >>> reference_p(0.2, [0.5, 0.1, 0.9], tail="low")
+    0.5
+    """
+    if tail not in ("low", "high"):
+        raise FnetError(f"tail={tail!r} should be 'low' or 'high'")
+    if not len(references):
+        raise FnetError("references are empty; there should be one at least")
+    others = np.asarray(references, dtype=np.float64)
+    if not np.isfinite(others).all() or not np.isfinite(value):
+        return float("nan")
+    beyond = int((others < value).sum() if tail == "low" else (others > value).sum())
+    ties = int((others == value).sum())
+    beyond += ties if generator is None else int(generator.integers(ties + 1))
+    return (1 + beyond) / (len(others) + 1)
+
+
+def relative_effect(value: float, references: Sequence[float]) -> float:
+    """A score beside the mean of its references.
+
+    Args:
+        value: Of the group, D.
+        references: Of random groups.
+
+    Returns:
+        ``2 D / (D + mean)``: 1 for no difference, 2 where the references score 0, 0 where the group does. NaN where the two are of different signs, both are 0, or one is not finite.
+
+    Reference: Hod et al. (2021), arXiv 2110.08058.
+
+    >>> relative_effect(-3.0, [-1.0, -1.0])
+    1.5
+    """
+    mean = float(np.mean(references)) if len(references) else float("nan")
+    if not np.isfinite([value, mean]).all() or value * mean < 0 or value == mean == 0:
+        return float("nan")
+    return 2 * value / (value + mean)
+
+
+def fisher_p(p: Sequence[float], *, n_references: int) -> float:
+    r"""One p-value of many groups of a network, by Fisher's method on half-shifted p-values.
+
+    With n references a p-value is one of ``1 / (n + 1) ... 1``, on the mean half a step above a uniform one:
+    :math:`p' = p - 1 / (2 (n + 1))` takes that back, and :math:`-2 \sum \log p'` is held against chi-square with
+    2 P degrees of freedom. As p is discrete this errs a little towards chance.
+
+    Args:
+        p: ``[P]``, as of `reference_p`; those that are not finite are left out.
+        n_references: n.
+
+    Returns:
+        In [0, 1]; NaN where none is left.
+
+    Raises:
+        FnetError: A p-value is not among those that n references can give.
+
+    Reference: Fisher (1925); Hod et al. (2021), arXiv 2110.08058, for the shift.
+    Cost: O(P).
+    """
+    found = np.asarray(p, dtype=np.float64)
+    found = found[np.isfinite(found)]
+    if n_references < 1 or (found < 1 / (n_references + 1) - 1e-12).any() or (found > 1 + 1e-12).any():
+        raise FnetError(f"p should be from 1 / (n_references + 1) to 1, with n_references={n_references}")
+    if not len(found):
+        return float("nan")
+    shifted = found - 1 / (2 * (n_references + 1))
+    return float(stats.combine_pvalues(shifted, method="fisher").pvalue)
+
+
+def bates_p(p: Sequence[float]) -> float:
+    """One p-value of several runs: how often the mean of as many uniform numbers is as low as that of theirs.
+
+    Args:
+        p: ``[R]``, one a run; those that are not finite are left out.
+
+    Returns:
+        In [0, 1]; NaN where none is left.
+
+    Raises:
+        FnetError: A p-value is outside [0, 1].
+
+    Reference: Bates (1955), Ann. Math. Stat. 26, 705; Hod et al. (2021), arXiv 2110.08058, for its use.
+    Cost: O(R); above 20 runs by the normal limit, whose error is then below 0.001.
+
+    >>> round(bates_p([0.1, 0.1]), 6)
+    0.02
+    """
+    found = np.asarray(p, dtype=np.float64)
+    found = found[np.isfinite(found)]
+    if (found < 0).any() or (found > 1).any():
+        raise FnetError("p should be from 0 to 1")
+    n, total = len(found), float(found.sum())
+    if not n:
+        return float("nan")
+    if n > 20:  # the sum below alternates and loses its digits
+        return float(stats.norm.cdf((total / n - 0.5) * np.sqrt(12 * n)))
+    terms = np.arange(int(np.floor(total)) + 1)
+    signed = (-1.0) ** terms * comb(n, terms) * (total - terms) ** n
+    return float(np.clip(signed.sum() / factorial(n), 0.0, 1.0))
