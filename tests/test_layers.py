@@ -16,7 +16,7 @@ FLOORS = [
     {"errors"},
     {"functional"},
     {"metrics", "capture", "attacks", "history", "scope", "measures", "record", "portrait"},
-    {"figures", "sinks", "compare"},
+    {"figures", "sinks", "compare", "specialization"},
     {"worker", "report"},
     {"callbacks", "cli"},
 ]

@@ -54,9 +54,9 @@ def ncut(adjacency: Adjacency, partition: np.ndarray) -> float:
     """
     weights = _checked(adjacency)
     labels = np.asarray(partition)
-    if labels.shape != (weights.shape[0],) or not np.issubdtype(labels.dtype, np.integer):
+    if labels.shape != (_n_nodes(weights),) or not np.issubdtype(labels.dtype, np.integer):
         raise FnetError(
-            f"partition must be integers of shape ({weights.shape[0]},), got {labels.dtype} {labels.shape}"
+            f"partition must be integers of shape ({_n_nodes(weights)},), got {labels.dtype} {labels.shape}"
         )
     kept = np.flatnonzero(labels >= 0)
     if not len(kept):
@@ -97,7 +97,7 @@ def spectral_clusters(
         k = eigengap(weights, most=most)
     if not 1 <= k <= len(joined):
         raise FnetError(f"`k={k}` should be from 1 to {len(joined)}, the number of nodes that have edges")
-    labels = np.full(weights.shape[0], -1)
+    labels = np.full(_n_nodes(weights), -1)
     inside = weights[joined][:, joined]
     if k in (1, len(joined)):
         labels[joined] = np.arange(len(joined)) % k
@@ -205,10 +205,14 @@ def _checked(adjacency: Adjacency) -> csr_array:
     weights = (
         csr_array(adjacency) if issparse(adjacency) else csr_array(np.asarray(adjacency, dtype=np.float64))
     )
-    if weights.shape[0] != weights.shape[1]:
+    if np.ptp(np.array(weights.shape)):
         raise FnetError(f"adjacency must be a square matrix [N, N], got shape {weights.shape}")
     if weights.nnz and (not np.isfinite(weights.data).all() or weights.data.min() < 0):
         raise FnetError("adjacency must have weights of 0 or more, all of them finite")
     if abs(weights - weights.T).max() > 1e-9 * max(1.0, abs(weights).max()):
         raise FnetError("adjacency must be symmetric: the graph is undirected")
     return weights
+
+
+def _n_nodes(weights: csr_array) -> int:
+    return len(weights.indptr) - 1

@@ -1,0 +1,374 @@
+"""The graph of a network's weights: units as nodes, absolute weights as edges, for any model that `torch.fx` traces."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array, csr_array
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional as nnf
+
+from fnet_callbacks.capture.layers import NONLINEARITIES
+from fnet_callbacks.errors import CaptureError
+
+INPUT = "input"
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The weights of one call of one layer, those between its inputs and its units.
+
+    Attributes:
+        sources: Node of each weight's input, ``[E]``.
+        targets: Node of its unit, ``[E]``.
+        weights: Absolute, ``[E]`` float64.
+    """
+
+    sources: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class WeightGraph:
+    """Units as nodes, absolute weights as edges.
+
+    Attributes:
+        layers: The layer of each node, ``[N]``, an index of ``names``; that of the first where a residual sum has made
+            units of several layers one node.
+        names: Of the layers: ``"input"``, then the modules that have weights, in the order of their calls, with ``#k``
+            for the k-th call of one that is called several times.
+        edges: Of each layer but the input.
+        units: By name of a module, the nodes that its output's units are, ``[n_units]``, where these are followed; of
+            a module that is called several times by ``name#k``.
+    """
+
+    layers: np.ndarray
+    names: Sequence[str]
+    edges: Sequence[Edges] = field(repr=False)
+    units: Mapping[str, np.ndarray] = field(repr=False)
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes, N."""
+        return len(self.layers)
+
+    def adjacency(self, generator: np.random.Generator | None = None) -> csr_array:
+        """Weights of the edges, ``[N, N]``, symmetric; weights between the same two nodes add up.
+
+        Args:
+            generator: Permutes the weights within each layer; None leaves them where they are.
+        """
+        shuffle = (lambda weights: weights) if generator is None else generator.permutation
+        weights = np.concatenate([np.empty(0), *(shuffle(e.weights) for e in self.edges)])
+        none = np.empty(0, np.int64)
+        sources = np.concatenate([none, *(e.sources for e in self.edges)])
+        targets = np.concatenate([none, *(e.targets for e in self.edges)])
+        found = csr_array(coo_array((weights, (sources, targets)), shape=(self.n_nodes, self.n_nodes)))
+        found.setdiag(0)  # a sum may have made both ends of a weight one node
+        found = csr_array(found + found.T)
+        found.eliminate_zeros()
+        return found
+
+
+def weight_graph(model: nn.Module, inputs: Any) -> WeightGraph:
+    """The graph of a model's weights.
+
+    A unit of a linear layer is a feature, of a convolution a channel; the edge between two of a convolution is the sum
+    of the absolute weights of its kernel, and after a flattening that over the positions. BatchNorm is folded: a
+    running scale multiplies the weights into its channels. Pooling, activation functions and dropout let units pass; a
+    residual sum makes the units that it adds one node each; a concatenation sets units side by side.
+
+    Args:
+        model: Any module that `torch.fx.symbolic_trace` traces; its weights are read, nothing is changed.
+        inputs: What it is called with, a tensor or a tuple; one sample is enough. It is called once, in eval mode and
+            without gradients.
+
+    Raises:
+        CaptureError: The model cannot be traced, or an operation in it has no known way from units to units; the
+            message names it.
+
+    Reference: Hod et al. (2021), arXiv 2110.08058, section 2.1 of whose graphs this is the ``norm=1`` one, with the
+        entrywise norm that the text has; Filan et al. (2021), arXiv 2103.03386.
+    Cost: one forward pass; memory of one number for each pair of channels or features that a layer joins.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        traced = fx.symbolic_trace(model)
+        with torch.no_grad():
+            ShapeProp(traced).propagate(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+    except Exception as error:  # whatever the model's own code raises on a proxy
+        raise CaptureError(
+            f"`graph='weights'`: {type(model).__name__} cannot be traced by torch.fx ({error}); graph='activations' "
+            "needs no trace"
+        ) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return _Walk(traced).graph()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wires:
+    """What the entries of a tensor along its unit axis are: a node and a factor for each."""
+
+    axis: int
+    nodes: np.ndarray
+    gains: np.ndarray
+    layer: int | None = None  # whose fresh output this is, so that a BatchNorm may be folded into it
+
+
+class _Walk:
+    """Follows units through a traced model."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        self._traced = traced
+        self._modules = dict(traced.named_modules())
+        self._wires: dict[fx.Node, _Wires | None] = {}
+        self._names: list[str] = []
+        self._layer_of: list[np.ndarray] = []
+        self._parent = np.empty(0, np.int64)
+        self._edges: list[Edges] = []
+        self._units: dict[str, np.ndarray] = {}
+        called = Counter(str(n.target) for n in traced.graph.nodes if n.op == "call_module")
+        self._repeated = {name for name, times in called.items() if times > 1}
+        self._calls: Counter[str] = Counter()
+
+    def graph(self) -> WeightGraph:
+        for node in self._traced.graph.nodes:
+            if node.op != "output":
+                self._wires[node] = self._of(node)
+        roots = self._root(np.arange(len(self._parent)))
+        kept, place = np.unique(roots, return_inverse=True)
+        layers = np.concatenate([np.empty(0, np.int64), *self._layer_of])[kept]
+        edges = [replace(e, sources=place[e.sources], targets=place[e.targets]) for e in self._edges]
+        return WeightGraph(
+            layers, self._names, edges, {name: place[own] for name, own in self._units.items()}
+        )
+
+    def _of(self, node: fx.Node) -> _Wires | None:
+        """The wires of a node's value; None where it is no tensor, or one that no unit runs through."""
+        shape = _shape(node)
+        if node.op == "placeholder":
+            if shape is None or len(shape) < 2:
+                return None
+            nodes = self._fresh(INPUT, shape[1 if len(shape) > 2 else -1])
+            return _Wires(1 if len(shape) > 2 else len(shape) - 1, nodes, np.ones(len(nodes)))
+        inputs = [w for w in (self._wires.get(n) for n in node.all_input_nodes) if w is not None]
+        if node.op == "call_module":
+            return self._of_module(node, inputs)
+        if node.op == "get_attr" or shape is None or not inputs:
+            return None
+        return self._of_operation(node, _name_of(node), inputs)
+
+    def _of_module(self, node: fx.Node, inputs: list[_Wires]) -> _Wires | None:
+        name = str(node.target)
+        module = self._modules[name]
+        if name in self._repeated:
+            call = self._calls[name]
+            self._calls[name] += 1
+            name = f"{name}#{call}"
+        if len(inputs) != 1:
+            raise self._refusal(node)
+        (wires,) = inputs
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+            found = self._of_weights(node, name, module, wires)
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            found = self._normalised(wires, module)
+        elif isinstance(module, nn.Flatten):
+            found = self._reshaped(node, wires)
+        elif isinstance(module, _PASSING):
+            found = replace(wires, layer=None)
+        else:
+            raise self._refusal(node)
+        self._units[name] = found.nodes
+        return found
+
+    def _of_weights(self, node: fx.Node, name: str, module: Any, wires: _Wires) -> _Wires:
+        shape = _shape(node.args[0])
+        assert shape is not None
+        linear = isinstance(module, nn.Linear)
+        axis = len(shape) - 1 if linear else 1
+        if wires.axis != axis:
+            raise self._refusal(node)
+        weights = module.weight.detach().abs().double().cpu()
+        pairs = weights.numpy() if linear else _kernels(weights, module)
+        targets = self._fresh(name, len(pairs))
+        target, source = np.nonzero(pairs)
+        values = pairs[target, source] * np.abs(wires.gains[source])
+        # Over the positions of a flattened channel the weights add up.
+        own, place = np.unique(np.stack([targets[target], wires.nodes[source]]), axis=1, return_inverse=True)
+        sums = np.bincount(place.ravel(), values, minlength=own.shape[1])
+        self._edges.append(Edges(own[1], own[0], sums))
+        unit_axis = len(shape) - 1 if linear else 1
+        return _Wires(unit_axis, targets, np.ones(len(targets)), layer=len(self._edges) - 1)
+
+    def _normalised(self, wires: _Wires, module: Any) -> _Wires:
+        scale = torch.ones(len(wires.nodes), dtype=torch.float64)
+        if module.running_var is not None:
+            scale = (module.running_var.detach().double().cpu() + module.eps).rsqrt()
+        if module.weight is not None:
+            scale = scale * module.weight.detach().double().cpu()
+        gains = scale.abs().numpy()
+        if wires.layer is None:  # of a sum or a concatenation: what comes after it is scaled
+            return replace(wires, gains=wires.gains * gains)
+        edges = self._edges[wires.layer]
+        of_node = dict(zip(wires.nodes.tolist(), gains.tolist(), strict=True))
+        factors = np.array([of_node[target] for target in edges.targets.tolist()])
+        self._edges[wires.layer] = replace(edges, weights=edges.weights * factors)
+        return replace(wires, layer=None)
+
+    def _of_operation(self, node: fx.Node, name: str, inputs: list[_Wires]) -> _Wires:
+        if name in ("add", "sub", "iadd", "add_", "sub_") and len(inputs) == 2:
+            return self._summed(node, *inputs)
+        if name in ("cat", "concat", "concatenate"):
+            return self._side_by_side(node)
+        if len(inputs) != 1:
+            raise self._refusal(node)
+        (wires,) = inputs
+        if name in ("flatten", "view", "reshape", "squeeze"):
+            return self._reshaped(node, wires)
+        if name in _PASSING_OPERATIONS:
+            before, after = _shape(node.all_input_nodes[0]), _shape(node)
+            if before is not None and after is not None and len(after) == len(before):
+                if after[wires.axis] == len(wires.nodes):
+                    return replace(wires, layer=None)
+            elif after is not None and len(after) == 2 and after[1] == len(wires.nodes) and wires.axis == 1:
+                return replace(wires, layer=None)  # the mean over positions
+        raise self._refusal(node)
+
+    def _summed(self, node: fx.Node, a: _Wires, b: _Wires) -> _Wires:
+        if a.axis != b.axis or len(a.nodes) != len(b.nodes):
+            raise self._refusal(node)
+        for one, other in zip(a.nodes.tolist(), b.nodes.tolist(), strict=True):
+            low, high = sorted(int(self._root(np.array(n))) for n in (one, other))
+            self._parent[high] = low
+        return _Wires(a.axis, a.nodes, np.maximum(a.gains, b.gains))
+
+    def _side_by_side(self, node: fx.Node) -> _Wires:
+        parts = node.args[0]
+        if not isinstance(parts, (list, tuple)):
+            raise self._refusal(node)
+        axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+        wires = [self._wires.get(part) if isinstance(part, fx.Node) else None for part in parts]
+        known = [w for w in wires if w is not None]
+        shape = _shape(node)
+        if len(known) < len(parts) or shape is None or not isinstance(axis, int):
+            raise self._refusal(node)
+        if any(w.axis != axis % len(shape) for w in known):
+            raise self._refusal(node)
+        return _Wires(
+            axis % len(shape),
+            np.concatenate([w.nodes for w in known]),
+            np.concatenate([w.gains for w in known]),
+        )
+
+    def _reshaped(self, node: fx.Node, wires: _Wires) -> _Wires:
+        """All axes after the first become one; a channel stands there once for each of its positions."""
+        before, after = _shape(node.all_input_nodes[0]), _shape(node)
+        if before == after:
+            return wires
+        if before is None or after is None or len(after) != 2 or after[0] != before[0] or wires.axis != 1:
+            raise self._refusal(node)
+        positions = after[1] // len(wires.nodes)
+        return _Wires(1, np.repeat(wires.nodes, positions), np.repeat(wires.gains, positions))
+
+    def _fresh(self, name: str, n_units: int) -> np.ndarray:
+        start = len(self._parent)
+        nodes = np.arange(start, start + n_units)
+        self._parent = np.concatenate([self._parent, nodes])
+        self._layer_of.append(np.full(n_units, len(self._names)))
+        self._names.append(name)
+        self._units[name] = nodes
+        return nodes
+
+    def _root(self, nodes: np.ndarray) -> np.ndarray:
+        while (self._parent[nodes] != nodes).any():
+            nodes = self._parent[nodes]
+        return nodes
+
+    def _refusal(self, node: fx.Node) -> CaptureError:
+        what = (
+            f"{node.target} ({type(self._modules[str(node.target)]).__name__})"
+            if node.op == "call_module"
+            else (f"{_name_of(node)} ({node.name})")
+        )
+        return CaptureError(
+            f"`graph='weights'`: units cannot be followed through {what}; graph='activations' needs no trace"
+        )
+
+
+def _kernels(weights: Tensor, module: Any) -> np.ndarray:
+    """Sum over a kernel for each pair of channels, ``[out, in]``; 0 for those that groups keep apart."""
+    sums = weights.flatten(2).sum(2).numpy()
+    groups = module.groups
+    if module.transposed:  # [in, out / groups]
+        found = np.zeros((module.in_channels, module.out_channels))
+        for g, rows in enumerate(np.split(np.arange(module.in_channels), groups)):
+            width = module.out_channels // groups
+            found[rows, g * width : (g + 1) * width] = sums[rows]
+        return found.T
+    found = np.zeros((module.out_channels, module.in_channels))
+    for g, rows in enumerate(np.split(np.arange(module.out_channels), groups)):
+        width = module.in_channels // groups
+        found[rows, g * width : (g + 1) * width] = sums[rows]
+    return found
+
+
+def _shape(node: Any) -> tuple[int, ...] | None:
+    meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
+    return tuple(meta.shape) if meta is not None and hasattr(meta, "shape") else None
+
+
+def _name_of(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+_PASSING: tuple[type[nn.Module], ...] = (
+    *NONLINEARITIES,
+    nn.Softmax,
+    nn.LogSoftmax,
+    nn.Identity,
+    nn.modules.dropout._DropoutNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.LocalResponseNorm,
+    nn.Upsample,
+    nn.ZeroPad2d,
+)
+_OPERATIONS: Sequence[Callable[..., Any]] = (
+    *(torch.relu, torch.tanh, torch.sigmoid, torch.mean, torch.clamp, torch.mul, torch.div, torch.neg),
+    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.neg),
+    *(nnf.relu, nnf.leaky_relu, nnf.elu, nnf.gelu, nnf.silu, nnf.softplus, nnf.hardtanh, nnf.relu6, nnf.mish),
+    *(nnf.softmax, nnf.log_softmax, nnf.dropout, nnf.dropout2d, nnf.pad, nnf.interpolate),
+    *(nnf.avg_pool1d, nnf.avg_pool2d, nnf.adaptive_avg_pool1d, nnf.adaptive_avg_pool2d),
+)
+_PASSING_OPERATIONS = {f.__name__ for f in _OPERATIONS} | {
+    *("max_pool1d", "max_pool2d", "adaptive_max_pool2d", "boolean_dispatch"),  # functions behind a dispatcher
+    *(
+        "relu_",
+        "clamp_",
+        "contiguous",
+        "float",
+        "double",
+        "half",
+        "to",
+        "detach",
+        "amax",
+        "hardswish",
+        "hardsigmoid",
+    ),
+}
