@@ -163,7 +163,7 @@ def draw(record: Record) -> Figure:
     """Accuracy above, then a panel for each measure of the whole network, all on the steps."""
     keys = [key for key in record.snapshots[-1].scalars if key.count("/") == 1]
     series = {key: record.series(key) for key in keys if Key.of(key).definition}
-    series = {key: values for key, values in series.items() if np.nanstd(values) > 0}
+    series = {key: v for key, v in series.items() if len(np.unique(v[np.isfinite(v)])) > 1}
     columns = 3
     rows = -(-len(series) // columns)
     figure = Figure(figsize=(4.4 * columns, 1.7 * (rows + 1)), dpi=100, layout="constrained")
@@ -177,15 +177,17 @@ def draw(record: Record) -> Figure:
     for axes, (key, values) in zip(panels[1:].flat, series.items(), strict=False):
         axes.plot(record.steps, values, color="#1b1f24", linewidth=1)
         axes.set_title(Key.of(key).label, fontsize=9)
-    for axes in panels.flat:
+    used = [*panels[0], *panels[1:].flat[: len(series)]]
+    for axes in panels[1:].flat[len(series) :]:
+        axes.remove()
+    for axes in used:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
         for mark, colour in zip(marks.values(), ("#0072B2", "#D55E00"), strict=True):
             if mark is not None:
                 axes.axvline(mark, color=colour, linewidth=0.8, linestyle=":")
-    for axes in panels[1:].flat[len(series) :]:
-        axes.set_axis_off()
-    for axes in panels[-1]:
+    for axes in used[-columns:]:
+        axes.tick_params(labelbottom=True)
         axes.set_xlabel("step", fontsize=9)
     return figure
 
