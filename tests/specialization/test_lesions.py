@@ -1,0 +1,205 @@
+"""Lesions of groups of units, against a network whose outgoing weights are zero."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fnet_callbacks.capture.isolation import isolated
+from fnet_callbacks.capture.layers import Layer, choose_layers
+from fnet_callbacks.errors import FnetError
+from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions
+
+GROUPS = [np.array([0]), np.array([1, 3]), np.arange(4), np.empty(0, np.int64)]
+
+
+def mlp() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(6, 5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 3)
+    )
+
+
+def cnn() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2, bias=False), nn.BatchNorm2d(5),
+        nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(5, 3),
+    )  # fmt: skip
+
+
+class Skipping(nn.Module):
+    """What goes round a layer has to be stacked beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.second, self.head = (
+            nn.Linear(6, 5),
+            nn.ReLU(),
+            nn.Linear(5, 5),
+            nn.Linear(5, 3),
+        )
+        self.scale = nn.Parameter(torch.ones(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.first(x)
+        return self.head(self.second(self.act(first)) * self.scale + first)
+
+
+class Branching(Skipping):
+    """Cannot be traced."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.sum() > -1e9 else -x)
+
+
+class Counting(Skipping):
+    """Needs the number of samples beyond the layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.size(0)
+        return super().forward(x).view(n, -1)
+
+
+def data(model: nn.Module) -> list[LabelledBatch]:
+    torch.manual_seed(1)
+    shape = (2, 6, 6) if isinstance(model, nn.Sequential) and isinstance(model[0], nn.Conv2d) else (6,)
+    return [LabelledBatch(torch.randn(n, *shape), torch.randint(0, 3, (n,))) for n in (17, 9)]
+
+
+def layers(model: nn.Module, batches: list[LabelledBatch], names: Any = "auto") -> list[Layer]:
+    inputs = batches[0].inputs
+    return choose_layers(model, lambda: model(inputs), n_samples=len(inputs), layers=names)
+
+
+def accuracy(model: Callable[[Tensor], Tensor], batches: list[LabelledBatch]) -> np.ndarray:
+    hits = torch.cat([model(b.inputs).argmax(1) == b.labels for b in batches]).double()
+    labels = torch.cat([b.labels for b in batches])
+    return np.array([hits[labels == c].mean().item() for c in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("make", "is_cut"), [(mlp, True), (cnn, True), (Skipping, True), (Branching, False), (Counting, False)]
+)
+def test_a_lesion_is_what_zeroed_outgoing_weights_do(make: Callable[[], nn.Module], is_cut: bool) -> None:
+    torch.manual_seed(0)
+    model = make()
+    batches = data(model)
+    with isolated(model, seed=0):
+        for layer in layers(model, batches):
+            lesions = Lesions(model, layer, batches, num_classes=3)
+            assert lesions.is_cut == is_cut
+            found = lesions.accuracies([g[g < layer.n_units] for g in GROUPS])
+            following = [m for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+            for group, own in zip(GROUPS, found, strict=True):
+                changed = copy.deepcopy(model)
+                after = next_weights(changed, layer.name)
+                after.weight.data[:, group[group < layer.n_units]] = 0
+                np.testing.assert_allclose(own, accuracy(changed, batches), atol=1e-12)
+            np.testing.assert_allclose(lesions.intact(), accuracy(model, batches))
+            assert len(following) > 1
+
+
+def next_weights(model: nn.Module, name: str) -> Any:
+    """The layer whose weights read a nonlinearity's output."""
+    if isinstance(model, Skipping):
+        return model.second
+    later = list(model.children())[int(name) + 1 :]
+    return next(m for m in later if isinstance(m, (nn.Linear, nn.Conv2d)))
+
+
+@pytest.mark.parametrize("make", [mlp, cnn, Branching])
+def test_logits_are_equal_to_a_millionth(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = make()
+    batches = data(model)[:1]
+    seen: list[Tensor] = []
+
+    def to_logits(output: Tensor) -> Tensor:
+        seen.append(output)
+        return output
+
+    with isolated(model, seed=0):
+        layer = layers(model, batches)[0]
+        Lesions(model, layer, batches, num_classes=3, to_logits=to_logits).accuracies([np.array([1, 3])])
+        changed = copy.deepcopy(model)
+        next_weights(changed, layer.name).weight.data[:, [1, 3]] = 0
+        torch.testing.assert_close(seen[-1], changed(batches[0].inputs), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("replacement", ["mean", "resample"])
+@pytest.mark.parametrize("make", [mlp, cnn, Branching])
+def test_a_unit_may_show_its_mean_or_that_of_another_sample(make, replacement) -> None:
+    torch.manual_seed(0)
+    model = make()
+    batches = data(model)
+    with isolated(model, seed=0):
+        layer = layers(model, batches)[0]
+        lesions = Lesions(model, layer, batches, num_classes=3, replacement=replacement, seed=4)
+        shown: list[Tensor] = []
+        module = model.get_submodule(layer.module)
+        with module.register_forward_hook(lambda _, __, output: shown.append(output)):
+            for batch in batches:
+                model(batch.inputs)
+        generator = torch.Generator().manual_seed(4)
+        mean = torch.cat(shown).mean(0, keepdim=True)
+        replaced = [
+            mean if replacement == "mean" else s[torch.randperm(len(s), generator=generator)] for s in shown
+        ]
+        turn = iter(range(2))
+
+        def lesion(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+            found, other = output.clone(), replaced[next(turn)]
+            found[:, [0, 2]] = other[:, [0, 2]]
+            return found
+
+        with module.register_forward_hook(lesion):
+            expected = accuracy(model, batches)
+        np.testing.assert_allclose(lesions.accuracies([np.array([0, 2])])[0], expected)
+
+
+def test_many_lesions_are_stacked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = mlp()
+    batches = data(model)
+    with isolated(model, seed=0):
+        layer = layers(model, batches)[0]
+        groups = [np.array([i % 5]) for i in range(40)]
+        whole = Lesions(model, layer, batches, num_classes=3).accuracies(groups)
+        monkeypatch.setattr("fnet_callbacks.specialization.lesions._MOST_SAMPLES", 50)
+        parts = Lesions(model, layer, batches, num_classes=3).accuracies(groups)
+    np.testing.assert_array_equal(whole, parts)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = cnn()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with isolated(model, seed=0):
+        batches = data(model)
+        for layer in layers(model, batches):
+            Lesions(model, layer, batches, num_classes=3).accuracies(GROUPS[:2])
+    assert all(m.training for m in model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_class_that_no_sample_has_is_nan() -> None:
+    model = mlp()
+    batches = [LabelledBatch(torch.randn(5, 6), torch.zeros(5, dtype=torch.int64))]
+    with isolated(model, seed=0):
+        found = Lesions(model, layers(model, batches)[0], batches, num_classes=3).intact()
+    assert np.isnan(found).tolist() == [False, True, True]
+
+
+def test_wrong_arguments_are_named() -> None:
+    model = mlp()
+    batches = data(model)
+    with isolated(model, seed=0):
+        layer = layers(model, batches)[0]
+        with pytest.raises(FnetError, match="`replacement='one'`"):
+            Lesions(model, layer, batches, num_classes=3, replacement="one")  # type: ignore[arg-type]
+        with pytest.raises(FnetError, match="`batches` are empty"):
+            Lesions(model, layer, [], num_classes=3)
+        with pytest.raises(FnetError, match="has units 0 to 4"):
+            Lesions(model, layer, batches, num_classes=3).accuracies([np.array([5])])
