@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numba
 SLOW_S = 10.0
 
 
-def fastest(contestants: dict[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
+def fastest(contestants: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
     """Seconds of each contestant's fastest round; the rounds of all are interleaved."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):
