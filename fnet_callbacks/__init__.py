@@ -1,7 +1,8 @@
 """See what the neurons of a network do together while it trains.
 
 ``FunctionalNetworkMonitor`` and ``RobustnessMonitor`` are Lightning callbacks; ``fnet_callbacks.functional`` has every
-measure as a function of NumPy arrays; ``read_record`` opens what a run has written.
+measure as a function of NumPy arrays; ``read_record`` opens what a run has written; ``local_specialization`` asks what
+groups of units of a finished model are for.
 """
 
 import importlib
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     )
     from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
     from fnet_callbacks.record import Record, read_record
+    from fnet_callbacks.specialization.local import LocalSpecialization, local_specialization
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,9 +27,11 @@ __all__ = [
     "FnetWarning",
     "FunctionalNetworkMonitor",
     "LesionMonitor",
+    "LocalSpecialization",
     "Record",
     "RecordError",
     "RobustnessMonitor",
+    "local_specialization",
     "read_record",
 ]
 
@@ -39,9 +43,11 @@ _HOME = {
     "FnetWarning": "errors",
     "FunctionalNetworkMonitor": "callbacks",
     "LesionMonitor": "callbacks",
+    "LocalSpecialization": "specialization.local",
     "Record": "record",
     "RecordError": "errors",
     "RobustnessMonitor": "callbacks",
+    "local_specialization": "specialization.local",
     "read_record": "record",
 }
 

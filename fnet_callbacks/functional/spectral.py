@@ -98,7 +98,7 @@ def spectral_clusters(
     if not 1 <= k <= len(joined):
         raise FnetError(f"`k={k}` should be from 1 to {len(joined)}, the number of nodes that have edges")
     labels = np.full(_n_nodes(weights), -1)
-    inside = weights[joined][:, joined]
+    inside = _narrow(weights[joined][:, joined])
     if k in (1, len(joined)):
         labels[joined] = np.arange(len(joined)) % k
         return labels
@@ -216,3 +216,9 @@ def _checked(adjacency: Adjacency) -> csr_array:
 
 def _n_nodes(weights: csr_array) -> int:
     return len(weights.indptr) - 1
+
+
+def _narrow(weights: csr_array) -> csr_array:
+    """With the 32-bit indices that scikit-learn takes."""
+    parts = weights.data, weights.indices.astype(np.int32), weights.indptr.astype(np.int32)
+    return csr_array(parts, shape=weights.shape)

@@ -87,6 +87,11 @@ class Lesions:
         """Whether the model is run from the layer on, and not as a whole."""
         return isinstance(self._tail, _Cut)
 
+    @property
+    def n_samples(self) -> int:
+        """S."""
+        return sum(len(batch.labels) for batch in self._batches)
+
     def intact(self) -> np.ndarray:
         """Accuracy without a lesion, ``[C]``; NaN for a class that no sample has."""
         return self.accuracies([np.empty(0, np.int64)])[0]

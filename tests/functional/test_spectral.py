@@ -56,6 +56,12 @@ def test_planted_groups_are_found_with_k_and_without(cross):
     assert F.eigengap(weights) == 4
 
 
+def test_the_width_of_a_sparse_arrays_indices_makes_no_difference():
+    wide = csr_array(planted())
+    wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
+    np.testing.assert_array_equal(F.spectral_clusters(wide, 4), F.spectral_clusters(planted(), 4))
+
+
 def test_many_nodes_have_the_same_gap_as_few(monkeypatch):
     weights = planted(4, 0.1)
     monkeypatch.setattr(F.spectral, "_DENSE", 10)

@@ -1,0 +1,183 @@
+"""Local specialization: planted modules are found, important and coherent; permuted ones and random groups are not."""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import adjusted_rand_score
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from fnet_callbacks.errors import CaptureError, FnetError
+from fnet_callbacks.specialization.local import local_specialization
+
+BLOCKS, WIDTH, FEATURES = 4, 12, 6  # each block tells two of the eight classes apart
+PLANTED = np.tile(np.repeat(np.arange(BLOCKS), WIDTH), 2)
+
+
+def mask(n_out: int, n_in: int) -> Tensor:
+    return torch.kron(torch.eye(BLOCKS), torch.ones(n_out, n_in))
+
+
+def samples(n: int = 1200, seed: int = 0) -> TensorDataset:
+    """Class 2 b + s: the features of block b have the sign s, the others are faint noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2 * BLOCKS, (n,), generator=generator)
+    values = 0.3 * torch.randn(n, BLOCKS * FEATURES, generator=generator)
+    for i, label in enumerate(labels.tolist()):
+        own = slice(label // 2 * FEATURES, (label // 2 + 1) * FEATURES)
+        values[i, own] += 1.5 * (1 if label % 2 else -1)
+    return TensorDataset(values, labels)
+
+
+def loader(n: int = 1200) -> DataLoader:
+    return DataLoader(samples(n), batch_size=400)
+
+
+@pytest.fixture(scope="module")
+def modular() -> nn.Sequential:
+    """Block-diagonal weights with weak cross-talk, trained on the whole task."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(BLOCKS * FEATURES, BLOCKS * WIDTH), nn.ReLU(),
+        nn.Linear(BLOCKS * WIDTH, BLOCKS * WIDTH), nn.ReLU(), nn.Linear(BLOCKS * WIDTH, 2 * BLOCKS),
+    )  # fmt: skip
+    masks = [mask(WIDTH, FEATURES), mask(WIDTH, WIDTH), mask(2, WIDTH)]
+    linear = [net[0], net[2], net[4]]
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    values, labels = samples().tensors
+    for _ in range(150):
+        with torch.no_grad():
+            for layer, own in zip(linear, masks, strict=True):
+                layer.weight.mul_(own + 0.02 * (1 - own))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(values), labels).backward()
+        optimizer.step()
+    with torch.no_grad():
+        for layer, own in zip(linear, masks, strict=True):
+            layer.weight.mul_(own + 0.02 * (1 - own))
+    assert (net(values).argmax(1) == labels).float().mean() > 0.95
+    return net
+
+
+@pytest.mark.parametrize("graph", ["weights", "activations"])
+def test_planted_modules_are_found_important_and_coherent(modular: nn.Sequential, graph) -> None:
+    found = local_specialization(modular, loader(), graph=graph, k=BLOCKS, shuffles=19)
+    joined = found.partition >= 0  # a unit that is dead has no correlation
+    assert joined.mean() > 0.6
+    assert adjusted_rand_score(PLANTED[joined], found.partition[joined]) > 0.95
+    assert found.p_value == 0.05
+    assert found.z_score < -3
+    assert len(found.subclusters) == 2 * BLOCKS
+    assert found.importance.p_value < 0.05
+    assert found.coherence.p_value < 0.05
+    assert found.coherence.effect > 1
+    for subcluster in found.subclusters:
+        lost = np.flatnonzero(found.accuracy - subcluster.accuracy > 0.5)
+        assert set(lost) <= {2 * (subcluster.units[0] // WIDTH), 2 * (subcluster.units[0] // WIDTH) + 1}
+
+
+def test_with_weights_permuted_within_layers_nothing_is_left(modular: nn.Sequential) -> None:
+    generator = torch.Generator().manual_seed(1)
+    permuted = copy.deepcopy(modular)
+    for own, other in zip(permuted, modular, strict=True):
+        if isinstance(own, nn.Linear):
+            shuffled = torch.randperm(other.weight.numel(), generator=generator)
+            own.weight.data = other.weight.detach().flatten()[shuffled].view_as(own.weight).clone()
+    found = local_specialization(permuted, loader(), k=BLOCKS, shuffles=19)
+    assert adjusted_rand_score(PLANTED, found.partition) < 0.3
+    assert abs(found.z_score) < 3
+    assert found.importance.p_value > 0.05
+    assert found.coherence.p_value > 0.05
+
+
+@pytest.mark.slow
+def test_under_chance_all_twenty_p_values_are_equally_frequent(modular: nn.Sequential) -> None:
+    generator = np.random.default_rng(0)
+    drawn: dict[str, list[float]] = {"importance": [], "coherence": []}
+    for seed in range(200):
+        partition = generator.integers(0, 4, 2 * BLOCKS * WIDTH)
+        found = local_specialization(modular, loader(400), partition=partition, seed=seed)
+        chosen = found.subclusters[generator.integers(len(found.subclusters))]
+        for name, values in drawn.items():
+            values.append(getattr(chosen, name).p_value)
+    for name, values in drawn.items():
+        known = np.array(values)[np.isfinite(values)]
+        counts = np.bincount(np.round(known * 20).astype(int), minlength=21)[1:]
+        assert stats.chisquare(counts).pvalue > 0.01, (name, counts)
+
+
+def test_any_partition_can_be_given(modular: nn.Sequential) -> None:
+    partition = PLANTED.copy()
+    partition[:5] = -1
+    partition[5] = 9  # a cluster of one unit is no group
+    found = local_specialization(modular, loader(), partition=partition)
+    np.testing.assert_array_equal(found.partition, partition)
+    assert {(s.layer, s.cluster) for s in found.subclusters} == {
+        (layer, c) for layer in ("1", "3") for c in range(4)
+    }
+    assert np.isnan(found.z_score)
+
+
+def test_the_model_is_left_as_it_was(modular: nn.Sequential) -> None:
+    modular.train()
+    before = {name: value.clone() for name, value in modular.state_dict().items()}
+    state = torch.get_rng_state()
+    local_specialization(modular, loader(400), k=3)
+    assert modular.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in modular.state_dict().items())
+
+
+def test_a_class_that_is_missing_and_a_layer_of_one_unit_are_no_obstacle() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 1), nn.ReLU(), nn.Linear(1, 4))
+    data = TensorDataset(torch.randn(60, 4), torch.randint(0, 3, (60,)) * 2 - (torch.arange(60) < 0).long())
+    found = local_specialization(net, DataLoader(data, batch_size=30), k=2, graph="activations")
+    assert all(s.layer == "1" for s in found.subclusters)
+    assert np.isnan(found.accuracy).tolist()[1::2] == [True, True]
+
+
+class Branching(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.sum() > -1e9 else -x)
+
+
+def test_a_model_that_cannot_be_traced_says_so_and_has_a_graph_of_activations(modular: nn.Sequential) -> None:
+    model = Branching(*modular)
+    with pytest.raises(CaptureError, match="Branching cannot be traced"):
+        local_specialization(model, loader())
+    found = local_specialization(model, loader(), graph="activations", k=BLOCKS)
+    assert found.importance.p_value < 0.05
+
+
+def unlabelled() -> Iterator[Tensor]:
+    yield torch.randn(10, BLOCKS * FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"graph": "weight"}, "`graph='weight'` should be 'weights' or 'activations'"),
+        ({"k": 500}, r"`k=500` should be from 1 to 128"),
+        ({"references": 0}, "`references=0`"),
+        ({"shuffles": -1}, "`shuffles=-1`"),
+        ({"partition": np.zeros(3, int)}, r"`partition` should be integers of shape \(96,\)"),
+        ({"partition": np.zeros(96)}, "`partition` should be integers"),
+        ({"replacement": "none"}, "`replacement='none'`"),
+        ({"layers": "nothing"}, "nothing"),
+    ],
+)
+def test_wrong_arguments_are_named(modular: nn.Sequential, options, message: str) -> None:
+    with pytest.raises(FnetError, match=message):
+        local_specialization(modular, loader(400), **{"k": 4, **options})
+
+
+def test_batches_without_labels_and_no_batches_are_named(modular: nn.Sequential) -> None:
+    with pytest.raises(FnetError, match="no labels in a batch"):
+        local_specialization(modular, unlabelled())
+    with pytest.raises(FnetError, match="`loader` has no batch"):
+        local_specialization(modular, [])
