@@ -30,6 +30,7 @@ from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions, Replac
 from fnet_callbacks.specialization.weight_graph import weight_graph
 
 Kind = Literal["weights", "activations"]
+Scope = Literal["global", "local"]
 _LARGEST_SHARE = 0.99  # of its layer that a subcluster may be
 
 
@@ -76,8 +77,9 @@ class LocalSpecialization:
 
     Attributes:
         layers: The watched layers, by name.
-        partition: Cluster of each unit of these, ``[N]``, layer after layer; -1 for a unit without edges.
-        ncut: Of the whole graph's partition.
+        partition: Cluster of each unit of these, ``[N]``, layer after layer; -1 for a unit without edges. With
+            ``scope="local"`` the numbers of different layers have nothing to do with each other.
+        ncut: Of the partition of the whole graph, also with ``scope="local"``.
         z_score: Of n-cut against shuffled graphs, see ``functional.Clusterability``; NaN where none were made.
         p_value: Of n-cut.
         accuracy: Of the intact model in each class, ``[C]``.
@@ -103,6 +105,7 @@ def local_specialization(
     *,
     graph: Kind = "weights",
     k: int | None = 16,
+    scope: Scope = "global",
     partition: np.ndarray | None = None,
     layers: str | Sequence[str] = "auto",
     max_samples: int = 2048,
@@ -122,6 +125,9 @@ def local_specialization(
         graph: ``"weights"``: see ``weight_graph``. ``"activations"``: units of all watched layers, joined by the square
             of their rank correlation.
         k: Clusters; None for as many as the eigengap says.
+        scope: ``"global"`` takes the clusters of the whole graph. ``"local"`` clusters the units of each layer anew,
+            into as many clusters as it has of the global ones: by the weights between the layer and its neighbours, or
+            by the correlations within it.
         partition: Of the watched units, in place of a clustering of the graph: ``[N]`` integers, layer after layer,
             below 0 for a unit of no cluster.
         layers: See ``FunctionalNetworkMonitor``.
@@ -146,6 +152,8 @@ def local_specialization(
     """
     if graph not in get_args(Kind):
         raise FnetError(f"`graph={graph!r}` should be 'weights' or 'activations'")
+    if scope not in get_args(Scope) or (scope == "local" and partition is not None):
+        raise FnetError(f"`scope={scope!r}` should be 'global', or 'local' without a partition of your own")
     for name, value, least in (
         ("references", references, 1),
         ("max_samples", max_samples, 2),
@@ -166,12 +174,15 @@ def local_specialization(
             if shuffles
             else None
         )
-        own = of_graph[np.concatenate(made.nodes)]
-        ends = np.cumsum([len(nodes) for nodes in made.nodes])[:-1]
+        by_layer = [of_graph[nodes] for nodes in made.nodes]
+        if scope == "local":
+            by_layer = [
+                made.within(nodes, seed, own) for nodes, own in zip(made.nodes, by_layer, strict=True)
+            ]
         generator = np.random.default_rng(seed)
         found: list[Subcluster] = []
         intact = np.full(num_classes, math.nan)
-        for layer, labels in zip(chosen, np.split(own, ends), strict=True):
+        for layer, labels in zip(chosen, by_layer, strict=True):
             lesions = Lesions(
                 model,
                 layer,
@@ -185,7 +196,7 @@ def local_specialization(
             found += _subclusters(lesions, layer, labels, intact, references, generator)
     return LocalSpecialization(
         layers=[layer.name for layer in chosen],
-        partition=own,
+        partition=np.concatenate(by_layer),
         ncut=F.ncut(made.adjacency, of_graph),
         z_score=shuffled.z if shuffled else math.nan,
         p_value=shuffled.p if shuffled else math.nan,
@@ -198,10 +209,14 @@ def local_specialization(
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """A graph, and which of its nodes are the units of each watched layer."""
+    """A graph, and which of its nodes are the units of each watched layer.
+
+    ``joins_layers`` is whether its edges run between layers alone, so that those of one layer have none among them.
+    """
 
     adjacency: csr_array
     nodes: Sequence[np.ndarray]
+    joins_layers: bool
     shuffled: Callable[[np.random.Generator], csr_array]
 
     @classmethod
@@ -212,13 +227,15 @@ class _Graph:
             ends = np.cumsum([0, *(layer.n_units for layer in layers)])
             nodes = [np.arange(a, b) for a, b in pairwise(ends)]
             weights = _rank_correlation(model, batches, layers)
-            return cls(csr_array(weights), nodes, lambda generator: csr_array(_permuted(weights, generator)))
+            return cls(
+                csr_array(weights), nodes, False, lambda generator: csr_array(_permuted(weights, generator))
+            )
         inputs = batches[0].inputs
         made = weight_graph(model, inputs if isinstance(inputs, tuple) else inputs[:2])
         missing = [layer.name for layer in layers if layer.name not in made.units]
         if missing:
             raise CaptureError(f"`graph='weights'`: no units were followed to {', '.join(missing)}")
-        return cls(made.adjacency(), [made.units[layer.name] for layer in layers], made.adjacency)
+        return cls(made.adjacency(), [made.units[layer.name] for layer in layers], True, made.adjacency)
 
     def clusters(self, k: int | None, partition: np.ndarray | None, seed: int) -> np.ndarray:
         """The cluster of each node."""
@@ -234,6 +251,21 @@ class _Graph:
         found = np.full(self.adjacency.shape[0], -1)  # type: ignore[index]
         found[watched] = labels
         return found
+
+    def within(self, nodes: np.ndarray, seed: int, globally: np.ndarray) -> np.ndarray:
+        """Clusters of the units of one layer, as many as it has of the global ones."""
+        k = len(np.unique(globally[globally >= 0]))
+        if k == 0:
+            return globally
+        near = nodes
+        if self.joins_layers:
+            near = np.union1d(nodes, np.flatnonzero(self.adjacency[nodes].sum(0)))
+        graph = self.adjacency[near][:, near]
+        n_joined = int((graph.sum(1) > 0).sum())
+        found = (
+            F.spectral_clusters(graph, min(k, n_joined), seed=seed) if n_joined else np.full(len(near), -1)
+        )
+        return found[np.searchsorted(near, nodes)]
 
 
 def _read(

@@ -64,6 +64,14 @@ def modular() -> nn.Sequential:
 
 
 @pytest.mark.parametrize("graph", ["weights", "activations"])
+def test_layer_by_layer_the_same_modules_are_found(modular: nn.Sequential, graph) -> None:
+    found = local_specialization(modular, loader(), graph=graph, k=BLOCKS, scope="local")
+    for own, planted in zip(np.split(found.partition, 2), np.split(PLANTED, 2), strict=True):
+        assert adjusted_rand_score(planted[own >= 0], own[own >= 0]) > 0.95
+    assert found.importance.p_value < 0.05
+
+
+@pytest.mark.parametrize("graph", ["weights", "activations"])
 def test_planted_modules_are_found_important_and_coherent(modular: nn.Sequential, graph) -> None:
     found = local_specialization(modular, loader(), graph=graph, k=BLOCKS, shuffles=19)
     joined = found.partition >= 0  # a unit that is dead has no correlation
@@ -164,6 +172,8 @@ def unlabelled() -> Iterator[Tensor]:
         ({"graph": "weight"}, "`graph='weight'` should be 'weights' or 'activations'"),
         ({"k": 500}, r"`k=500` should be from 1 to 128"),
         ({"references": 0}, "`references=0`"),
+        ({"scope": "here"}, "`scope='here'`"),
+        ({"scope": "local", "partition": PLANTED}, "'local' without a partition"),
         ({"shuffles": -1}, "`shuffles=-1`"),
         ({"partition": np.zeros(3, int)}, r"`partition` should be integers of shape \(96,\)"),
         ({"partition": np.zeros(96)}, "`partition` should be integers"),
