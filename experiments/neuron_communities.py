@@ -74,12 +74,14 @@ def relation(runs: Sequence[Run], key: str) -> Relation:
     pairs = [(run.record.series(key), run.record.series(ACCURACY)) for run in runs]
     within = [rank_correlation(x, y, tested=False)[0] for x, y in pairs]
     changes = [rank_correlation(np.diff(x), np.diff(y), tested=False)[0] for x, y in pairs]
-    rho, p = rank_correlation([run.final(key) for run in runs], [run.final(ACCURACY) for run in runs])
+    last = np.array([[run.final(key), run.final(ACCURACY)] for run in runs])
+    rho, p = rank_correlation(*last.T)
+    n = int(np.isfinite(last).all(axis=1).sum())
     return Relation(
         key,
         (mean_interval(within), signs_p(within)),
         (mean_interval(changes), signs_p(changes)),
-        (rank_correlation_interval(rho, len(runs)), p),
+        (rank_correlation_interval(rho, n), p),
     )
 
 

@@ -217,7 +217,7 @@ class Scope:
     @cached_property
     def events(self) -> Sequence[F.Event]:
         """What happened to the communities since the last snapshot."""
-        if self.previous is None:
+        if self.previous is None or self.previous.history is None:
             raise NoValueError("no snapshot before this one")
         return F.events(self._history_before.names, self.history.names)
 
@@ -333,7 +333,7 @@ class Scope:
         }
 
     def _of_nodes(self) -> dict[str, np.ndarray]:
-        """The entropies of each node, ``[n]`` float32, where they are known; in nats."""
+        """The entropies of each node, ``[n]`` float32, where they are known; see those of the whole."""
         activity = self.activity
         found = {"activation_entropy": F.binary_entropy(activity.active_share[self.nodes])}
         if activity.class_active_share is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -53,12 +54,12 @@ class Session:
         self._output = Output(trainer, self.monitors)
         self._is_pending = False  # whether there are snapshots that were not drained; the same on all ranks
         # On rank 0: what came of them, what went wrong, whose budget waits for the worker's part, time to charge,
-        # the most that figures took.
+        # what the last figures took.
         self._arrived: dict[str, float] = {}
         self._error: Exception | None = None
         self._unsettled: dict[int, list[ProbeMonitor]] = {}
         self._output_seconds = 0.0
-        self._drawing_seconds = 0.0
+        self._drawing_seconds: deque[float] = deque(maxlen=3)
         self._next_look = 0.0
         self._awaiting = ExitStack()
 
@@ -279,7 +280,8 @@ class Session:
             results, drawing_seconds = self._output.collect(wait=wait)
         if not results and not drawing_seconds:
             return
-        self._drawing_seconds = max(self._drawing_seconds, drawing_seconds)
+        if drawing_seconds:
+            self._drawing_seconds.append(drawing_seconds)
         worker_seconds = sum(sum(result.worker_seconds.values()) for result in results)
         share = self._waiting.share(drawing_seconds + worker_seconds)
         self._charge(drawing_seconds * share)
@@ -300,7 +302,11 @@ class Session:
             if monitor.budget is not None and monitor in unsettled:
                 monitor.budget.settle(result.step, seconds)
                 # At the end the run waits for one more snapshot, and for its figures, whether a core is idle or not.
-                waits = result.worker_seconds.get(monitor.name, 0.0) - seconds + self._drawing_seconds
+                waits = (
+                    result.worker_seconds.get(monitor.name, 0.0)
+                    - seconds
+                    + max(self._drawing_seconds, default=0.0)
+                )
                 monitor.budget.set_aside((monitor.budget.expected or 0.0) + waits)
             elif monitor.budget is not None:
                 monitor.budget.charge(seconds)

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
 
+_HIGHEST_ORDER = 100  # powers of short lives would vanish
 _ROWS = 256  # of the pairs of features, at once
 
 
@@ -28,10 +29,10 @@ def wasserstein(a: np.ndarray, b: np.ndarray, *, order: float = 2.0) -> float:
     Args:
         a: ``[K, 2]``, birth and death; features that never die are left out.
         b: ``[M, 2]``, the same.
-        order: q, at least 1.
+        order: q, from 1 to 100.
 
     Raises:
-        FnetError: A diagram is not ``[K, 2]``, or ``order`` below 1.
+        FnetError: A diagram is not ``[K, 2]``, or ``order`` out of range.
 
     Reference: Cohen-Steiner, Edelsbrunner, Harer & Mileyko (2010), Found. Comput. Math. 10, 127; the assignment by
         Jonker & Volgenant (1987).
@@ -41,8 +42,10 @@ def wasserstein(a: np.ndarray, b: np.ndarray, *, order: float = 2.0) -> float:
     >>> wasserstein(np.array([[0.0, 1.0], [0.3, 0.4]]), np.array([[0.0, 1.0]]))
     0.0707...
     """
-    if order < 1:
-        raise FnetError(f"`order={order}` should be at least 1")
+    if not 1 <= order <= _HIGHEST_ORDER:
+        raise FnetError(
+            f"`order={order}` should be from 1 to {_HIGHEST_ORDER}; beyond it there is `bottleneck`"
+        )
     a, b = sorted((_closed(a), _closed(b)), key=len)
     of_a, of_b = (((x[:, 1] - x[:, 0]) / np.sqrt(2)) ** order for x in (a, b))
     rows, columns, gains = _gains(a, b, of_a, of_b, order)

@@ -92,7 +92,7 @@ def class_affinity(values: np.ndarray, labels: np.ndarray, *, bins: int = _BINS)
     Args:
         values: ``[S]`` or ``[S, K]``, such as the mean activation of each of K communities.
         labels: Class of each sample, ``[S]``, integer; those below 0 are left out.
-        bins: The values are counted in so many bins of equal counts; equal values share one.
+        bins: The values are counted in so many bins by their rank; equal values have their mean rank, and share one.
 
     Returns:
         A scalar array, or ``[K]``: in [0, 1], near 0 where value and class are independent, thanks to the correction
@@ -126,10 +126,11 @@ def _information(values: np.ndarray, classes: np.ndarray, bins: int) -> float:
     n_classes = int(classes.max(initial=-1)) + 1
     if n_classes < 2 or not np.isfinite(values).all():
         return float("nan")
-    cuts = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
-    table = np.zeros((len(cuts) + 1, n_classes))
-    np.add.at(table, (np.searchsorted(cuts, values, side="right"), classes), 1)
     n = len(values)
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middle = counts.cumsum() - counts / 2  # of the ranks of equal values, from 0 to n
+    table = np.zeros((bins, n_classes))
+    np.add.at(table, ((middle * bins / n).astype(np.int64)[place], classes), 1)
     of_value, of_class, of_both = (
         entr(counts / n).sum() + (np.count_nonzero(counts) - 1) / (2 * n)
         for counts in (table.sum(1), table.sum(0), table)

@@ -114,7 +114,7 @@ def bates_p(p: Sequence[float]) -> float:
         FnetError: A p-value is outside [0, 1].
 
     Reference: Bates (1955), Ann. Math. Stat. 26, 705; Hod et al. (2021), arXiv 2110.08058, for its use.
-    Cost: O(R); above 20 runs by the normal limit, whose error is then below 0.001.
+    Cost: O(R); above 20 runs by the normal limit, whose error is then below 0.002.
 
     >>> round(bates_p([0.1, 0.1]), 6)
     0.02

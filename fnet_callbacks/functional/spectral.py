@@ -177,7 +177,7 @@ def clusterability(
             of its own each time.
         k: Clusters; None for as many as `partition` has, else see `spectral_clusters`.
         shuffles: How many.
-        partition: That of the graph, where it is known.
+        partition: That of the graph, where it is known. Nodes below 0 in it are left out of the shuffled graphs too.
         seed: Of all that is drawn.
 
     Raises:
@@ -188,13 +188,16 @@ def clusterability(
     """
     if shuffles < 2:
         raise FnetError(f"`shuffles={shuffles}` should be at least 2")
+    left = slice(None)
     if partition is None:
         partition = spectral_clusters(adjacency, k, seed=seed)
+    else:
+        left = np.flatnonzero(np.asarray(partition) >= 0)
     own = ncut(adjacency, partition)
     k = len(np.unique(partition[partition >= 0])) if k is None else k
     found = []
     for stream in np.random.default_rng(seed).spawn(shuffles):
-        shuffled = shuffle(stream)
+        shuffled = csr_array(shuffle(stream))[left][:, left]
         found.append(ncut(shuffled, spectral_clusters(shuffled, k, seed=seed)))
     mean, std = float(np.mean(found)), float(np.std(found, ddof=1))
     p = (1 + sum(value <= own for value in found)) / (shuffles + 1)
@@ -209,7 +212,7 @@ def _checked(adjacency: Adjacency) -> csr_array:
         raise FnetError(f"adjacency must be a square matrix [N, N], got shape {weights.shape}")
     if weights.nnz and (not np.isfinite(weights.data).all() or weights.data.min() < 0):
         raise FnetError("adjacency must have weights of 0 or more, all of them finite")
-    if abs(weights - weights.T).max() > 1e-9 * max(1.0, abs(weights).max()):
+    if weights.nnz and abs(weights - weights.T).max() > 1e-9 * max(1.0, abs(weights).max()):
         raise FnetError("adjacency must be symmetric: the graph is undirected")
     return weights
 

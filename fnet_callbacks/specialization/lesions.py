@@ -6,7 +6,7 @@ Where the model cannot be cut there, the whole of it is run on stacked inputs, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -45,7 +45,7 @@ class Lesions:
         batches: The samples; at least one batch.
         num_classes: C.
         replacement: What a lesioned unit shows: 0, its mean over the samples (at each position), or, at each sample,
-            what it shows at another of the batch, drawn once.
+            what it shows at another one, drawn once.
         to_logits: From what the model returns to logits ``[S, C]``; None where it returns them.
         seed: Of the draw.
 
@@ -134,10 +134,13 @@ class Lesions:
         if replacement == "mean":
             sums = torch.stack([values.sum(0, keepdim=True) for values in shown])
             return [sums.sum(0) / sum(map(len, shown))] * len(shown)
-        generator = torch.Generator().manual_seed(seed)
-        return [
-            values[torch.randperm(len(values), generator=generator).to(values.device)] for values in shown
-        ]
+        n = sum(map(len, shown))
+        if n < 2:
+            raise FnetError("`replacement='resample'` needs two samples at least")
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        other = torch.empty_like(order)
+        other[order] = order.roll(1)  # none is its own
+        return list(torch.cat(shown)[other.to(shown[0].device)].split([len(values) for values in shown]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +216,10 @@ class _Keeping(fx.Interpreter):
 class _Cut:
     """Runs a traced model from a node on."""
 
-    def __init__(self, traced: fx.GraphModule, cut: fx.Node, layer: Layer) -> None:
+    def __init__(self, traced: fx.GraphModule, cut: fx.Node, layer: Layer, *, by_change: bool) -> None:
         self._interpreter = _Keeping(traced)
         self._cut, self._layer = cut, layer
-        self._linear = self._linear_after(cut)
+        self._linear = self._linear_after(cut) if by_change else None
         self._after = list(_dependents(traced.graph, self._linear or cut))
         asked = {n for node in self._after for n in node.all_input_nodes}
         self._needed = asked - set(self._after) | {cut} | ({self._linear} if self._linear else set())
@@ -226,10 +229,14 @@ class _Cut:
         self._varying = self._needed & varying
 
     def prepare(self, inputs: Any) -> _State:
+        if isinstance(inputs, Mapping):
+            raise _NotCutError
         self._interpreter.kept = dict.fromkeys(self._needed)
         self._interpreter.run(*(inputs if isinstance(inputs, (tuple, list)) else (inputs,)))
         values = self._interpreter.kept
         shown = values[self._cut]
+        if not isinstance(shown, Tensor) or (self._is_dense and shown.dim() != 2):
+            raise _NotCutError
         for node in self._varying - {self._cut}:
             if (
                 not isinstance(values[node], Tensor)
@@ -278,6 +285,13 @@ class _Cut:
                 return None
         return None
 
+    @property
+    def _is_dense(self) -> bool:
+        """Whether the changes are brought by a linear layer, whose inputs are then the units and nothing else."""
+        return self._linear is not None and isinstance(
+            self._interpreter.submodules[str(self._linear.target)], nn.Linear
+        )
+
     def _brought(self, shown: Tensor, units: Tensor, replacement: Tensor) -> Tensor | float:
         if not len(units):
             return 0.0
@@ -300,16 +314,17 @@ class _NotCutError(Exception):
 
 def _prepared(model: nn.Module, layer: Layer, batches: Sequence[LabelledBatch]) -> tuple[_Tail, list[_State]]:
     """The model cut at the layer where it can be, and what is known of each batch."""
-    if (tail := _cut(model, layer)) is not None:
-        try:
-            return tail, [tail.prepare(batch.inputs) for batch in batches]
-        except _NotCutError:
-            pass
+    for by_change in (True, False):
+        if (tail := _cut(model, layer, by_change=by_change)) is not None:
+            try:
+                return tail, [tail.prepare(batch.inputs) for batch in batches]
+            except _NotCutError:
+                continue
     whole = _Whole(model, layer)
     return whole, [whole.prepare(batch.inputs) for batch in batches]
 
 
-def _cut(model: nn.Module, layer: Layer) -> _Cut | None:
+def _cut(model: nn.Module, layer: Layer, *, by_change: bool) -> _Cut | None:
     """The model cut at a layer; None where it cannot be."""
     try:
         traced = fx.symbolic_trace(model)
@@ -321,7 +336,9 @@ def _cut(model: nn.Module, layer: Layer) -> _Cut | None:
     node = calls[layer.call]
     if layer.takes_input:
         node = node.all_input_nodes[0]
-    return _Cut(traced, node, layer)
+        if len(node.users) > 1:  # what another reads is not lesioned
+            return None
+    return _Cut(traced, node, layer, by_change=by_change)
 
 
 def _dependents(graph: fx.Graph, node: fx.Node) -> Iterator[fx.Node]:

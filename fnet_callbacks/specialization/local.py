@@ -231,7 +231,12 @@ class _Graph:
                 csr_array(weights), nodes, False, lambda generator: csr_array(_permuted(weights, generator))
             )
         inputs = batches[0].inputs
-        made = weight_graph(model, inputs if isinstance(inputs, tuple) else inputs[:2])
+        if not isinstance(inputs, (Tensor, tuple, list)):
+            raise CaptureError(
+                f"`graph='weights'` traces a model of positional inputs, these are a {type(inputs).__name__}; pass "
+                "`batch_to_inputs`, or take graph='activations'"
+            )
+        made = weight_graph(model, inputs[:2] if isinstance(inputs, Tensor) else tuple(inputs))
         missing = [layer.name for layer in layers if layer.name not in made.units]
         if missing:
             raise CaptureError(f"`graph='weights'`: no units were followed to {', '.join(missing)}")
@@ -250,6 +255,11 @@ class _Graph:
             )
         found = np.full(self.adjacency.shape[0], -1)  # type: ignore[index]
         found[watched] = labels
+        if not np.array_equal(found[watched], labels):
+            raise FnetError(
+                "`partition`: units that a residual sum makes one node are of several clusters; give them one, or take "
+                "graph='activations'"
+            )
         return found
 
     def within(self, nodes: np.ndarray, seed: int, globally: np.ndarray) -> np.ndarray:
@@ -278,9 +288,10 @@ def _read(
     found, seen = [], 0
     for batch in loader:
         labels = as_labels((to_labels or label_in)(batch))
-        if labels is None:
+        if labels is None or (labels < 0).any():
             raise FnetError(
-                "`loader`: no labels in a batch (one integer of at least 0 a sample); pass `batch_to_labels`"
+                "`loader`: no labels in a batch, or some below 0 (one integer of at least 0 a sample); pass "
+                "`batch_to_labels`"
             )
         inputs = (to_inputs or batch_inputs)(batch)
         if isinstance(inputs, Tensor):

@@ -82,9 +82,11 @@ def weight_graph(model: nn.Module, inputs: Any) -> WeightGraph:
     """The graph of a model's weights.
 
     A unit of a linear layer is a feature, of a convolution a channel; the edge between two of a convolution is the sum
-    of the absolute weights of its kernel, and after a flattening that over the positions. BatchNorm is folded: a
-    running scale multiplies the weights into its channels. Pooling, activation functions and dropout let units pass; a
-    residual sum makes the units that it adds one node each; a concatenation sets units side by side.
+    of the absolute weights of its kernel, and after a flattening that over the positions. Inputs are channels, or
+    single entries where they are flattened before any weight. BatchNorm is folded: a running scale multiplies the
+    weights into its channels, or, where something else reads these too, those out of them. Pooling, activation
+    functions and dropout let units pass; a residual sum makes the units that it adds one node each; a concatenation
+    sets units side by side.
 
     Args:
         model: Any module that `torch.fx.symbolic_trace` traces; its weights are read, nothing is changed.
@@ -124,6 +126,7 @@ class _Wires:
     nodes: np.ndarray
     gains: np.ndarray
     layer: int | None = None  # whose fresh output this is, so that a BatchNorm may be folded into it
+    entries_of: fx.Node | None = None  # the input whose entries these are, as long as they have no nodes
 
 
 class _Walk:
@@ -141,6 +144,8 @@ class _Walk:
         called = Counter(str(n.target) for n in traced.graph.nodes if n.op == "call_module")
         self._repeated = {name for name, times in called.items() if times > 1}
         self._calls: Counter[str] = Counter()
+        self._lost: set[fx.Node] = set()  # values that units run through, and are not followed
+        self._inputs: dict[tuple[fx.Node, int], np.ndarray] = {}
 
     def graph(self) -> WeightGraph:
         for node in self._traced.graph.nodes:
@@ -160,12 +165,18 @@ class _Walk:
         if node.op == "placeholder":
             if shape is None or len(shape) < 2:
                 return None
-            nodes = self._fresh(INPUT, shape[1 if len(shape) > 2 else -1])
-            return _Wires(1 if len(shape) > 2 else len(shape) - 1, nodes, np.ones(len(nodes)))
+            n = shape[1]
+            return _Wires(1, np.arange(n), np.ones(n), entries_of=node)
+        if not self._lost.isdisjoint(node.all_input_nodes):
+            raise self._refusal(node)
         inputs = [w for w in (self._wires.get(n) for n in node.all_input_nodes) if w is not None]
         if node.op == "call_module":
             return self._of_module(node, inputs)
-        if node.op == "get_attr" or shape is None or not inputs:
+        if node.op == "get_attr" or not inputs:
+            return None
+        if shape is None:
+            if isinstance(node.meta.get("tensor_meta"), (tuple, list)):
+                self._lost.add(node)  # a split, say; a size is only numbers
             return None
         return self._of_operation(node, _name_of(node), inputs)
 
@@ -182,15 +193,36 @@ class _Walk:
         if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
             found = self._of_weights(node, name, module, wires)
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-            found = self._normalised(wires, module)
+            found = self._normalised(node, wires, module)
         elif isinstance(module, nn.Flatten):
             found = self._reshaped(node, wires)
-        elif isinstance(module, _PASSING):
+        elif isinstance(module, _PASSING) and self._keeps_axis(node, wires):
             found = replace(wires, layer=None)
         else:
             raise self._refusal(node)
-        self._units[name] = found.nodes
+        if found.entries_of is None:
+            self._units[name] = found.nodes
         return found
+
+    @staticmethod
+    def _keeps_axis(node: fx.Node, wires: _Wires) -> bool:
+        """Whether the unit axis is where it was, and as long."""
+        before, after = _shape(node.all_input_nodes[0]), _shape(node)
+        return (
+            before is not None
+            and after is not None
+            and len(after) == len(before)
+            and after[wires.axis] == len(wires.nodes)
+        )
+
+    def _real(self, wires: _Wires) -> _Wires:
+        """With nodes for the entries of an input, made when they are first needed."""
+        if wires.entries_of is None:
+            return wires
+        key = wires.entries_of, len(wires.nodes)
+        if key not in self._inputs:
+            self._inputs[key] = self._fresh(INPUT, len(wires.nodes))
+        return replace(wires, nodes=self._inputs[key], entries_of=None)
 
     def _of_weights(self, node: fx.Node, name: str, module: Any, wires: _Wires) -> _Wires:
         shape = _shape(node.args[0])
@@ -201,6 +233,9 @@ class _Walk:
             raise self._refusal(node)
         weights = module.weight.detach().abs().double().cpu()
         pairs = weights.numpy() if linear else _kernels(weights, module)
+        wires = self._real(wires)
+        if pairs.shape[1] != len(wires.nodes):
+            raise self._refusal(node)
         targets = self._fresh(name, len(pairs))
         target, source = np.nonzero(pairs)
         values = pairs[target, source] * np.abs(wires.gains[source])
@@ -211,15 +246,16 @@ class _Walk:
         unit_axis = len(shape) - 1 if linear else 1
         return _Wires(unit_axis, targets, np.ones(len(targets)), layer=len(self._edges) - 1)
 
-    def _normalised(self, wires: _Wires, module: Any) -> _Wires:
+    def _normalised(self, node: fx.Node, wires: _Wires, module: Any) -> _Wires:
         scale = torch.ones(len(wires.nodes), dtype=torch.float64)
         if module.running_var is not None:
             scale = (module.running_var.detach().double().cpu() + module.eps).rsqrt()
         if module.weight is not None:
             scale = scale * module.weight.detach().double().cpu()
         gains = scale.abs().numpy()
-        if wires.layer is None:  # of a sum or a concatenation: what comes after it is scaled
-            return replace(wires, gains=wires.gains * gains)
+        if wires.layer is None or len(node.all_input_nodes[0].users) > 1:
+            # Of a sum, or of what another reads as it is: what comes after is scaled.
+            return replace(wires, gains=wires.gains * gains, layer=None)
         edges = self._edges[wires.layer]
         of_node = dict(zip(wires.nodes.tolist(), gains.tolist(), strict=True))
         factors = np.array([of_node[target] for target in edges.targets.tolist()])
@@ -236,16 +272,24 @@ class _Walk:
         (wires,) = inputs
         if name in ("flatten", "view", "reshape", "squeeze"):
             return self._reshaped(node, wires)
-        if name in _PASSING_OPERATIONS:
-            before, after = _shape(node.all_input_nodes[0]), _shape(node)
-            if before is not None and after is not None and len(after) == len(before):
-                if after[wires.axis] == len(wires.nodes):
-                    return replace(wires, layer=None)
-            elif after is not None and len(after) == 2 and after[1] == len(wires.nodes) and wires.axis == 1:
-                return replace(wires, layer=None)  # the mean over positions
+        if name in _PASSING_OPERATIONS and (
+            self._keeps_axis(node, wires) or self._reduces_positions(node, wires)
+        ):
+            return replace(wires, layer=None)
         raise self._refusal(node)
 
+    @staticmethod
+    def _reduces_positions(node: fx.Node, wires: _Wires) -> bool:
+        """Whether all axes but those of samples and units are reduced."""
+        before, after = _shape(node.all_input_nodes[0]), _shape(node)
+        axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+        if before is None or after is None or wires.axis != 1 or len(after) != 2 or axes is None:
+            return False
+        reduced = {int(a) % len(before) for a in (axes if isinstance(axes, (tuple, list)) else [axes])}  # type: ignore[arg-type]
+        return reduced == set(range(2, len(before)))
+
     def _summed(self, node: fx.Node, a: _Wires, b: _Wires) -> _Wires:
+        a, b = self._real(a), self._real(b)
         if a.axis != b.axis or len(a.nodes) != len(b.nodes):
             raise self._refusal(node)
         for one, other in zip(a.nodes.tolist(), b.nodes.tolist(), strict=True):
@@ -259,7 +303,7 @@ class _Walk:
             raise self._refusal(node)
         axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
         wires = [self._wires.get(part) if isinstance(part, fx.Node) else None for part in parts]
-        known = [w for w in wires if w is not None]
+        known = [self._real(w) for w in wires if w is not None]
         shape = _shape(node)
         if len(known) < len(parts) or shape is None or not isinstance(axis, int):
             raise self._refusal(node)
@@ -278,6 +322,8 @@ class _Walk:
             return wires
         if before is None or after is None or len(after) != 2 or after[0] != before[0] or wires.axis != 1:
             raise self._refusal(node)
+        if wires.entries_of is not None:  # each pixel is an input of its own
+            return replace(wires, nodes=np.arange(after[1]), gains=np.ones(after[1]))
         positions = after[1] // len(wires.nodes)
         return _Wires(1, np.repeat(wires.nodes, positions), np.repeat(wires.gains, positions))
 

@@ -149,7 +149,7 @@ class NetworkAnalysis:
             values = measure(network, names, on_error=self.plan.on_error, advance=advance)
             found.scalars.update({self.plan.key(scope, name): value for name, value in values.items()})
             found.notes.update({self.plan.key(scope, name): note for name, note in network.notes.items()})
-            if compare_snapshots(names):
+            if scope == WHOLE or compare_snapshots(names):  # the record has names that last
                 following[scope] = network.to_previous()
         found.scalars[f"{self.plan.name}/n_samples"] = float(moments.count)
         with stopwatch.part("record"):

@@ -69,9 +69,10 @@ def test_the_wasserstein_distance_is_that_of_gudhi(order, sizes):
     assert wasserstein(a, a[::-1], order=order) == 0
 
 
-def test_an_order_below_one_is_refused():
-    with pytest.raises(FnetError, match=r"`order=0\.5` should be at least 1"):
-        wasserstein(ONE, ONE, order=0.5)
+def test_an_order_out_of_range_is_refused():
+    for wrong in (0.5, math.inf, math.nan, 101.0):
+        with pytest.raises(FnetError, match=r"`order=.*` should be from 1 to 100"):
+            wasserstein(ONE, ONE, order=wrong)
 
 
 def test_measures_count_in_units_of_their_spread():

@@ -44,12 +44,23 @@ def test_before_correction_the_information_is_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 3, 900)
     values = labels + rng.normal(size=900)
-    binned = np.searchsorted(np.quantile(values, np.linspace(0, 1, 9)[1:-1]), values, side="right")
+    binned = ((values.argsort().argsort() + 0.5) * 8 / 900).astype(int)
     plain = mutual_info_score(labels, binned)
     entropy = -sum(p * np.log(p) for p in np.bincount(labels) / 900)
     counts = [np.count_nonzero(np.bincount(x)) for x in (binned, labels, binned * 3 + labels)]
     corrected = plain + (counts[0] - 1 + counts[1] - 1 - (counts[2] - 1)) / 1800
     assert F.class_affinity(values, labels) == pytest.approx(corrected / (entropy + 2 / 1800))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_silent_for_most_inputs_tells_of_those_for_which_it_is_not(sign):
+    rng = np.random.default_rng(0)
+    labels = np.arange(4000) % 10
+    for n_classes in (1, 2):  # of ten for which it fires
+        values = sign * np.where(labels < n_classes, 1 + rng.random(4000), 0.0)
+        share = n_classes / 10
+        known = -share * np.log(share) - (1 - share) * np.log(1 - share)
+        assert F.class_affinity(values, labels) == pytest.approx(known / np.log(10), abs=0.01)
 
 
 def test_degenerate_values_and_labels() -> None:

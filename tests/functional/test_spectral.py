@@ -97,6 +97,19 @@ def test_planted_groups_are_more_clusterable_than_their_shuffles_and_a_shuffle_i
     assert given == found
 
 
+def test_what_is_left_out_of_a_partition_is_left_out_of_the_shuffles_too():
+    weights, partition = planted(5), GROUPS.copy()
+    partition[45:] = -1
+    found = F.clusterability(weights, permuted(weights), shuffles=9, partition=partition)
+    assert found.mean > 1  # three clusters of 45 nodes, of at most 2
+    assert found.mean < 2
+    assert found.z < -5
+
+
+def test_a_graph_without_nodes_has_no_cut():
+    assert F.ncut(np.zeros((0, 0)), np.empty(0, int)) == 0
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.layers import Layer, choose_layers
+from fnet_callbacks.capture.silencer import Silencer
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions
 
@@ -158,6 +159,87 @@ def test_a_unit_may_show_its_mean_or_that_of_another_sample(make, replacement) -
         with module.register_forward_hook(lesion):
             expected = accuracy(model, batches)
         np.testing.assert_allclose(lesions.accuracies([np.array([0, 2])])[0], expected)
+
+
+class Mixer(nn.Module):
+    """A linear layer that mixes positions, behind units on the second axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.mix, self.head = (
+            nn.Conv1d(2, 5, 1),
+            nn.ReLU(),
+            nn.Linear(5, 5),
+            nn.Linear(5, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mix(self.act(self.first(x))).mean(2))
+
+
+class Recurrent(nn.Module):
+    """A layer that returns a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(2, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x.transpose(1, 2))[0].mean(1))
+
+
+@pytest.mark.parametrize("make", [Mixer, Recurrent])
+def test_units_that_are_not_alone_on_their_axis_are_lesioned_too(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = make()
+    batches = [LabelledBatch(torch.randn(30, 2, 5), torch.randint(0, 3, (30,)))]
+    with isolated(model, seed=0):
+        (layer,) = layers(model, batches)
+        found = Lesions(model, layer, batches, num_classes=3).accuracies([np.array([1, 3])])
+        silencer = Silencer(model, [layer])
+        with silencer.silenced([np.array([1, 3])]):
+            np.testing.assert_allclose(found[0], accuracy(model, batches))
+
+
+def test_batches_may_be_mappings() -> None:
+    model = mlp()
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+    named, plain = Named(), data(model)
+    batches = [LabelledBatch({"x": b.inputs}, b.labels) for b in plain]
+    with isolated(named, seed=0):
+        layer = choose_layers(named, lambda: named(plain[0].inputs), n_samples=17)[0]
+        found = Lesions(named, layer, batches, num_classes=3).accuracies(GROUPS)
+        np.testing.assert_allclose(found, Lesions(named, layer, plain, num_classes=3).accuracies(GROUPS))
+
+
+def test_an_input_that_others_read_too_is_lesioned_for_its_layer_alone() -> None:
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.act, self.head = nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.first(x)
+            return self.head(hidden + self.act(hidden))
+
+    torch.manual_seed(0)
+    model = Around()
+    batches = data(model)
+    with isolated(model, seed=0):
+        inputs = batches[0].inputs
+        (layer,) = choose_layers(model, lambda: model(inputs), n_samples=17, layers="act", signal="pre")
+        lesions = Lesions(model, layer, batches, num_classes=3)
+        assert not lesions.is_cut
+        with Silencer(model, [layer]).silenced([np.array([0, 1])]):
+            np.testing.assert_allclose(lesions.accuracies([np.array([0, 1])])[0], accuracy(model, batches))
 
 
 def test_many_lesions_are_stacked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

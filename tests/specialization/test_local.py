@@ -162,6 +162,40 @@ def test_a_model_that_cannot_be_traced_says_so_and_has_a_graph_of_activations(mo
     assert found.importance.p_value < 0.05
 
 
+class Summed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.act, self.other = nn.Linear(24, 6), nn.Linear(6, 6), nn.ReLU(), nn.ReLU()
+        self.head = nn.Linear(6, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.act(self.a(x))
+        return self.head(self.other(hidden + self.b(hidden)))
+
+
+def test_units_that_a_sum_makes_one_node_have_one_cluster() -> None:
+    with pytest.raises(FnetError, match="units that a residual sum makes one node are of several clusters"):
+        local_specialization(Summed(), loader(400), partition=np.array([0, 0, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1]))
+    same = np.tile([0, 0, 0, 1, 1, 1], 2)
+    np.testing.assert_array_equal(local_specialization(Summed(), loader(400), partition=same).partition, same)
+
+
+def test_batches_of_mappings_have_a_graph_of_activations(modular: nn.Sequential) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = modular
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+    values, labels = samples(400).tensors
+    batches = [{"x": values, "label": labels}]
+    with pytest.raises(CaptureError, match="traces a model of positional inputs, these are a dict"):
+        local_specialization(Named(), batches)
+    assert local_specialization(Named(), batches, graph="activations", k=4).importance.p_value < 0.05
+
+
 def unlabelled() -> Iterator[Tensor]:
     yield torch.randn(10, BLOCKS * FEATURES)
 

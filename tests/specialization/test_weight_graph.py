@@ -39,8 +39,7 @@ def test_an_mlp_is_the_absolute_weights_between_its_layers() -> None:
     assert set(found) == {("input", "1"), ("1", "4"), ("4", "6")}
     np.testing.assert_allclose(found["1", "4"], weights(net[4]))
     np.testing.assert_allclose(found["4", "6"], weights(net[6]))
-    # The pixels of one channel are one node.
-    np.testing.assert_allclose(found["input", "1"][:, 0], weights(net[1]).sum(1))
+    np.testing.assert_allclose(found["input", "1"], weights(net[1]))  # each pixel is an input
     np.testing.assert_array_equal(graph.units["2"], graph.units["1"])
 
 
@@ -126,6 +125,40 @@ def test_a_concatenation_sets_units_side_by_side() -> None:
     np.testing.assert_allclose(found["second", "head"], weights(net.head)[:, 4:])
 
 
+class Odd(nn.Module):
+    """Ways that look as if units passed."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.first, self.norm, self.head = nn.Conv1d(3, 4, 1), nn.BatchNorm1d(4), nn.Linear(4, 2)
+        self.norm.weight.data.fill_(10.0)
+        self.pool = nn.MaxPool1d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)  # [S, 4, 4]
+        if self.what == "chunk":
+            one, other = hidden.chunk(2, 1)
+            return self.head(torch.cat([one, other], 1).mean(2))
+        if self.what == "channel mean":
+            return self.head(hidden.mean(1))
+        if self.what == "pooled features":
+            return self.head(self.pool(hidden.mean(2).repeat(1, 2)))
+        return self.head((self.norm(hidden) + hidden).mean(2))
+
+
+@pytest.mark.parametrize("what", ["chunk", "channel mean", "pooled features"])
+def test_what_looks_as_if_units_passed_is_refused(what: str) -> None:
+    with pytest.raises(CaptureError, match="units cannot be followed"):
+        weight_graph(Odd(what), torch.zeros(2, 3, 4))
+
+
+def test_a_batch_norm_beside_another_reader_leaves_the_weights_into_its_units() -> None:
+    net = Odd("normalised beside it")
+    found = blocks(weight_graph(net, torch.zeros(2, 3, 4)))
+    np.testing.assert_allclose(found["input", "first"], weights(net.first)[..., 0], rtol=1e-6)
+
+
 def test_a_product_of_units_is_named() -> None:
     with pytest.raises(CaptureError, match=r"`graph='weights'`: units cannot be followed through mul"):
         weight_graph(Residual("mul"), torch.zeros(2, 3))
@@ -166,11 +199,12 @@ def test_shuffling_keeps_the_weights_of_each_layer() -> None:
         np.testing.assert_allclose(np.sort(shuffled[place].ravel()), np.sort(own[place].ravel()))
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_a_lightning_module_is_traced(model: str) -> None:
+@pytest.mark.parametrize(("model", "n_inputs"), [("mlp", 64), ("cnn", 1)])
+def test_a_lightning_module_is_traced(model: str, n_inputs: int) -> None:
     module = Classifier(model, hidden=[8, 6], regularizer="both", input_shape=(1, 8, 8))
     graph = weight_graph(module, torch.zeros(2, 1, 8, 8))
-    assert graph.n_nodes == 1 + 8 + 6 + 10
+    assert graph.n_nodes == n_inputs + 8 + 6 + 10
+    assert graph.names[0] == "input"
 
 
 def test_a_module_that_is_called_twice_has_units_of_each_call() -> None:
