@@ -187,11 +187,17 @@ def _connect(ray: Any, address: str | None) -> None:
     host, _, port = address.removeprefix("ray://").partition(":")
     try:
         socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
-        known = {name: os.environ[name] for name in ("FNET_DATA_DIR",) if name in os.environ}
-        ray.init(address, log_to_driver=False, configure_logging=False, runtime_env={"env_vars": known})
-    except (OSError, ValueError, ConnectionError) as error:
+    except (OSError, ValueError) as error:
         raise FnetError(
             f"`ray_address={address!r}` does not answer; it should be host:port of a Ray cluster ({error})"
+        ) from error
+    known = {name: os.environ[name] for name in ("FNET_DATA_DIR",) if name in os.environ}
+    try:
+        ray.init(address, log_to_driver=False, configure_logging=False, runtime_env={"env_vars": known})
+    except (OSError, ValueError, RuntimeError) as error:
+        raise FnetError(
+            f"`ray_address={address!r}` answers, but cannot be joined ({error}); where it asks for a token, set "
+            "RAY_AUTH_MODE=token in the environment"
         ) from error
 
 
