@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,10 +12,9 @@ import torch
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
-from torch.nn import functional as nnf
 
-from fnet_callbacks.capture.layers import NONLINEARITIES
 from fnet_callbacks.errors import CaptureError
+from fnet_callbacks.specialization.passing import PASSING, PASSING_OPERATIONS
 
 INPUT = "input"
 
@@ -196,7 +194,7 @@ class _Walk:
             found = self._normalised(node, wires, module)
         elif isinstance(module, nn.Flatten):
             found = self._reshaped(node, wires)
-        elif isinstance(module, _PASSING) and self._keeps_axis(node, wires):
+        elif isinstance(module, PASSING) and self._keeps_axis(node, wires):
             found = replace(wires, layer=None)
         else:
             raise self._refusal(node)
@@ -272,7 +270,7 @@ class _Walk:
         (wires,) = inputs
         if name in ("flatten", "view", "reshape", "squeeze"):
             return self._reshaped(node, wires)
-        if name in _PASSING_OPERATIONS and (
+        if name in PASSING_OPERATIONS and (
             self._keeps_axis(node, wires) or self._reduces_positions(node, wires)
         ):
             return replace(wires, layer=None)
@@ -376,45 +374,3 @@ def _shape(node: Any) -> tuple[int, ...] | None:
 
 def _name_of(node: fx.Node) -> str:
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-
-
-_PASSING: tuple[type[nn.Module], ...] = (
-    *NONLINEARITIES,
-    nn.Softmax,
-    nn.LogSoftmax,
-    nn.Identity,
-    nn.modules.dropout._DropoutNd,
-    nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AvgPoolNd,
-    nn.modules.pooling._AdaptiveAvgPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd,
-    nn.modules.instancenorm._InstanceNorm,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.LocalResponseNorm,
-    nn.Upsample,
-    nn.ZeroPad2d,
-)
-_OPERATIONS: Sequence[Callable[..., Any]] = (
-    *(torch.relu, torch.tanh, torch.sigmoid, torch.mean, torch.clamp, torch.mul, torch.div, torch.neg),
-    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.neg),
-    *(nnf.relu, nnf.leaky_relu, nnf.elu, nnf.gelu, nnf.silu, nnf.softplus, nnf.hardtanh, nnf.relu6, nnf.mish),
-    *(nnf.softmax, nnf.log_softmax, nnf.dropout, nnf.dropout2d, nnf.pad, nnf.interpolate),
-    *(nnf.avg_pool1d, nnf.avg_pool2d, nnf.adaptive_avg_pool1d, nnf.adaptive_avg_pool2d),
-)
-_PASSING_OPERATIONS = {f.__name__ for f in _OPERATIONS} | {
-    *("max_pool1d", "max_pool2d", "adaptive_max_pool2d", "boolean_dispatch"),  # functions behind a dispatcher
-    *(
-        "relu_",
-        "clamp_",
-        "contiguous",
-        "float",
-        "double",
-        "half",
-        "to",
-        "detach",
-        "amax",
-        "hardswish",
-        "hardsigmoid",
-    ),
-}
