@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 
 install: $(READY) ## create .venv and install the package with what tests and demo need
 
-demo: $(READY) ## train an MLP on digits with both monitors; say how to open TensorBoard
+demo: $(READY) ## train an MLP on digits with the monitors; say how to open TensorBoard
 	$(BIN)/python -m experiments.train fit --config experiments/configs/digits_mlp.yaml
 
 report: $(READY) ## train three regularisations with three seeds each on digits; compare them in one page

@@ -11,7 +11,6 @@ on test images that neither of them has seen. A table and a picture go to the fo
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import sweep
+from experiments.sweep import run_study, study_parser
 from experiments.trials import finished
 from fnet_callbacks.compare.effects import Interval, mean_interval
 from fnet_callbacks.compare.runs import Run, read_runs
@@ -165,17 +164,8 @@ def picture(found: Comparison) -> Figure:
 
 def main() -> int:
     """Trains what is missing, and compares."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/early_stopping"), help="folder of the runs")
-    parser.add_argument("--data-dir", help="folder with the data sets")
-    parser.add_argument(
-        "options", nargs="*", metavar="name=value", help="in place of what the sweep file says"
-    )
-    asked = parser.parse_intermixed_args()
-    more = ["--data-dir", asked.data_dir] if asked.data_dir else []
-    failed = sweep.main([str(SWEEP), "--out", str(asked.out), *asked.options, *more])
+    asked = study_parser(__doc__, Path("runs/early_stopping")).parse_intermixed_args()
+    failed = run_study(SWEEP, asked.out, asked)
     runs = [epochs_of(run) for run in read_runs(finished(asked.out)).runs]
     found = compared(runs)
     table = told(found, runs)

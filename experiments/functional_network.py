@@ -15,7 +15,6 @@ them is our assumption, and where several would do, the first is judged and the 
 
 from __future__ import annotations
 
-import argparse
 import math
 import platform
 import sys
@@ -26,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import sweep
+from experiments.sweep import run_study, study_parser
 from experiments.trials import finished
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.comparison import ALPHA
@@ -195,21 +194,8 @@ def told(runs: Runs) -> str:
 
 def main() -> int:
     """Trains what is missing, and judges."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/functional_network"), help="folder of the runs"
-    )
-    parser.add_argument("--data-dir", help="folder with the data sets")
-    parser.add_argument("--workers", help="trials at a time")
-    parser.add_argument(
-        "options", nargs="*", metavar="name=value", help="in place of what the sweep file says"
-    )
-    asked = parser.parse_intermixed_args()
-    passed_on = [str(SWEEP), "--out", str(asked.out), *asked.options]
-    passed_on += ["--data-dir", asked.data_dir] if asked.data_dir else []
-    failed = sweep.main([*passed_on, "--workers", asked.workers] if asked.workers else passed_on)
+    asked = study_parser(__doc__, Path("runs/functional_network")).parse_intermixed_args()
+    failed = run_study(SWEEP, asked.out, asked)
     found = told(read_runs(finished(asked.out), group_by="regularizer"))
     (asked.out / "RESULTS.md").write_text(found + "\n", encoding="utf-8")
     print(f"\n{found}")

@@ -18,7 +18,6 @@ known to us; ours are the package's. A table goes to the folder of the runs.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import sweep
+from experiments.sweep import run_study, study_parser
 from experiments.trials import finished
 from fnet_callbacks.compare.effects import (
     Interval,
@@ -123,22 +122,11 @@ def _interval(rho: Interval) -> str:
 
 def main() -> int:
     """Trains what is missing, and tells."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("runs/neuron_communities"), help="folder of the runs")
-    add("--data-dir", help="folder with the data sets")
-    add("--workers", help="trials at a time")
-    add("options", nargs="*", metavar="name=value", help="in place of what the sweep file says")
-    asked = parser.parse_intermixed_args()
-    passed_on = ["--data-dir", asked.data_dir] if asked.data_dir else []
-    passed_on += ["--workers", asked.workers] if asked.workers else []
+    asked = study_parser(__doc__, Path("runs/neuron_communities")).parse_intermixed_args()
     failed, found = 0, []
     for model, options in MODELS.items():
-        out = asked.out / model
-        failed |= sweep.main([str(SWEEP), "--out", str(out), *options, *asked.options, *passed_on])
-        found.append(told(model, read_runs(finished(out)).runs))
+        failed |= run_study(SWEEP, asked.out / model, asked, options)
+        found.append(told(model, read_runs(finished(asked.out / model)).runs))
     text = "\n\n".join(found)
     (asked.out / "RESULTS.md").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}")

@@ -149,6 +149,27 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
+def study_parser(description: str | None, out: Path) -> argparse.ArgumentParser:
+    """The command line of a study that trains the runs of a sweep file, and then looks at them."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--out", type=Path, default=out, help="folder of the runs")
+    add("--data-dir", help="folder with the data sets")
+    add("--workers", help="trials at a time")
+    add("options", nargs="*", metavar="name=value", help="in place of what the sweep file says")
+    return parser
+
+
+def run_study(sweep: Path, out: Path, asked: argparse.Namespace, options: Sequence[str] = ()) -> int:
+    """Runs what is missing of a study's sweep; ``options`` come before those that were asked for."""
+    passed_on = [str(sweep), "--out", str(out), *options, *asked.options]
+    passed_on += ["--data-dir", asked.data_dir] if asked.data_dir else []
+    passed_on += ["--workers", asked.workers] if asked.workers else []
+    return main(passed_on)
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} should be an integer of at least 1")

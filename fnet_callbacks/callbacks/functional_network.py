@@ -357,12 +357,11 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
 def _kept(previous: Previous) -> dict[str, Any]:
     """For a checkpoint; numbers that follow from the graph are found again."""
-    history = previous.history
-    of_history = {} if history is None else {"n_names": history.n_names}
-    arrays = {"partition": previous.partition, "edges": previous.edges}
+    arrays, history = {"partition": previous.partition, "edges": previous.edges}, previous.history
     if history is not None:
         arrays |= {"names": history.names, "moves": history.moves, "chances": history.chances}
-    return {**of_history, **{name: torch.from_numpy(array) for name, array in arrays.items()}}
+    kept: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return kept if history is None else {**kept, "n_names": history.n_names}
 
 
 def _taken_up(kept: Mapping[str, Any]) -> Previous:

@@ -107,9 +107,8 @@ class Budget:
             return False
         expected = expected or 0.0
         to_come = sum(max(0.0, expected - charged) for charged in self._in_flight.values())
-        return self._spent + to_come + expected + self._set_aside <= self.share * (
-            self._clock() - self._began
-        )
+        spent = self._spent + to_come + expected + self._set_aside
+        return spent <= self.share * (self._clock() - self._began)
 
     def charge(self, seconds: float, *, snapshot: int | None = None) -> None:
         """What something cost the run: a part of a snapshot, by its step, which is then in flight, or the start."""

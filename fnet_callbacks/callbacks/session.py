@@ -298,15 +298,12 @@ class Session:
         """Charges the worker's part of a snapshot, as far as training waited for it, to those who asked for it."""
         unsettled = self._unsettled.pop(result.step, [])
         for monitor in self.monitors:
-            seconds = result.worker_seconds.get(monitor.name, 0.0) * share
+            whole = result.worker_seconds.get(monitor.name, 0.0)
+            seconds = whole * share
             if monitor.budget is not None and monitor in unsettled:
                 monitor.budget.settle(result.step, seconds)
                 # At the end the run waits for one more snapshot, and for its figures, whether a core is idle or not.
-                waits = (
-                    result.worker_seconds.get(monitor.name, 0.0)
-                    - seconds
-                    + max(self._drawing_seconds, default=0.0)
-                )
+                waits = whole - seconds + max(self._drawing_seconds, default=0.0)
                 monitor.budget.set_aside((monitor.budget.expected or 0.0) + waits)
             elif monitor.budget is not None:
                 monitor.budget.charge(seconds)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_runs import write_run
 
-from experiments import functional_network
+from experiments import functional_network, sweep
 from experiments.functional_network import CLAIMS, Claim, judged, told
 from experiments.trials import write_state
 from fnet_callbacks.compare.runs import Runs, read_runs
@@ -66,7 +66,7 @@ def test_runs_that_are_there_are_judged_and_not_trained_again(tmp_path, monkeypa
     for folder in (tmp_path / "out").iterdir():
         write_state(folder, "failed" if folder.name == "none4" else "finished")
     asked: list[list[str]] = []
-    monkeypatch.setattr(functional_network.sweep, "main", lambda arguments: asked.append(arguments) or 0)
+    monkeypatch.setattr(sweep, "main", lambda arguments: asked.append(arguments) or 0)
     monkeypatch.setattr(
         sys, "argv", ["x", "--out", str(tmp_path / "out"), "--data-dir", "d", "trainer.max_epochs=1"]
     )

@@ -1,11 +1,14 @@
 """The study of communities and performance, on runs whose truth is known."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from small_runs import write_run
 
+from experiments import neuron_communities, sweep
 from experiments.neuron_communities import relation, relations, told
+from experiments.trials import write_state
 from fnet_callbacks.compare.runs import Run, read_runs
 from fnet_callbacks.errors import FnetError
 
@@ -39,3 +42,18 @@ def test_runs_without_accuracy_are_told(tmp_path: Path) -> None:
             snapshot.scalars.pop("robust/clean_accuracy")
     with pytest.raises(FnetError, match="none has robust/clean_accuracy"):
         relations(own)
+
+
+def test_both_networks_are_trained_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in ("mlp", "cnn"):
+        for seed in range(2):
+            write_state(write_run(tmp_path / model / f"run{seed}", strength=0.8, seed=seed), "finished")
+    asked: list[list[str]] = []
+    monkeypatch.setattr(sweep, "main", lambda arguments: asked.append(arguments) or 0)
+    monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path), "--workers", "1", "trainer.max_epochs=1"])
+    assert neuron_communities.main() == 0
+    assert [a[3] for a in asked] == ["model.model=mlp", "model.model=cnn"]
+    assert all(a[-3:] == ["trainer.max_epochs=1", "--workers", "1"] for a in asked)
+    assert (tmp_path / "RESULTS.md").read_text().strip() in capsys.readouterr().out

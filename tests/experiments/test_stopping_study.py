@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import early_stopping
+from experiments import early_stopping, sweep
 from experiments.early_stopping import (
     ACCURACY,
     LOSS,
@@ -91,7 +91,7 @@ def test_a_run_of_another_kind_is_told(tmp_path):
 def test_table_and_picture_are_written(tmp_path, monkeypatch, capsys):
     for seed in range(2):
         write_state(write(tmp_path / "out" / str(seed)), "finished")
-    monkeypatch.setattr(early_stopping.sweep, "main", lambda _: 0)
+    monkeypatch.setattr(sweep, "main", lambda _: 0)
     monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path / "out")])
     assert early_stopping.main() == 0
     assert (tmp_path / "out" / "early_stopping.md").read_text().strip() in capsys.readouterr().out
