@@ -1,6 +1,6 @@
 """See what the neurons of a network do together while it trains.
 
-``FunctionalNetworkMonitor`` and ``RobustnessMonitor`` are Lightning callbacks; ``fnet_callbacks.functional`` has every
+The monitors are Lightning callbacks, ``FunctionalNetworkMonitor`` first of all; ``fnet_callbacks.functional`` has every
 measure as a function of NumPy arrays; ``read_record`` opens what a run has written; ``local_specialization`` asks what
 groups of units of a finished model are for.
 """
@@ -13,11 +13,13 @@ if TYPE_CHECKING:
         BurnInEarlyStopping,
         FunctionalNetworkMonitor,
         LesionMonitor,
+        LocalSpecializationMonitor,
         RobustnessMonitor,
     )
     from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
     from fnet_callbacks.record import Record, read_record
-    from fnet_callbacks.specialization.local import LocalSpecialization, local_specialization
+    from fnet_callbacks.specialization.findings import LocalSpecialization
+    from fnet_callbacks.specialization.local import local_specialization
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "FunctionalNetworkMonitor",
     "LesionMonitor",
     "LocalSpecialization",
+    "LocalSpecializationMonitor",
     "Record",
     "RecordError",
     "RobustnessMonitor",
@@ -43,7 +46,8 @@ _HOME = {
     "FnetWarning": "errors",
     "FunctionalNetworkMonitor": "callbacks",
     "LesionMonitor": "callbacks",
-    "LocalSpecialization": "specialization.local",
+    "LocalSpecialization": "specialization.findings",
+    "LocalSpecializationMonitor": "callbacks",
     "Record": "record",
     "RecordError": "errors",
     "RobustnessMonitor": "callbacks",

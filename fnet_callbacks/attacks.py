@@ -294,7 +294,7 @@ def _attack(model: Model, inputs: Tensor, labels: Tensor, plan: _Plan) -> tuple[
         raise FnetError(f"inputs must be floating point, got {inputs.dtype}: token ids have no gradient")
     if inputs.ndim < 2 or len(labels) != len(inputs):
         raise FnetError(f"inputs [S, ...] and labels [S] must match, got {inputs.shape} and {labels.shape}")
-    with torch.inference_mode(False), torch.enable_grad(), _differentiable_rnn(model, inputs):
+    with torch.inference_mode(False), torch.enable_grad(), differentiable_rnn(model, inputs):
         # Tensors made in inference mode cannot be saved for backward; their clones can.
         inputs, labels = inputs.detach().clone(), labels.clone()
         region = _Region.around(inputs, plan)
@@ -341,7 +341,7 @@ def _loss_per_sample(model: Model, inputs: Tensor, labels: Tensor, loss: Loss) -
         return losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses
 
 
-def _differentiable_rnn(model: Model, inputs: Tensor) -> AbstractContextManager[None]:
+def differentiable_rnn(model: Model, inputs: Tensor) -> AbstractContextManager[None]:
     """On CUDA, cuDNN's recurrent layers have no backward in eval mode; PyTorch's own have."""
     recurrent = not isinstance(model, nn.Module) or any(isinstance(m, nn.RNNBase) for m in model.modules())
     if not (inputs.is_cuda and recurrent):

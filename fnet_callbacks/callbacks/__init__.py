@@ -3,6 +3,7 @@
 from fnet_callbacks.callbacks.early_stopping import BurnInEarlyStopping
 from fnet_callbacks.callbacks.functional_network import FunctionalNetworkMonitor
 from fnet_callbacks.callbacks.lesions import LesionMonitor
+from fnet_callbacks.callbacks.local_specialization import LocalSpecializationMonitor
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 from fnet_callbacks.callbacks.robustness import RobustnessMonitor
 
@@ -10,6 +11,7 @@ __all__ = [
     "BurnInEarlyStopping",
     "FunctionalNetworkMonitor",
     "LesionMonitor",
+    "LocalSpecializationMonitor",
     "ProbeMonitor",
     "RobustnessMonitor",
 ]

@@ -1,7 +1,7 @@
 """A forward pass as the trainer would make it: its device, its precision, the model's own transfer hooks."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +40,17 @@ class Forward:
         trainer: Gives device, precision and transfer hooks.
         model: Name of the submodule to call; None for the LightningModule itself.
         reader: Finds inputs and labels in a batch.
+
+    Attributes:
+        module: The LightningModule.
+        called: What of it is called.
     """
 
     def __init__(self, trainer: pl.Trainer, *, model: str | None, reader: BatchReader) -> None:
         self._trainer = trainer
         self._reader = reader
         self.module = trainer.lightning_module
-        self._called = submodule(self.module, model)
+        self.called = submodule(self.module, model)
 
     @property
     def device(self) -> torch.device:
@@ -111,14 +115,26 @@ class Forward:
             self._trainer.precision_plugin.convert_input(inputs), labels, n_samples, token_mask(inputs)
         )
 
+    def gather(self, own: Any) -> list[Any]:
+        """What each rank has, in their order; every rank calls it, with what can be pickled."""
+        if self.world_size == 1:
+            return [own]
+        found: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(found, own)
+        return found
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The trainer's precision, for calls of ``called``."""
+        return self._trainer.precision_plugin.forward_context()
+
     def __call__(self, inputs: Any) -> Any:
         """The model's output."""
-        with self._trainer.precision_plugin.forward_context():
-            return call_model(self._called, inputs)
+        with self.autocast():
+            return call_model(self.called, inputs)
 
     def logits_model(self, to_logits: Callable[[Any], Any] | None) -> nn.Module:
         """The model as a function from an input tensor to logits, which an attack takes."""
-        return _LogitsModel(self, self._called, to_logits)
+        return _LogitsModel(self, self.called, to_logits)
 
 
 class _LogitsModel(nn.Module):

@@ -26,6 +26,7 @@ class Community:
         since: Step of the snapshot at which it appeared.
         persistence: See `functional.Lifetimes`.
         flexibility: Mean over its neurons, see `functional.flexibility`.
+        promiscuity: Mean over its neurons, see `functional.promiscuity`.
         participation: Mean over its neurons, see `functional.participation_coefficient`.
         layers: How many of its neurons are in which layer, those with none left out.
         class_affinity: See `functional.class_affinity`; NaN where it was not measured.
@@ -37,6 +38,7 @@ class Community:
     since: int
     persistence: float
     flexibility: float
+    promiscuity: float
     participation: float
     layers: Mapping[str, int]
     class_affinity: float
@@ -84,7 +86,8 @@ def _last(
     nodes, partition = arrays["neuron"], arrays["partition"]
     graph = F.Graph.from_edges(len(nodes), arrays["edges"])
     participation = F.participation_coefficient(graph, partition)
-    flexibility, lives = F.flexibility(names)[nodes], F.lifetimes(names)
+    flexibility, promiscuity = F.flexibility(names)[nodes], F.promiscuity(names)[nodes]
+    lives = F.lifetimes(names)
     persistence = dict(zip(lives.names.tolist(), lives.persistence.tolist(), strict=True))
     layers = _layer_names(run, monitor)
     affinity = arrays.get("class_affinity", np.full(len(partition), np.nan))
@@ -102,6 +105,7 @@ def _last(
                 since=steps[int((names == named).any(0).argmax())],
                 persistence=persistence[named],
                 flexibility=_mean(flexibility[own]),
+                promiscuity=_mean(promiscuity[own]),
                 participation=_mean(participation[own]),
                 layers={name: int(n) for name, n in zip(layers, counts, strict=False) if n},
                 class_affinity=float(affinity[community]),

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from fnet_callbacks import functional as F
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.traces import COLOURS, Figure, axes, faint, plain
 
 _MOST_SNAPSHOTS = 12  # between which flows can be told apart
+_MOST_NEURONS = 128  # whose pairs a screen can show
 _LONE = -2  # stands for all communities of one neuron
 _GREY = len(COLOURS) - 1
 _COLOURED = (
@@ -53,6 +55,41 @@ def communities(content: Content) -> Figure | None:
         variants,
         [("Run", list(variants))],
         f"Neurons in the order of their last community. {_COLOURED} Blank: dead.",
+    )
+
+
+def allegiances(content: Content) -> Figure | None:
+    """How often pairs of neurons were in one community, one run at a time."""
+    variants = {}
+    for run in content.some_runs():
+        names = content.stories[run.name].names
+        watched = names[(names >= 0).any(axis=1)]
+        if watched.shape[1] < 2:
+            continue
+        order = np.lexsort((watched[:, -1],))
+        some = order[np.linspace(0, len(order) - 1, min(_MOST_NEURONS, len(order))).round().astype(int)]
+        trace = {
+            "type": "heatmap",
+            "z": [plain(row) for row in F.allegiance(watched[some]).round(2)],
+            "zmin": 0,
+            "zmax": 1,
+            "colorscale": "Viridis",
+            "hovertemplate": "together at %{z:.0%} of the snapshots<extra></extra>",
+        }
+        layout = axes("neurons", "neurons", equal=True)
+        for axis in ("xaxis", "yaxis"):
+            layout[axis] |= {"showticklabels": False, "constrain": "domain"}
+        variants[content.told(run)] = {"data": [trace], "layout": layout | {"height": 520}}
+    if not variants:
+        return None
+    return Figure(
+        "allegiances",
+        "Who stays with whom",
+        "Heat map of neurons by neurons: the share of snapshots at which two are in one community",
+        variants,
+        [("Run", list(variants))],
+        f"Allegiance (Bassett et al. 2015) of at most {_MOST_NEURONS} neurons, in the order of their last community: "
+        "blocks are communities that lasted. Blank: never alive together.",
     )
 
 

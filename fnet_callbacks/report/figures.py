@@ -12,7 +12,7 @@ from scipy.cluster import hierarchy
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.compare.topology import Curve, arrays_of
-from fnet_callbacks.report.communities import communities, flows
+from fnet_callbacks.report.communities import allegiances, communities, flows
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.traces import (
     BAND_NOTE,
@@ -330,6 +330,7 @@ FIGURES: Mapping[str, Callable[[Content], Figure | None]] = {
         lesions,
         flows,
         communities,
+        allegiances,
         drifts,
     )
 }

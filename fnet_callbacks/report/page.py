@@ -96,7 +96,9 @@ def _sections(content: Content, drawn: dict[str, Figure]) -> Iterator[tuple[str,
     if attacked := of("attacks", "lesions"):
         yield "fault-tolerance", "Fault tolerance", attacked
     communities = tables.communities(content)
-    if through := of("flows", "communities", "drift") + (_table(communities) if communities.rows else ""):
+    if through := of("flows", "communities", "allegiances", "drift") + (
+        _table(communities) if communities.rows else ""
+    ):
         yield "time", "Communities and topology through time", through
     yield "costs", "Cost", _table(tables.cost(content))
     yield "configuration", "Configurations", _table(tables.configurations(content))

@@ -122,7 +122,16 @@ def communities(content: Content) -> Table:
     """The communities at the end of each run."""
     rows: list[list[Cell]] = [
         [
-            *(content.told(run), c.name, c.size, c.since, c.persistence, c.flexibility, c.participation),
+            *(
+                content.told(run),
+                c.name,
+                c.size,
+                c.since,
+                c.persistence,
+                c.flexibility,
+                c.promiscuity,
+                c.participation,
+            ),
             ", ".join(f"{layer}: {n}" for layer, n in c.layers.items()),
             c.class_affinity,
             *(c.entropies.get(key, math.nan) for key in ENTROPIES),
@@ -134,13 +143,23 @@ def communities(content: Content) -> Table:
         "communities",
         "The communities at the end of training",
         [
-            *("run", "community", "neurons", "since step", "persistence", "flexibility", "participation"),
+            *(
+                "run",
+                "community",
+                "neurons",
+                "since step",
+                "persistence",
+                "flexibility",
+                "promiscuity",
+                "participation",
+            ),
             *("neurons of which layer", "affinity to the class"),
             *(key.replace("_", " ") for key in ENTROPIES),
         ],
         rows,
         "Those of two neurons or more. Persistence: share of a community's neurons that stay from snapshot to snapshot "
-        "(Jaccard index). The rest are means over its neurons, but for the affinity: that of their mean activation.",
+        "(Jaccard index). Promiscuity: share of the other communities that a neuron was ever in. Flexibility, "
+        "promiscuity, participation and entropies: means over its neurons; affinity: that of their mean activation.",
     )
 
 

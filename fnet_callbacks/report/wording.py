@@ -36,6 +36,9 @@ _NAMES = {
     "random_tolerance": "tolerance of lesions at random",
     "degree_tolerance": "tolerance of lesions, hubs first",
     "n_samples": "samples",
+    "n_subclusters": "groups of units that were tested",
+    "ncut": "normalised cut of the units' clusters",
+    "z_score": "normalised cut, z against shuffled networks",
 }
 
 # Of the whole network or a layer, its live neurons, and the graph of their strongest correlations.
@@ -96,7 +99,29 @@ DEFINITIONS = {
     "rule that of train mode over an epoch, which dropout lowers by itself.",
     "zero_gradients": "Share of the attacked inputs whose gradient is zero; where it is large, the accuracy under "
     "attack overstates robustness.",
+    "n_subclusters": "The units of one cluster in one layer, two or more and not all of it.",
+    "ncut": "Sum over the clusters of the share of their edges' weight that leaves them (Shi & Malik 2000).",
+    "z_score": "Normalised cut less its mean over networks with shuffled weights, in their standard deviations: below "
+    "0 where the network falls into clusters better than these (Filan et al. 2021).",
 }  # fmt: skip
+# What is asked of each group of units, against random groups of its size in its layer (Hod et al. 2021).
+_ASKED = {
+    "importance": "accuracy falls further where its units are lesioned",
+    "coherence": "the damage of lesioning it is spread over the classes more unevenly",
+    "label_entropy": "the inputs that activate it most are of fewer classes",
+    "objective": "an input made for it activates it more",
+    "softmax_entropy": "the network is surer of the class of an input made for it",
+}
+for _question, _text in _ASKED.items():
+    DEFINITIONS |= {
+        f"{_question}_p": f"Whether {_text} than with random groups: Fisher's p over all groups (Hod et al. 2021).",
+        f"{_question}_effect": f"By how much {_text}: mean of 2 D / (D + D of random groups), 1 for no difference.",
+        f"{_question}_share": f"Share of the groups of which it is sure, at p = 0.05, that {_text}; by chance 0.05.",
+    }
+    _NAMES |= {
+        f"{_question}_{what}": f"{_question.replace('_', ' ')} of groups of units, {told}"
+        for what, told in (("p", "p"), ("effect", "effect"), ("share", "share at p ≤ 0.05"))
+    }
 
 
 @dataclass(frozen=True, slots=True)

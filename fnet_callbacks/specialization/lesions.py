@@ -17,9 +17,10 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from fnet_callbacks.attacks import correct_predictions
-from fnet_callbacks.capture.batches import call_model
-from fnet_callbacks.capture.layers import Layer, first_tensor
+from fnet_callbacks.capture.layers import Layer
 from fnet_callbacks.errors import CaptureError, FnetError
+from fnet_callbacks.specialization.calling import call_changed
+from fnet_callbacks.specialization.tracing import trace
 
 Replacement = Literal["zero", "mean", "resample"]
 _MOST_SAMPLES = 8192  # that are stacked
@@ -178,27 +179,7 @@ class _Whole:
         return self._called(stacked, lesion)
 
     def _called(self, inputs: Any, change: Callable[[Tensor], Tensor | None]) -> Any:
-        layer, calls = self._layer, 0
-
-        def changed(value: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            tensor = first_tensor(value)
-            if (calls - 1) % layer.n_calls != layer.call or tensor is None:
-                return None
-            found = change(tensor)
-            if found is None or isinstance(value, Tensor):
-                return found
-            return type(value)((found, *value[1:]))
-
-        module = self._model.get_submodule(layer.module)
-        handle = (
-            module.register_forward_pre_hook(lambda _, arguments: changed(arguments))
-            if layer.takes_input
-            else module.register_forward_hook(lambda _, __, output: changed(output))
-        )
-        with handle:
-            return call_model(self._model, inputs)
+        return call_changed(self._model, self._layer, inputs, change)
 
 
 class _Keeping(fx.Interpreter):
@@ -327,7 +308,7 @@ def _prepared(model: nn.Module, layer: Layer, batches: Sequence[LabelledBatch]) 
 def _cut(model: nn.Module, layer: Layer, *, by_change: bool) -> _Cut | None:
     """The model cut at a layer; None where it cannot be."""
     try:
-        traced = fx.symbolic_trace(model)
+        traced = trace(model)
     except Exception:  # whatever the model's own code raises on a proxy
         return None
     calls = [n for n in traced.graph.nodes if n.op == "call_module" and n.target == layer.module]

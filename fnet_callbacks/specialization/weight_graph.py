@@ -15,6 +15,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from fnet_callbacks.errors import CaptureError
 from fnet_callbacks.specialization.passing import PASSING, PASSING_OPERATIONS
+from fnet_callbacks.specialization.tracing import trace
 
 INPUT = "input"
 
@@ -87,7 +88,7 @@ def weight_graph(model: nn.Module, inputs: Any) -> WeightGraph:
     sets units side by side.
 
     Args:
-        model: Any module that `torch.fx.symbolic_trace` traces; its weights are read, nothing is changed.
+        model: Any module that `torch.fx` traces; its weights are read, nothing is changed.
         inputs: What it is called with, a tensor or a tuple; one sample is enough. It is called once, in eval mode and
             without gradients.
 
@@ -102,7 +103,7 @@ def weight_graph(model: nn.Module, inputs: Any) -> WeightGraph:
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
-        traced = fx.symbolic_trace(model)
+        traced = trace(model)
         with torch.no_grad():
             ShapeProp(traced).propagate(*(inputs if isinstance(inputs, tuple) else (inputs,)))
     except Exception as error:  # whatever the model's own code raises on a proxy

@@ -40,6 +40,7 @@ def test_the_communities_at_the_end_are_told(run: Run) -> None:
         assert sum(community.layers.values()) == community.size
         assert community.layers["net.0"] == own[:15].sum()
         assert community.flexibility == pytest.approx(F.flexibility(found.names)[own].mean())
+        assert community.promiscuity == pytest.approx(F.promiscuity(found.names)[own].mean())
         number = int(arrays["fnet.partition"][own][0])
         assert community.class_affinity == pytest.approx(arrays["fnet.class_affinity"][number])
         for name in ("activation_entropy", "selectivity_entropy"):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from small_runs import write_run
 
+from fnet_callbacks import LocalSpecializationMonitor
+from fnet_callbacks import functional as F
 from fnet_callbacks.cli import main
 from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.measures import BY_NAME
@@ -76,6 +78,25 @@ def test_numbers_in_words(value, text):
 
 def test_probabilities_in_words():
     assert [probability(p) for p in (0.0001, 0.012, 0.5, math.nan)] == ["< 0.001", "0.012", "0.50", "–"]
+
+
+def test_what_local_specialization_logs_has_a_name_and_a_definition():
+    for key in LocalSpecializationMonitor(visualization_steps=1).keys:
+        assert Key.of(key).definition
+        assert "_" not in Key.of(key).label
+
+
+def test_neurons_that_stay_together_have_an_allegiance_of_one(sweep):
+    found = content(sweep, baseline="none")
+    variants = FIGURES["allegiances"](found).variants
+    assert list(variants) == [found.told(run) for run in found.some_runs()]
+    run = found.some_runs()[0]
+    names = found.stories[run.name].names
+    names = names[(names >= 0).any(axis=1)]
+    order = np.lexsort((names[:, -1],))
+    (trace,) = variants[found.told(run)]["data"]
+    expected = F.allegiance(names[order]).round(2)
+    np.testing.assert_allclose(np.array(trace["z"], float), expected)
 
 
 def test_a_sweep_has_every_figure_and_every_table(sweep):

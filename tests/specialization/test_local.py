@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, homogeneity_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from fnet_callbacks import functional as F
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.specialization.local import local_specialization
 
-BLOCKS, WIDTH, FEATURES = 4, 12, 6  # each block tells two of the eight classes apart
+BLOCKS, WIDTH, FEATURES = 4, 16, 6  # each block tells two of the eight classes apart
 PLANTED = np.tile(np.repeat(np.arange(BLOCKS), WIDTH), 2)
 
 
@@ -26,7 +27,7 @@ def samples(n: int = 1200, seed: int = 0) -> TensorDataset:
     """Class 2 b + s: the features of block b have the sign s, the others are faint noise."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 2 * BLOCKS, (n,), generator=generator)
-    values = 0.3 * torch.randn(n, BLOCKS * FEATURES, generator=generator)
+    values = 0.2 * torch.randn(n, BLOCKS * FEATURES, generator=generator)
     for i, label in enumerate(labels.tolist()):
         own = slice(label // 2 * FEATURES, (label // 2 + 1) * FEATURES)
         values[i, own] += 1.5 * (1 if label % 2 else -1)
@@ -86,6 +87,53 @@ def test_planted_modules_are_found_important_and_coherent(modular: nn.Sequential
     for subcluster in found.subclusters:
         lost = np.flatnonzero(found.accuracy - subcluster.accuracy > 0.5)
         assert set(lost) <= {2 * (subcluster.units[0] // WIDTH), 2 * (subcluster.units[0] // WIDTH) + 1}
+
+
+@pytest.mark.parametrize("options", [{"correlation": "pearson"}, {"signal": "pre"}])
+def test_other_graphs_of_activations_find_the_modules_too(modular: nn.Sequential, options) -> None:
+    found = local_specialization(modular, loader(), graph="activations", k=BLOCKS, **options)
+    joined = found.partition >= 0
+    assert adjusted_rand_score(PLANTED[joined], found.partition[joined]) > 0.95
+    assert found.importance.p_value < 0.05
+
+
+def test_communities_of_the_functional_network_are_asked_too(modular: nn.Sequential) -> None:
+    found = local_specialization(modular, loader(), graph="activations", partition="louvain")
+    of_activations = activations(modular)
+    live = np.flatnonzero(of_activations.std(0))
+    graph = F.graph_from_correlation(F.correlation_matrix(of_activations[:, live]))
+    assert (np.delete(found.partition, live) == -1).all()
+    np.testing.assert_array_equal(found.partition[live], F.communities(graph))
+    # Finer than the modules, whose units are active for one of two classes; hardly any runs through two of them.
+    assert homogeneity_score(PLANTED[live], found.partition[live]) > 0.8
+    assert found.importance.p_value < 0.05
+
+
+def activations(net: nn.Sequential) -> np.ndarray:
+    with torch.no_grad():
+        first = net[:2](samples().tensors[0])
+        return torch.cat([first, net[2:4](first)], dim=1).numpy()
+
+
+def test_labels_of_the_most_activating_inputs_are_those_of_the_module(modular: nn.Sequential) -> None:
+    found = local_specialization(modular, loader(), k=BLOCKS)
+    rows, labels = activations(modular), samples().tensors[1].numpy()
+    for subcluster in found.subclusters:
+        units = subcluster.units + WIDTH * BLOCKS * (subcluster.layer == "3")
+        most = np.argsort(-np.abs(rows[:, units]).sum(1))[:10]
+        shares = np.bincount(labels[most]) / 10
+        expected = stats.entropy(shares) / np.log(2 * BLOCKS)
+        assert subcluster.label_entropy.score == pytest.approx(expected, abs=1e-6)
+
+
+def test_of_an_input_made_for_a_module_the_network_is_surer(modular: nn.Sequential) -> None:
+    found = local_specialization(modular, loader(400), k=BLOCKS, visualization_steps=64)
+    assert np.isfinite(found.objective.p_value)
+    assert found.softmax_entropy.p_value < 0.05
+    assert found.softmax_entropy.effect < 1
+    without = local_specialization(modular, loader(400), k=BLOCKS)
+    assert np.isnan(without.objective.p_value)
+    assert without.importance == found.importance
 
 
 def test_with_weights_permuted_within_layers_nothing_is_left(modular: nn.Sequential) -> None:
@@ -204,15 +252,21 @@ def unlabelled() -> Iterator[Tensor]:
     ("options", "message"),
     [
         ({"graph": "weight"}, "`graph='weight'` should be 'weights' or 'activations'"),
-        ({"k": 500}, r"`k=500` should be from 1 to 128"),
+        ({"k": 500}, r"`k=500` should be from 1 to 160"),
         ({"references": 0}, "`references=0`"),
         ({"scope": "here"}, "`scope='here'`"),
-        ({"scope": "local", "partition": PLANTED}, "'local' without a partition"),
+        ({"scope": "local", "partition": PLANTED}, "`scope='local'` clusters each layer anew"),
         ({"shuffles": -1}, "`shuffles=-1`"),
-        ({"partition": np.zeros(3, int)}, r"`partition` should be integers of shape \(96,\)"),
+        ({"partition": np.zeros(3, int)}, r"`partition` should be integers of shape \(128,\)"),
         ({"partition": np.zeros(96)}, "`partition` should be integers"),
         ({"replacement": "none"}, "`replacement='none'`"),
         ({"layers": "nothing"}, "nothing"),
+        ({"shuffles": 1}, "`shuffles=1` should be 0, or at least 2"),
+        ({"partition": "leiden"}, "`partition='leiden'` should be 'louvain'"),
+        ({"correlation": "kendall"}, "`correlation='kendall'` should be 'spearman' or 'pearson'"),
+        ({"signal": "both"}, "`signal='both'`"),
+        ({"visualization_steps": -1}, "`visualization_steps=-1`"),
+        ({"max_samples": 1}, "`max_samples=1`"),
     ],
 )
 def test_wrong_arguments_are_named(modular: nn.Sequential, options, message: str) -> None:

@@ -43,6 +43,22 @@ def test_an_mlp_is_the_absolute_weights_between_its_layers() -> None:
     np.testing.assert_array_equal(graph.units["2"], graph.units["1"])
 
 
+class Sliced(nn.Module):
+    def __init__(self, net: nn.Sequential) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net[-1](self.net[:-1](x))
+
+
+def test_a_part_of_a_sequential_that_is_cut_out_for_a_call_is_followed() -> None:
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    whole, parts = (weight_graph(model, torch.zeros(1, 6)) for model in (net, Sliced(net)))
+    assert list(parts.names) == ["input", "net.0", "net.2"]
+    np.testing.assert_array_equal(parts.adjacency().toarray(), whole.adjacency().toarray())
+
+
 def test_convolutions_have_a_node_a_channel_and_flattening_adds_positions_up() -> None:
     net = nn.Sequential(
         nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(3, 4, 3, padding=1),

@@ -1,23 +1,13 @@
-"""The command line, ``fnet``."""
+"""``fnet report``: records of runs as one page."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fnet_callbacks.errors import FnetError
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; 1 with a message where something was wrong with what it was given."""
-    asked = _parser().parse_args(arguments)
-    try:
-        return asked.run(asked)
-    except (FnetError, OSError) as error:
-        print(f"fnet {asked.command}: {error}", file=sys.stderr)
-        return 1
 
 
 def report(asked: argparse.Namespace) -> int:
@@ -45,12 +35,8 @@ def report(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fnet",
-        description="What the neurons of a network do together, from the records of its training.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_to(commands: Any) -> None:
+    """Adds the command to a parser's."""
     own = commands.add_parser("report", help="compare runs in one HTML page", description=report.__doc__)
     own.add_argument("runs", nargs="+", type=Path, help="folders of records, or folders that hold such")
     own.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
@@ -58,8 +44,3 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--baseline", metavar="GROUP", help="what the others are compared with")
     own.add_argument("--csv", type=Path, metavar="FOLDER", help="write the tables there too")
     own.set_defaults(run=report)
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,214 @@
+"""From a classifier and its samples to what its groups of units are for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fnet_callbacks import functional as F
+from fnet_callbacks.capture.batches import call_model, token_mask
+from fnet_callbacks.capture.layers import Layer, choose_layers
+from fnet_callbacks.capture.watcher import Watcher
+from fnet_callbacks.specialization.findings import QUESTIONS, GroupTest, LocalSpecialization, Subcluster
+from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions
+from fnet_callbacks.specialization.node_graph import NodeGraph, functional_communities
+from fnet_callbacks.specialization.settings import Settings
+from fnet_callbacks.specialization.visualization import membership, visualize
+
+_LARGEST_SHARE = 0.99  # of its layer that a subcluster may be
+_MOST_ACTIVATING = 10  # inputs whose labels are looked at
+
+ToLogits = Callable[[Any], Tensor] | None
+
+
+def analyzed(
+    model: nn.Module,
+    batches: Sequence[LabelledBatch],
+    settings: Settings,
+    *,
+    to_logits: ToLogits = None,
+) -> LocalSpecialization:
+    """What `local_specialization` finds, of batches that are read already and a model that is isolated already.
+
+    Raises:
+        FnetError: See `local_specialization`.
+    """
+    asked = settings
+    layers = choose_layers(
+        model,
+        lambda: call_model(model, batches[0].inputs),
+        n_samples=len(batches[0].labels),
+        layers=asked.layers,
+        signal=asked.signal,
+    )
+    rows = _rows(model, batches, layers)
+    graph = (
+        NodeGraph.of_weights(model, batches, layers)
+        if asked.graph == "weights"
+        else NodeGraph.of_activations(rows, layers, asked)
+    )
+    given = asked.partition
+    if isinstance(given, str):
+        given = functional_communities(rows, seed=asked.seed)
+    of_graph = graph.clusters(asked.k, given, asked.seed)
+    shuffled = (
+        F.clusterability(
+            graph.adjacency, graph.shuffled, shuffles=asked.shuffles, partition=of_graph, seed=asked.seed
+        )
+        if asked.shuffles
+        else None
+    )
+    by_layer = [of_graph[nodes] for nodes in graph.nodes]
+    if asked.scope == "local":
+        by_layer = [
+            graph.within(nodes, asked.seed, own) for nodes, own in zip(graph.nodes, by_layer, strict=True)
+        ]
+    draws, *ties = np.random.default_rng(asked.seed).spawn(1 + len(QUESTIONS))
+    bench = _Bench(model, batches, asked, to_logits, draws, dict(zip(QUESTIONS, ties, strict=True)))
+    found: list[Subcluster] = []
+    accuracy = bench.intact(layers[0])
+    start = 0
+    for layer, labels in zip(layers, by_layer, strict=True):
+        found += bench.subclusters(layer, labels, rows[:, start : start + layer.n_units], accuracy)
+        start += layer.n_units
+    return LocalSpecialization(
+        layers=[layer.name for layer in layers],
+        n_units=[layer.n_units for layer in layers],
+        partition=np.concatenate(by_layer),
+        ncut=F.ncut(graph.adjacency, of_graph),
+        z_score=shuffled.z if shuffled else math.nan,
+        p_value=shuffled.p if shuffled else math.nan,
+        accuracy=accuracy,
+        references=asked.references,
+        subclusters=found,
+    )
+
+
+def _rows(model: nn.Module, batches: Sequence[LabelledBatch], layers: Sequence[Layer]) -> np.ndarray:
+    """What the units show, ``[S, N]``, layer after layer."""
+    watcher = Watcher(model, layers, [np.arange(layer.n_units) for layer in layers])
+    found = []
+    for batch in batches:
+        watcher.expect(len(batch.labels), mask=token_mask(batch.inputs))
+        with watcher.attached():
+            call_model(model, batch.inputs)
+        found.append(watcher.rows().cpu())
+    return torch.cat(found).numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Where groups of units are tested.
+
+    Groups are drawn, and ties broken, from a stream for each: what is not asked changes nothing of the rest.
+    """
+
+    model: nn.Module
+    batches: Sequence[LabelledBatch]
+    settings: Settings
+    to_logits: ToLogits
+    draws: np.random.Generator
+    ties: Mapping[str, np.random.Generator]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of the samples, ``[S]``."""
+        return torch.cat([batch.labels for batch in self.batches]).cpu().numpy()
+
+    def intact(self, layer: Layer) -> np.ndarray:
+        """Accuracy of the model as it is, ``[C]``."""
+        return self._lesions(layer).intact()
+
+    def subclusters(
+        self, layer: Layer, labels: np.ndarray, rows: np.ndarray, intact: np.ndarray
+    ) -> list[Subcluster]:
+        """The subclusters of a layer, each beside random groups of its size.
+
+        Args:
+            layer: The layer.
+            labels: Cluster of each of its units.
+            rows: What these show, ``[S, n_units]``.
+            intact: Accuracy without a lesion, ``[C]``.
+        """
+        clusters = [
+            c
+            for c in np.unique(labels[labels >= 0])
+            if 2 <= (labels == c).sum() <= _LARGEST_SHARE * len(labels)
+        ]
+        if not clusters:
+            return []
+        references, n_units = self.settings.references, len(labels)
+        own = [np.flatnonzero(labels == c) for c in clusters]
+        drawn = (
+            [self.draws.choice(n_units, len(units), replace=False) for _ in range(references)]
+            for units in own
+        )
+        groups = [group for units, others in zip(own, drawn, strict=True) for group in (units, *others)]
+        lesions = self._lesions(layer)
+        accuracies = lesions.accuracies(groups).reshape(len(own), references + 1, -1)
+        damage = accuracies - intact
+        means = np.nanmean(damage, axis=2)
+        spread = np.nanmax(damage, axis=2) - np.nanmin(damage, axis=2)
+        scores: dict[str, tuple[np.ndarray, F.Tail]] = {
+            "importance": (means, "low"),
+            "coherence": (spread / np.maximum(np.abs(means), 1 / lesions.n_samples), "high"),
+            "label_entropy": (_label_entropies(groups, rows, self.labels), "low"),
+        }
+        if self.settings.visualization_steps:
+            made = visualize(
+                self.model,
+                layer,
+                groups,
+                [batch.inputs for batch in self.batches],
+                steps=self.settings.visualization_steps,
+                to_logits=self.to_logits,
+                seed=self.settings.seed,
+            )
+            scores |= {
+                "objective": (made.objective, "high"),
+                "softmax_entropy": (made.softmax_entropy, "low"),
+            }
+        tables: dict[str, tuple[np.ndarray, F.Tail]] = {
+            name: (values.reshape(len(own), -1), tail) for name, (values, tail) in scores.items()
+        }
+        return [
+            Subcluster(
+                layer=layer.name,
+                cluster=int(cluster),
+                units=own[i],
+                accuracy=accuracies[i, 0],
+                **{
+                    name: GroupTest.of(table[i], tail, self.ties[name])
+                    for name, (table, tail) in tables.items()
+                },
+            )
+            for i, cluster in enumerate(clusters)
+        ]
+
+    def _lesions(self, layer: Layer) -> Lesions:
+        return Lesions(
+            self.model,
+            layer,
+            self.batches,
+            num_classes=int(self.labels.max()) + 1,
+            replacement=self.settings.replacement,
+            to_logits=self.to_logits,
+            seed=self.settings.seed,
+        )
+
+
+def _label_entropies(groups: Sequence[np.ndarray], rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of each group the entropy of the labels of the samples that activate it most, a share of log C; ``[G]``."""
+    scores = membership(groups, rows.shape[1]) @ np.abs(np.nan_to_num(rows)).T.astype(np.float32)
+    n = min(_MOST_ACTIVATING, rows.shape[0])
+    most = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+    num_classes = int(labels.max()) + 1
+    shares = np.stack([np.bincount(own, minlength=num_classes) for own in labels[most]]) / n
+    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    return -(shares * logs).sum(1) / math.log(max(2, num_classes))
