@@ -4,11 +4,13 @@
 
 An MLP of four layers of 256 and a small CNN are trained on Fashion-MNIST without a regularisation, with dropout and
 with an L1 penalty, five seeds each. The units of each are clustered into 16 by the weights and by the activations, over
-the whole network and layer by layer, and each group is lesioned and compared with 19 random ones of its size. Printed
-for each: the share of the groups whose p is 0.05, the least that 19 references can give (by chance one in twenty), the
-mean effect (1: as random groups), the seeds' Fisher p-values combined by Bates' distribution, q, which is that adjusted
-for all rows (Benjamini & Hochberg), and n-cut's z against networks whose weights are permuted within layers. What is
-there already is not trained again.
+the whole network and layer by layer, and each group is compared with 19 random ones of its size: in what its lesion
+costs (importance) and how unevenly over classes (coherence), in the labels of the inputs that activate it most, and in
+how sure the network is of the class of an input made for it. Printed for each: the share of the groups whose p is 0.05,
+the least that 19 references can give (by chance one in twenty), the mean effect (1: as random groups), the seeds'
+Fisher p-values combined by Bates' distribution, bold where at most one in twenty of all such findings in the table is
+expected to be false (Benjamini & Hochberg), and n-cut's z against networks whose weights are permuted within layers.
+What is there already is not trained again.
 """
 
 from __future__ import annotations
@@ -38,8 +40,9 @@ from fnet_callbacks.specialization.local import Kind, Scope
 MODELS = {"mlp": [256, 256, 256, 256], "cnn": [32, 64, 128]}
 REGULARIZERS = ("none", "dropout", "l1")
 GRAPHS, SCOPES = get_args(Kind), get_args(Scope)
-QUESTIONS = ("importance", "coherence")
+QUESTIONS = ("importance", "coherence", "label_entropy", "softmax_entropy")
 SHUFFLES = 20
+STEPS = 64  # of gradient ascent, as in the paper
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,9 @@ def found_in(case: Case, data: DataModule, out: Path, *, epochs: int, k: int, sa
                 data.val_dataloader(),
                 graph=graph,
                 scope=scope,
+                signal="pre",  # as in the paper
                 k=k,
+                visualization_steps=STEPS,
                 max_samples=samples,
                 shuffles=SHUFFLES if scope == "global" else 0,
                 seed=case.seed,
@@ -124,31 +129,35 @@ def found_in(case: Case, data: DataModule, out: Path, *, epochs: int, k: int, sa
 def told(found: dict[Case, dict[str, Any]]) -> str:
     """The table, as Markdown."""
     cells = list(_cells(found))
-    combined = [F.bates_p([each["fisher"] for each in own]) for *_, own in cells]
-    lines = [
-        "| network | regularisation | graph | | p is 0.05 | effect | combined p | q | n-cut's z |",
-        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    combined = [
+        F.bates_p([each[question]["fisher"] for each in own]) for *_, own in cells for question in QUESTIONS
     ]
-    for cell, p, q in zip(cells, combined, false_discovery_rate(combined), strict=True):
-        model, regularizer, kind, question, z, own = cell
-        extreme = [value <= ALPHA for each in own for value in each["p"]]
-        effect = [each["effect"] for each in own if math.isfinite(each["effect"])]
-        lines.append(
-            f"| {model} | {regularizer} | {kind} | {question} | {np.mean(extreme):.0%} of {len(extreme)} | "
-            f"{number(float(np.mean(effect)))} | {probability(p)} | {probability(float(q))} | "
-            f"{number(z) if question == QUESTIONS[0] else ''} |"
-        )
+    q = iter(zip(combined, false_discovery_rate(combined), strict=True))
+    lines = [
+        f"| network | regularisation | graph | n-cut's z | {' | '.join(QUESTIONS).replace('_', ' ')} |",
+        f"| --- | --- | --- | ---: |{' --- |' * len(QUESTIONS)}",
+    ]
+    for model, regularizer, kind, z, own in cells:
+        told = []
+        for question in QUESTIONS:
+            extreme = [value <= ALPHA for each in own for value in each[question]["p"]]
+            effects = [e for each in own if math.isfinite(e := each[question]["effect"])]
+            effect = number(float(np.mean(effects))) if effects else "–"
+            p, adjusted = next(q)
+            bold = "**" if adjusted <= ALPHA else ""
+            share = f"{np.mean(extreme):.0%}" if extreme else "–"
+            told.append(f"{share}, {effect}, {bold}p {probability(p)}{bold}")
+        lines.append(f"| {model} | {regularizer} | {kind} | {number(z)} | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
-def _cells(found: dict[Case, dict[str, Any]]) -> Iterator[tuple[str, str, str, str, float, Sequence[Any]]]:
-    """Network, regularisation, graph, question, mean z, and what each seed gave."""
+def _cells(found: dict[Case, dict[str, Any]]) -> Iterator[tuple[str, str, str, float, Sequence[Any]]]:
+    """Network, regularisation, graph, mean z, and what each seed gave."""
     for model, regularizer in dict.fromkeys((c.model, c.regularizer) for c in found):
         seeds = [each for c, each in found.items() if (c.model, c.regularizer) == (model, regularizer)]
         for kind in seeds[0]:
-            for question in QUESTIONS:
-                z = float(np.mean([each[kind]["z"] for each in seeds]))
-                yield model, regularizer, kind, question, z, [each[kind][question] for each in seeds]
+            z = float(np.mean([each[kind]["z"] for each in seeds]))
+            yield model, regularizer, kind, z, [each[kind] for each in seeds]
 
 
 def main() -> None:
