@@ -11,7 +11,7 @@ from experiments.local_specialization import Case, told
 
 def answer(p: float, z: float) -> dict[str, object]:
     each = {"p": [p, 1.0], "effect": 1.2, "fisher": p}
-    rest = dict.fromkeys(study.QUESTIONS[2:], {"p": [], "effect": float("nan"), "fisher": float("nan")})
+    rest = {key: {"p": [], "effect": float("nan"), "fisher": float("nan")} for key in study.QUESTIONS[2:]}
     return {"accuracy": 0.9, "z": z, "importance": each, "coherence": {**each, "fisher": 0.9}, **rest}
 
 
