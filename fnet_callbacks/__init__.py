@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
     from fnet_callbacks.record import Record, read_record
+    from fnet_callbacks.regions.relu import ReLURegions, relu_regions
     from fnet_callbacks.specialization.findings import LocalSpecialization
     from fnet_callbacks.specialization.local import local_specialization
 
@@ -31,11 +32,13 @@ __all__ = [
     "LesionMonitor",
     "LocalSpecialization",
     "LocalSpecializationMonitor",
+    "ReLURegions",
     "Record",
     "RecordError",
     "RobustnessMonitor",
     "local_specialization",
     "read_record",
+    "relu_regions",
 ]
 
 # Resolved when asked for, so that `import fnet_callbacks.functional` pulls in neither torch nor Lightning.
@@ -48,11 +51,13 @@ _HOME = {
     "LesionMonitor": "callbacks",
     "LocalSpecialization": "specialization.findings",
     "LocalSpecializationMonitor": "callbacks",
+    "ReLURegions": "regions.relu",
     "Record": "record",
     "RecordError": "errors",
     "RobustnessMonitor": "callbacks",
     "local_specialization": "specialization.local",
     "read_record": "record",
+    "relu_regions": "regions.relu",
 }
 
 

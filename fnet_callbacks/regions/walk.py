@@ -1,0 +1,110 @@
+"""How many linear regions a straight line runs through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fnet_callbacks.errors import CaptureError, FnetError
+from fnet_callbacks.regions.follower import Follower
+from fnet_callbacks.regions.pieces import Pieces
+
+MERGED = 1e-8  # of a segment's length, within which crossings count as one
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Straight lines from one input to another.
+
+    Attributes:
+        crossings: Of each line, from its start to where it was followed, ``[L]`` int64.
+        reached: Which share of it was followed, ``[L]``: 1 for all of it.
+    """
+
+    crossings: np.ndarray
+    reached: np.ndarray
+
+
+def count_crossings(model: nn.Module, starts: Tensor, ends: Tensor, *, most: int = 1000) -> Walk:
+    """Counts the borders between linear regions that straight lines cross.
+
+    Within a region every unit's distance from its next break is linear along the line, so that the nearest zero of
+    these is where the region ends: no border is missed, and none is looked for by sampling. Everything is computed in
+    float64; the model is not changed. Borders within 1e-8 of the length of each other count as one.
+
+    Args:
+        model: Piecewise linear, in eval mode; see `activation_patterns`.
+        starts: ``[L, ...]``.
+        ends: ``[L, ...]``.
+        most: Crossings after which a line is followed no further.
+
+    Raises:
+        FnetError: Shapes differ, or ``most`` is below 1.
+        CaptureError: The model is not piecewise linear.
+
+    Reference: regions along lines: Raghu, Poole, Kleinberg, Ganguli & Sohl-Dickstein (2017), arXiv 1606.05336; Hanin &
+        Rolnick (2019), arXiv 1901.09021. Following the pieces is ours.
+    Cost: a forward pass in float64 of two inputs for each crossing of a line, all lines at once.
+    """
+    if starts.shape != ends.shape or not len(starts):
+        raise FnetError(
+            f"`starts` {tuple(starts.shape)} and `ends` {tuple(ends.shape)} should be of one shape"
+        )
+    if most < 1:
+        raise FnetError(f"`most={most}` should be an integer of at least 1")
+    starts, ends = starts.double(), ends.double()
+    n = len(starts)
+    at = torch.zeros(n, dtype=torch.float64, device=starts.device)
+    crossings = torch.zeros(n, dtype=torch.int64, device=starts.device)
+    active = torch.arange(n, device=starts.device)
+    double = _in_double(model)
+    with torch.no_grad():
+        while len(active):
+            own = at[active]
+            further = _next_border(double, starts[active], ends[active], own)
+            crosses = further < 1
+            crossings[active] += crosses
+            at[active] = torch.where(crosses, (further + MERGED).clamp(max=1.0), 1.0)
+            active = active[crosses & (at[active] < 1) & (crossings[active] < most)]
+    return Walk(crossings.cpu().numpy(), at.cpu().numpy())
+
+
+def _next_border(model: Callable[[Tensor, Any], Any], starts: Tensor, ends: Tensor, at: Tensor) -> Tensor:
+    """Where each line leaves the region that it is in at ``at``; infinity where it does not."""
+    n = len(at)
+    along = at.view(-1, *[1] * (starts.dim() - 1))
+    here = starts + along * (ends - starts)
+    border = torch.full_like(at, torch.inf)
+
+    def see(_: str, pieces: Pieces) -> None:
+        nonlocal border
+        for margins in pieces.margins():
+            # The second half is what the first would be one length further on, were there no border before.
+            if len(margins) % (2 * n):
+                raise CaptureError("a piecewise-linear operation does not have the samples on its first axis")
+            now, then = margins.reshape(2, n, -1)
+            step = -now / (then - now)
+            ahead = torch.where((step > 0) & torch.isfinite(step), step, torch.inf)
+            border = torch.minimum(border, at + ahead.amin(1))
+
+    model(torch.cat([here, here + (ends - starts)]), see)
+    return border
+
+
+def _in_double(model: nn.Module) -> Callable[[Tensor, Any], Any]:
+    """The model with its weights in float64, as a function of inputs, of which the first half decides the pieces."""
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    wide = {k: v.detach().double() if v.is_floating_point() else v for k, v in named.items()}
+
+    def called(inputs: Tensor, see: Any) -> Any:
+        follower = Follower(see, frozen=True)
+        with follower:
+            return functional_call(model, wide, (follower.follow(inputs),))
+
+    return called
