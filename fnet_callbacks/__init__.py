@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         FunctionalNetworkMonitor,
         LesionMonitor,
         LocalSpecializationMonitor,
+        ReLURegionMonitor,
         RobustnessMonitor,
     )
     from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
@@ -32,6 +33,7 @@ __all__ = [
     "LesionMonitor",
     "LocalSpecialization",
     "LocalSpecializationMonitor",
+    "ReLURegionMonitor",
     "ReLURegions",
     "Record",
     "RecordError",
@@ -51,6 +53,7 @@ _HOME = {
     "LesionMonitor": "callbacks",
     "LocalSpecialization": "specialization.findings",
     "LocalSpecializationMonitor": "callbacks",
+    "ReLURegionMonitor": "callbacks",
     "ReLURegions": "regions.relu",
     "Record": "record",
     "RecordError": "errors",

@@ -5,6 +5,7 @@ from fnet_callbacks.callbacks.functional_network import FunctionalNetworkMonitor
 from fnet_callbacks.callbacks.lesions import LesionMonitor
 from fnet_callbacks.callbacks.local_specialization import LocalSpecializationMonitor
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
+from fnet_callbacks.callbacks.relu_regions import ReLURegionMonitor
 from fnet_callbacks.callbacks.robustness import RobustnessMonitor
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "LesionMonitor",
     "LocalSpecializationMonitor",
     "ProbeMonitor",
+    "ReLURegionMonitor",
     "RobustnessMonitor",
 ]

@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
-from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
-from fnet_callbacks.capture.batches import call_model, detached_copy, resolve, to_device
+from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
+from fnet_callbacks.capture.batches import call_model, resolve
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError
@@ -28,7 +28,7 @@ from fnet_callbacks.worker.jobs import Measured
 _ALPHA = 0.05  # the least p that 19 references can give
 
 
-class LocalSpecializationMonitor(ProbeMonitor):
+class LocalSpecializationMonitor(WholeProbeMonitor):
     """Asks every N steps into which groups the units fall, and whether these are important and coherent.
 
     What `local_specialization` asks of a finished model. Keys: ``<name>/n_subclusters``, ``<name>/ncut``, with
@@ -166,7 +166,7 @@ class LocalSpecializationMonitor(ProbeMonitor):
                 "LocalSpecializationMonitor found no labels in the probe (one integer of at least 0 a sample); pass "
                 "`batch_to_labels`, a function from your batch to labels [S]"
             )
-        self._forward = forward
+        self.forward = forward
         first = [_labelled(batch)]
         with forward.autocast():
             self._layers: list[Layer] = choose_layers(
@@ -189,35 +189,14 @@ class LocalSpecializationMonitor(ProbeMonitor):
             ).intact()
 
     @override
-    def begin(self, probe: Probe) -> None:
-        self._seen: dict[int, LabelledBatch] = {}
-
-    @override
-    def see(self, batch: Batch, output: Any, index: int) -> None:
-        self._seen[index] = _labelled(batch)
-
-    @override
-    def reduce(self) -> None:
-        if self._forward.world_size == 1:
-            return
-        own = {index: (detached_copy(b.inputs), b.labels.cpu()) for index, b in self._seen.items()}
-        everywhere = {i: parts for of_rank in self._forward.gather(own) for i, parts in of_rank.items()}
-        self._seen.clear()
-        if self._forward.is_global_zero:
-            device = self._forward.device
-            for index, (inputs, labels) in everywhere.items():
-                self._seen[index] = LabelledBatch(to_device(inputs, device), labels.to(device))
-
-    @override
     def measure(self, step: int) -> Measured:
-        batches = [self._seen[index] for index in sorted(self._seen)]
-        self._seen.clear()
+        batches = [_labelled(batch) for batch in self.batches()]
         with (
             self.stopwatch.part("specialization"),
-            self._forward.undisturbed(seed=self.probe_seed),
-            self._forward.autocast(),
+            self.forward.undisturbed(seed=self.probe_seed),
+            self.forward.autocast(),
         ):
-            found = analyzed(self._forward.called, batches, self.options, to_logits=self._to_logits)
+            found = analyzed(self.forward.called, batches, self.options, to_logits=self._to_logits)
         scalars = {"n_subclusters": float(len(found.subclusters)), "ncut": found.ncut}
         if self.options.shuffles:
             scalars["z_score"] = found.z_score
