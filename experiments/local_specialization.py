@@ -92,8 +92,14 @@ def trained(case: Case, data: DataModule, out: Path, *, epochs: int) -> Classifi
 def found_in(case: Case, data: DataModule, out: Path, *, epochs: int, k: int, samples: int) -> dict[str, Any]:
     """What `local_specialization` says of a network, by graph and scope; kept as JSON."""
     path = out / f"{case.name}.json"
+    options = {"epochs": epochs, "k": k, "samples": samples, "steps": STEPS, "shuffles": SHUFFLES}
     if path.is_file():
-        return json.loads(path.read_text())
+        kept = json.loads(path.read_text())
+        if kept["options"] != options:
+            raise FnetError(
+                f"`out`: {path} was made with {kept['options']}, not {options}; take another folder"
+            )
+        return kept["found"]
     module = trained(case, data, out, epochs=epochs)
     found: dict[str, Any] = {}
     for graph in GRAPHS:
@@ -122,7 +128,7 @@ def found_in(case: Case, data: DataModule, out: Path, *, epochs: int, k: int, sa
                     for question in QUESTIONS
                 },
             }
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps({"options": options, "found": found}))
     return found
 
 

@@ -35,9 +35,10 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
     ``shuffles`` its ``<name>/z_score``, ``<name>/partition_ami`` with the last snapshot, and for each question
     (importance, coherence, label_entropy, and with ``visualization_steps`` objective and softmax_entropy)
     ``<name>/<question>_p``, that of all subclusters together, ``<name>/<question>_effect``, and
-    ``<name>/<question>_share``, that of the subclusters whose p is at most 0.05. The record has the cluster of each
-    unit, ``<name>.partition``, and a row for each subcluster: ``<name>.layer``, ``<name>.cluster``, ``<name>.size``,
-    ``<name>.accuracy`` ``[P, C]`` with it lesioned, and p and effect of each question.
+    ``<name>/<question>_share``, that of the subclusters whose p is at most 0.05 (NaN with fewer than 19 references).
+    The record has the cluster of each unit, ``<name>.partition``, and a row for each subcluster: ``<name>.layer``,
+    ``<name>.cluster``, ``<name>.size``, ``<name>.accuracy`` ``[P, C]`` with it lesioned, and p and effect of each
+    question.
 
     Args:
         every_n_steps: Steps between snapshots.
@@ -155,7 +156,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
     @property
     @override
     def keys(self) -> list[str]:
-        found = ["n_subclusters", "ncut", *(["z_score"] if self.options.shuffles else []), "partition_ami"]
+        found = ["n_subclusters", "ncut", *(["z_score"] if self._has_z else []), "partition_ami"]
         found += [f"{question}_{what}" for question in self._questions for what in ("p", "effect", "share")]
         return [f"{self.name}/{key}" for key in found]
 
@@ -198,7 +199,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
         ):
             found = analyzed(self.forward.called, batches, self.options, to_logits=self._to_logits)
         scalars = {"n_subclusters": float(len(found.subclusters)), "ncut": found.ncut}
-        if self.options.shuffles:
+        if self._has_z:
             scalars["z_score"] = found.z_score
         scalars["partition_ami"] = self._ami_with_last(found.partition)
         for question in self._questions:
@@ -206,7 +207,11 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
             p = np.array([getattr(s, question).p_value for s in found.subclusters])
             known = p[np.isfinite(p)]
             scalars[f"{question}_p"], scalars[f"{question}_effect"] = test.p_value, test.effect
-            scalars[f"{question}_share"] = float((known <= _ALPHA).mean()) if len(known) else float("nan")
+            scalars[f"{question}_share"] = (
+                float((known <= _ALPHA).mean())
+                if len(known) and 1 / (self.options.references + 1) <= _ALPHA
+                else float("nan")
+            )
         self._last_partition = found.partition
         return Measured(
             scalars={f"{self.name}/{key}": value for key, value in scalars.items()},
@@ -222,6 +227,10 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
     def take_up(self, state: Mapping[str, Any]) -> None:
         last = state.get("partition")
         self._last_partition = None if last is None else last.numpy()
+
+    @property
+    def _has_z(self) -> bool:
+        return self.options.shuffles > 0 and self.options.partition is None
 
     @property
     def _questions(self) -> Sequence[str]:

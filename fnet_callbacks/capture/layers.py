@@ -87,6 +87,16 @@ def first_tensor(value: Any) -> Tensor | None:
     return value if isinstance(value, Tensor) else None
 
 
+def with_first_tensor(value: Any, tensor: Tensor) -> Any:
+    """A value of the same kind, with another tensor where ``first_tensor`` finds one."""
+    if isinstance(value, Tensor):
+        return tensor
+    parts = (tensor, *value[1:])
+    return (
+        type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    )  # a named tuple takes fields
+
+
 def plain_name(name: str) -> str:
     """A module's name without what ``torch.compile`` puts into it."""
     return name.replace("_orig_mod.", "").removesuffix("._orig_mod")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.layers import Layer, first_tensor
+from fnet_callbacks.capture.layers import Layer, first_tensor, with_first_tensor
 
 
 class Silencer:
@@ -55,7 +55,7 @@ class Silencer:
                 return value
             layer, units = calls[call]
             kept = tensor.index_fill(layer.unit_axis, units.to(tensor.device), 0)
-            return kept if isinstance(value, Tensor) else type(value)((kept, *value[1:]))
+            return with_first_tensor(value, kept)
 
         if some.takes_input:
             return module.register_forward_pre_hook(lambda _, arguments: silence(arguments))

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fnet_callbacks.errors import FnetError
+
 if TYPE_CHECKING:
     from fnet_callbacks.specialization.findings import LocalSpecialization
 
@@ -24,14 +26,16 @@ _WORDS = {
 
 def analyze(asked: argparse.Namespace) -> int:
     """Partitions the units of a model from a checkpoint, lesions each group, and compares it with random groups."""
-    from fnet_callbacks.capture.batches import submodule
+    from fnet_callbacks.capture.batches import resolve, submodule
     from fnet_callbacks.cli.loading import labelled_batches, model_from
     from fnet_callbacks.specialization.local import local_specialization
 
-    model = submodule(model_from(asked.checkpoint, asked.module), asked.model)
+    if asked.output is not None and not asked.output.absolute().parent.is_dir():
+        raise FnetError(f"`output`: there is no folder {asked.output.absolute().parent}")
+    module = model_from(asked.checkpoint, asked.module)
     found = local_specialization(
-        model,
-        labelled_batches(asked.data, asked.batch_size),
+        submodule(module, asked.model),
+        labelled_batches(asked.data, asked.batch_size, module),
         graph=asked.graph,
         k=asked.k or None,
         scope=asked.scope,
@@ -41,6 +45,12 @@ def analyze(asked: argparse.Namespace) -> int:
         references=asked.references,
         shuffles=asked.shuffles,
         visualization_steps=asked.visualization_steps,
+        signal=asked.signal,
+        correlation=asked.correlation,
+        replacement=asked.replacement,
+        to_logits=resolve(asked.output_to_logits, "output_to_logits"),
+        batch_to_inputs=resolve(asked.batch_to_inputs, "batch_to_inputs"),
+        batch_to_labels=resolve(asked.batch_to_labels, "batch_to_labels"),
         seed=asked.seed,
     )
     print(_told(found))
@@ -91,6 +101,27 @@ def add_to(commands: Any) -> None:
         default=0,
         help="of gradient ascent to an input for each group (none)",
     )
+    add(
+        "--signal",
+        choices=("post", "pre"),
+        default="post",
+        help="what comes out of nonlinearities, or goes in",
+    )
+    add(
+        "--correlation", choices=("spearman", "pearson"), default="spearman", help="of activations (spearman)"
+    )
+    add(
+        "--replacement",
+        choices=("zero", "mean", "resample"),
+        default="zero",
+        help="what lesioned units show (zero)",
+    )
+    for name, what in (
+        ("output-to-logits", "from what the model returns to logits [S, C]"),
+        ("batch-to-inputs", "from a batch to the model's inputs"),
+        ("batch-to-labels", "from a batch to labels [S]"),
+    ):
+        add(f"--{name}", metavar="PKG.NAME", help=f"function {what}")
     add("--seed", type=int, default=0)
     add("-o", "--output", type=Path, metavar="FILE", help="write all of it there, as JSON")
     own.set_defaults(run=analyze)
@@ -129,7 +160,8 @@ def _told(found: LocalSpecialization) -> str:
             getattr(s, question).p_value <= 1 / (found.references + 1) + 1e-12 for s in found.subclusters
         )
         lines.append(
-            f"{_WORDS[question]}: p {probability(test.p_value)}, effect {number(test.effect)} (1: as random groups), "
+            f"{_WORDS[question]}: p {probability(test.p_value)}, effect {number(test.effect)} "
+            f"(1: as random groups, {'below' if question.endswith('entropy') else 'above'} 1 where it is so), "
             f"{least} of {len(found.subclusters)} groups beyond all their references"
         )
     if not found.subclusters:

@@ -115,7 +115,8 @@ _ASKED = {
 for _question, _text in _ASKED.items():
     DEFINITIONS |= {
         f"{_question}_p": f"Whether {_text} than with random groups: Fisher's p over all groups (Hod et al. 2021).",
-        f"{_question}_effect": f"By how much {_text}: mean of 2 D / (D + D of random groups), 1 for no difference.",
+        f"{_question}_effect": f"By how much {_text}: mean of 2 D / (D + D of random groups), 1 for no difference, "
+        f"{'below' if _question.endswith('entropy') else 'above'} 1 where it is so.",
         f"{_question}_share": f"Share of the groups of which it is sure, at p = 0.05, that {_text}; by chance 0.05.",
     }
     _NAMES |= {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.capture.batches import call_model, token_mask
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.watcher import Watcher
+from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.findings import QUESTIONS, GroupTest, LocalSpecialization, Subcluster
 from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions
 from fnet_callbacks.specialization.node_graph import NodeGraph, functional_communities
@@ -48,6 +49,9 @@ def analyzed(
         signal=asked.signal,
     )
     rows = _rows(model, batches, layers)
+    if not (np.isfinite(rows).all(0) & (rows != rows[:1]).any(0)).any():
+        names = ", ".join(layer.name for layer in layers)
+        raise FnetError(f"no unit of {names} varies over the samples and is finite for all of them")
     graph = (
         NodeGraph.of_weights(model, batches, layers)
         if asked.graph == "weights"
@@ -61,7 +65,7 @@ def analyzed(
         F.clusterability(
             graph.adjacency, graph.shuffled, shuffles=asked.shuffles, partition=of_graph, seed=asked.seed
         )
-        if asked.shuffles
+        if asked.shuffles and given is None
         else None
     )
     by_layer = [of_graph[nodes] for nodes in graph.nodes]
@@ -70,24 +74,31 @@ def analyzed(
             graph.within(nodes, asked.seed, own) for nodes, own in zip(graph.nodes, by_layer, strict=True)
         ]
     draws, *ties = np.random.default_rng(asked.seed).spawn(1 + len(QUESTIONS))
+    shown = _rows(model, batches, _outputs(model, layers)) if asked.signal == "pre" else rows
     bench = _Bench(model, batches, asked, to_logits, draws, dict(zip(QUESTIONS, ties, strict=True)))
     found: list[Subcluster] = []
     accuracy = bench.intact(layers[0])
     start = 0
     for layer, labels in zip(layers, by_layer, strict=True):
-        found += bench.subclusters(layer, labels, rows[:, start : start + layer.n_units], accuracy)
+        found += bench.subclusters(layer, labels, shown[:, start : start + layer.n_units], accuracy)
         start += layer.n_units
     return LocalSpecialization(
         layers=[layer.name for layer in layers],
         n_units=[layer.n_units for layer in layers],
         partition=np.concatenate(by_layer),
-        ncut=F.ncut(graph.adjacency, of_graph),
+        ncut=graph.ncut(of_graph),
         z_score=shuffled.z if shuffled else math.nan,
         p_value=shuffled.p if shuffled else math.nan,
         accuracy=accuracy,
         references=asked.references,
         subclusters=found,
     )
+
+
+def _outputs(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
+    """What the nonlinearities make of the watched inputs, which is what later layers see; not of gated units."""
+    gated = [isinstance(model.get_submodule(layer.module), nn.GLU) for layer in layers]
+    return [layer if g else replace(layer, takes_input=False) for g, layer in zip(gated, layers, strict=True)]
 
 
 def _rows(model: nn.Module, batches: Sequence[LabelledBatch], layers: Sequence[Layer]) -> np.ndarray:
@@ -133,21 +144,19 @@ class _Bench:
         Args:
             layer: The layer.
             labels: Cluster of each of its units.
-            rows: What these show, ``[S, n_units]``.
+            rows: What these put out, ``[S, n_units]``.
             intact: Accuracy without a lesion, ``[C]``.
         """
+        joined = np.flatnonzero(labels >= 0)  # a unit without edges is in no cluster, nor in a random group
         clusters = [
-            c
-            for c in np.unique(labels[labels >= 0])
-            if 2 <= (labels == c).sum() <= _LARGEST_SHARE * len(labels)
+            c for c in np.unique(labels[joined]) if 2 <= (labels == c).sum() <= _LARGEST_SHARE * len(joined)
         ]
         if not clusters:
             return []
-        references, n_units = self.settings.references, len(labels)
+        references = self.settings.references
         own = [np.flatnonzero(labels == c) for c in clusters]
         drawn = (
-            [self.draws.choice(n_units, len(units), replace=False) for _ in range(references)]
-            for units in own
+            [self.draws.choice(joined, len(units), replace=False) for _ in range(references)] for units in own
         )
         groups = [group for units, others in zip(own, drawn, strict=True) for group in (units, *others)]
         lesions = self._lesions(layer)
@@ -184,7 +193,7 @@ class _Bench:
                 units=own[i],
                 accuracy=accuracies[i, 0],
                 **{
-                    name: GroupTest.of(table[i], tail, self.ties[name])
+                    name: GroupTest.of(table[i], tail, self.ties[name], of_losses=name == "importance")
                     for name, (table, tail) in tables.items()
                 },
             )

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fnet_callbacks.capture.batches import call_model
-from fnet_callbacks.capture.layers import Layer, first_tensor
+from fnet_callbacks.capture.layers import Layer, first_tensor, with_first_tensor
 
 
 def call_changed(
@@ -29,9 +29,7 @@ def call_changed(
         if (calls - 1) % layer.n_calls != layer.call or tensor is None:
             return None
         found = change(tensor)
-        if found is None or isinstance(value, Tensor):
-            return found
-        return type(value)((found, *value[1:]))
+        return None if found is None else with_first_tensor(value, found)
 
     module = model.get_submodule(layer.module)
     handle = (

@@ -28,11 +28,21 @@ class GroupTest:
     score: float = math.nan
 
     @classmethod
-    def of(cls, scores: np.ndarray, tail: F.Tail, generator: np.random.Generator) -> GroupTest:
-        """The first score against the others; ties are broken at random."""
-        own, others = float(scores[0]), scores[1:].tolist()
-        p = F.reference_p(own, others, tail=tail, generator=generator)
-        return cls(F.relative_effect(own, others), p, own)
+    def of(
+        cls, scores: np.ndarray, tail: F.Tail, generator: np.random.Generator, *, of_losses: bool = False
+    ) -> GroupTest:
+        """The first score against the others.
+
+        Args:
+            scores: Of the group, then of the random ones.
+            tail: Which scores are extreme.
+            generator: Breaks ties.
+            of_losses: Gains, above 0, count as 0 for the effect.
+        """
+        own, mean = float(scores[0]), float(scores[1:].mean())
+        p = F.reference_p(own, scores[1:].tolist(), tail=tail, generator=generator)
+        pair = (min(own, 0.0), min(mean, 0.0)) if of_losses else (own, mean)
+        return cls(F.relative_effect(pair[0], [pair[1]]), p, own)
 
     @classmethod
     def together(cls, tests: Sequence[GroupTest], references: int) -> GroupTest:
@@ -113,8 +123,3 @@ class LocalSpecialization:
         for question in QUESTIONS:
             tests = [getattr(s, question) for s in self.subclusters]
             object.__setattr__(self, question, GroupTest.together(tests, self.references))
-
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters that are in the watched layers; with ``scope="local"`` the sum of theirs."""
-        return len({(s.layer, s.cluster) for s in self.subclusters})

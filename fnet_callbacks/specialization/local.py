@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.batches import as_labels, batch_inputs, batch_size, label_in, to_device
+from fnet_callbacks.capture.batches import as_labels, batch_inputs, label_in, to_device
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal
 from fnet_callbacks.errors import FnetError
@@ -60,7 +61,8 @@ def local_specialization(
         max_samples: S, at most.
         references: Random groups of the same size in the same layer for each subcluster; no p is below
             ``1 / (references + 1)``.
-        shuffles: Graphs with shuffled weights that n-cut is held against; 0 for none.
+        shuffles: Graphs with shuffled weights that n-cut is held against; 0 for none. Of a partition of your own, which
+            was not made for a small n-cut, there is no z.
         replacement: What lesioned units show, see ``Lesions``.
         visualization_steps: Of gradient ascent to an input that activates a group, see ``visualize``; 0 for none, the
             paper has 64.
@@ -97,9 +99,15 @@ def local_specialization(
         seed=seed,
     )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with torch.random.fork_rng(devices=[]), generators_kept(loader):
+    for name, function in (
+        ("to_logits", to_logits),
+        ("batch_to_inputs", batch_to_inputs),
+        ("batch_to_labels", batch_to_labels),
+    ):
+        if function is not None and not callable(function):
+            raise FnetError(f"`{name}={function!r}` should be a function")
+    with isolated(model, seed=seed, device=device), generators_kept(loader):
         batches = _read(loader, max_samples, device, batch_to_inputs, batch_to_labels)
-    with isolated(model, seed=seed, device=device):
         return analyzed(model, batches, settings, to_logits=to_logits)
 
 
@@ -118,11 +126,15 @@ def _read(
                 "`loader`: no labels in a batch, or some below 0 (one integer of at least 0 a sample); pass "
                 "`batch_to_labels`"
             )
-        inputs = (to_inputs or batch_inputs)(batch)
-        if isinstance(inputs, Tensor):
-            inputs, labels = inputs[: most - seen], labels[: most - seen]
+        n, left = len(labels), most - seen
+        inputs = apply_to_collection(
+            (to_inputs or batch_inputs)(batch),
+            Tensor,
+            lambda t, n=n, left=left: t[:left] if t.dim() and len(t) == n else t,
+        )
+        labels = labels[:left]
         found.append(LabelledBatch(to_device(inputs, device), labels.to(device)))
-        seen += batch_size(inputs, labels)
+        seen += len(labels)
         if seen >= most:
             break
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -82,6 +83,11 @@ class NodeGraph:
             )
         return found
 
+    def ncut(self, partition: np.ndarray) -> float:
+        """See ``functional.ncut``; NaN where no edge is between nodes that are in a cluster."""
+        known = np.flatnonzero(partition >= 0)
+        return F.ncut(self.adjacency, partition) if self.adjacency[known][:, known].nnz else math.nan
+
     def within(self, nodes: np.ndarray, seed: int, globally: np.ndarray) -> np.ndarray:
         """Clusters of the units of one layer, as many as it has of the global ones."""
         k = len(np.unique(globally[globally >= 0]))
@@ -108,7 +114,10 @@ def functional_communities(rows: np.ndarray, *, seed: int) -> np.ndarray:
 
 
 def _permuted(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    upper = np.triu_indices(len(weights), 1)
+    """With the weights between nodes that have any in another order."""
+    joined = np.flatnonzero(weights.any(0))
+    upper = np.triu_indices(len(joined), 1)
+    pairs = joined[upper[0]], joined[upper[1]]
     found = np.zeros_like(weights)
-    found[upper] = generator.permutation(weights[upper])
+    found[pairs] = generator.permutation(weights[pairs])
     return found + found.T

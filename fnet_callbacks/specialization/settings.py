@@ -56,6 +56,9 @@ class Settings:
             )
         if isinstance(self.partition, str) and self.partition != LOUVAIN:
             raise FnetError(f"`partition={self.partition!r}` should be {LOUVAIN!r}, or an array of clusters")
+        patterns = [self.layers] if isinstance(self.layers, str) else self.layers
+        if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
+            raise FnetError(f"`layers={self.layers!r}` should be 'auto' or glob patterns over module names")
         for name, value, least in (
             ("k", self.k if self.k is not None else 1, 1),
             ("references", self.references, 1),
@@ -63,7 +66,7 @@ class Settings:
             ("visualization_steps", self.visualization_steps, 0),
             ("seed", self.seed, 0),
         ):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
                 raise FnetError(f"`{name}={value!r}` should be an integer of at least {least}")
         if self.shuffles == 1:
             raise FnetError("`shuffles=1` should be 0, or at least 2: a spread takes two")

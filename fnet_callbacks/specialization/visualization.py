@@ -117,6 +117,8 @@ def membership(groups: Sequence[np.ndarray], n_units: int) -> np.ndarray:
 def _bounds(examples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Least and largest values, of each channel of an image and of each entry of a vector; ``[1, ...]``."""
     axes = (0, *range(2, examples[0].dim()))
+    if len({x.shape[1:] for x in examples}) > 1:
+        raise FnetError("`visualization_steps` needs inputs of one shape; these are of several")
     low = torch.stack([x.amin(axes, keepdim=True) for x in examples]).amin(0)
     high = torch.stack([x.amax(axes, keepdim=True) for x in examples]).amax(0)
     return low, high
@@ -133,18 +135,18 @@ def _ascended(
     seed: int,
 ) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    first = _START * torch.randn(1, *shape, generator=generator).to(low)
+    first = _START * torch.randn(1, *shape, generator=generator).to(low.device)
     with torch.inference_mode(False), torch.enable_grad():
         point = first.expand(len(members), *shape).clone().requires_grad_()
         optimizer = torch.optim.Adam([point], lr=_RATE)
         with differentiable_rnn(model, point):
             for disturbed in _disturbances(shape, steps, generator):
-                inputs = low + (high - low) * disturbed(point.sigmoid())
+                inputs = (low + (high - low) * disturbed(point.sigmoid())).to(low.dtype)
                 objective = _objective(model, layer, members, inputs).sum()
                 (gradient,) = torch.autograd.grad(objective, point)
                 point.grad = -gradient
                 optimizer.step()
-    return (low + (high - low) * point.detach().sigmoid()).clone()
+    return (low + (high - low) * point.detach().sigmoid()).to(low.dtype)
 
 
 def _disturbances(

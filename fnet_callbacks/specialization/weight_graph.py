@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from fnet_callbacks.errors import CaptureError
 from fnet_callbacks.specialization.passing import PASSING, PASSING_OPERATIONS
-from fnet_callbacks.specialization.tracing import trace
+from fnet_callbacks.specialization.tracing import Shapes, trace
 
 INPUT = "input"
 
@@ -103,9 +102,7 @@ def weight_graph(model: nn.Module, inputs: Any) -> WeightGraph:
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
-        traced = trace(model)
-        with torch.no_grad():
-            ShapeProp(traced).propagate(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+        traced = Shapes(trace(model, inputs)).noted(inputs)
     except Exception as error:  # whatever the model's own code raises on a proxy
         raise CaptureError(
             f"`graph='weights'`: {type(model).__name__} cannot be traced by torch.fx ({error}); graph='activations' "
@@ -147,8 +144,9 @@ class _Walk:
         self._inputs: dict[tuple[fx.Node, int], np.ndarray] = {}
 
     def graph(self) -> WeightGraph:
+        used = _used(self._traced.graph)
         for node in self._traced.graph.nodes:
-            if node.op != "output":
+            if node in used:
                 self._wires[node] = self._of(node)
         roots = self._root(np.arange(len(self._parent)))
         kept, place = np.unique(roots, return_inverse=True)
@@ -174,7 +172,7 @@ class _Walk:
         if node.op == "get_attr" or not inputs:
             return None
         if shape is None:
-            if isinstance(node.meta.get("tensor_meta"), (tuple, list)):
+            if node.meta.get("is_several"):
                 self._lost.add(node)  # a split, say; a size is only numbers
             return None
         return self._of_operation(node, _name_of(node), inputs)
@@ -228,9 +226,13 @@ class _Walk:
         assert shape is not None
         linear = isinstance(module, nn.Linear)
         axis = len(shape) - 1 if linear else 1
+        if wires.entries_of is not None and wires.axis != axis:
+            wires = _Wires(axis, np.arange(shape[axis]), np.ones(shape[axis]), entries_of=wires.entries_of)
         if wires.axis != axis:
             raise self._refusal(node)
         weights = module.weight.detach().abs().double().cpu()
+        if not torch.isfinite(weights).all():
+            raise CaptureError(f"`graph='weights'`: the weights of {name} are not all finite")
         pairs = weights.numpy() if linear else _kernels(weights, module)
         wires = self._real(wires)
         if pairs.shape[1] != len(wires.nodes):
@@ -271,21 +273,24 @@ class _Walk:
         (wires,) = inputs
         if name in ("flatten", "view", "reshape", "squeeze"):
             return self._reshaped(node, wires)
-        if name in PASSING_OPERATIONS and (
-            self._keeps_axis(node, wires) or self._reduces_positions(node, wires)
-        ):
+        if name in PASSING_OPERATIONS and self._keeps_axis(node, wires):
             return replace(wires, layer=None)
+        if name in ("mean", "amax", "sum") and (reduced := self._reduced(node, wires)) is not None:
+            return reduced
         raise self._refusal(node)
 
     @staticmethod
-    def _reduces_positions(node: fx.Node, wires: _Wires) -> bool:
-        """Whether all axes but those of samples and units are reduced."""
+    def _reduced(node: fx.Node, wires: _Wires) -> _Wires | None:
+        """With some axes gone that are neither that of samples nor that of units; None where that is not so."""
         before, after = _shape(node.all_input_nodes[0]), _shape(node)
         axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-        if before is None or after is None or wires.axis != 1 or len(after) != 2 or axes is None:
-            return False
-        reduced = {int(a) % len(before) for a in (axes if isinstance(axes, (tuple, list)) else [axes])}  # type: ignore[arg-type]
-        return reduced == set(range(2, len(before)))
+        if before is None or after is None or axes is None or len(after) >= len(before):
+            return None
+        listed = axes if isinstance(axes, (tuple, list)) else [axes]
+        reduced = {int(a) % len(before) for a in listed}  # type: ignore[arg-type]
+        if reduced & {0, wires.axis} or len(before) - len(reduced) != len(after):
+            return None
+        return replace(wires, axis=wires.axis - sum(a < wires.axis for a in reduced), layer=None)
 
     def _summed(self, node: fx.Node, a: _Wires, b: _Wires) -> _Wires:
         a, b = self._real(a), self._real(b)
@@ -368,9 +373,17 @@ def _kernels(weights: Tensor, module: Any) -> np.ndarray:
     return found
 
 
+def _used(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that the output depends on: what is only logged, say, is no part of the network."""
+    found: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "output" or node in found:
+            found.update(node.all_input_nodes)
+    return found
+
+
 def _shape(node: Any) -> tuple[int, ...] | None:
-    meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
-    return tuple(meta.shape) if meta is not None and hasattr(meta, "shape") else None
+    return node.meta.get("shape") if isinstance(node, fx.Node) else None
 
 
 def _name_of(node: fx.Node) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fnet_callbacks import CaptureError, FnetError, LocalSpecializationMonitor, local_specialization
 
-SMALL = {"k": 3, "references": 9, "shuffles": 3, "probe_size": 64}
+SMALL = {"k": 3, "references": 19, "shuffles": 3, "probe_size": 64}
 
 
 def monitor(**options: Any) -> LocalSpecializationMonitor:
@@ -33,7 +33,7 @@ def test_it_says_what_the_function_says_of_the_finished_model(
     data = loader(64)
     watching = monitor(probe=data, **options)
     model = fit(tmp_path, watching).eval()
-    asked = {"k": 3, "references": 9, "shuffles": 3, **options}
+    asked = {"k": 3, "references": 19, "shuffles": 3, **options}
     expected = local_specialization(model, data, **asked)
     found = record(tmp_path)
     last = found.snapshots[-1]

@@ -22,6 +22,8 @@ from small_models import (
 )
 from torch import Tensor, nn
 
+from fnet_callbacks import LocalSpecializationMonitor, ReLURegionMonitor
+
 # Lightning, of the frozen BatchNorm.
 pytestmark = pytest.mark.filterwarnings("ignore:Found 1 module.s. in eval mode at the start of training")
 
@@ -138,7 +140,7 @@ def _bits(value: Any) -> Any:
 
 
 def _is_ours(key: str) -> bool:
-    return key.startswith(("fnet", "robust"))
+    return key.startswith(("fnet", "robust", "specialization", "regions"))
 
 
 def run(
@@ -194,6 +196,32 @@ def test_gradients_in_the_middle_of_accumulation_are_bit_equal(
 ) -> None:
     make, shape = MODELS[name]
     assert_untouched(tmp_path, lambda: Net(make()), shape, source, accumulate_grad_batches=3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_monitors_of_groups_and_of_regions_leave_training_bit_equal(tmp_path: Path, name: str) -> None:
+    make, shape = MODELS[name]
+    monitors: list[Any] = [
+        LocalSpecializationMonitor(
+            3,
+            graph="activations",
+            k=2,
+            shuffles=2,
+            visualization_steps=2,
+            replacement="resample",
+            probe_size=32,
+        )
+    ]
+    is_piecewise_linear = name not in ("gru", "own generator")
+    if is_piecewise_linear:
+        monitors.append(ReLURegionMonitor(2, lines=2, epsilon=0.1, bounds=(0.0, 1.0), probe_size=32))
+    bare, bare_log, _ = run(tmp_path / "bare", lambda: Net(make()), shape, [])
+    watched, watched_log, ledger = run(tmp_path / "watched", lambda: Net(make()), shape, monitors)
+    for number, (expected, found) in enumerate(zip(bare, watched, strict=True)):
+        assert not (differ := [k for k in expected if found[k] != expected[k]]), f"note {number}: {differ}"
+    assert watched_log == bare_log
+    assert ledger.steps_of("specialization/ncut")[:2] == [0, 3]
+    assert not is_piecewise_linear or ledger.steps_of("regions/n_patterns")[:2] == [0, 2]
 
 
 @pytest.mark.parametrize("source", ["probe", "train"])

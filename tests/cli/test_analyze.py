@@ -39,6 +39,37 @@ class Forgetful(Mine):
         self.net = mlp(width, width)
 
 
+class Broken(Mine):
+    def __init__(self, width: int, depth: int = 2) -> None:
+        raise ValueError("no such width")
+
+
+class Mapped(Mine):
+    def forward(self, x):
+        return {"logits": self.net(x)}
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self(batch[0])["logits"], batch[1])
+
+
+class Hooked(Mine):
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch[0] - 100, batch[1]
+
+
+class FromFit(pl.LightningDataModule):
+    def setup(self, stage):
+        if stage == "fit":
+            self.points = points(96)
+
+    def val_dataloader(self):
+        return [torch.utils.data.DataLoader(self.points, batch_size=32)]
+
+
+class NoLoader(pl.LightningDataModule):
+    pass
+
+
 class Data(pl.LightningDataModule):
     def setup(self, stage):
         self.points = points(96)
@@ -70,14 +101,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         import their_model
 
         torch.manual_seed(0)
-        for name, model in (("mine", their_model.Mine(16)), ("forgetful", their_model.Forgetful(16))):
+        kinds = ("Mine", "Forgetful", "Mapped", "Hooked")
+        for name, model in ((kind.lower(), getattr(their_model, kind)(16)) for kind in kinds):
             fitted = pl.Trainer(
                 max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False,
                 enable_progress_bar=False, enable_model_summary=False,
             )  # fmt: skip
             fitted.fit(model, their_model.loader())
             fitted.save_checkpoint(folder / f"{name}.ckpt")
-        torch.save(model.net.state_dict(), folder / "plain.pt")
+            if name == "mine":
+                torch.save(model.net.state_dict(), folder / "plain.pt")
     return folder
 
 
@@ -115,7 +148,7 @@ def test_it_tells_and_writes_what_the_function_finds(capsys: pytest.CaptureFixtu
     assert "softmax" not in said
 
 
-@pytest.mark.parametrize("data", ["batches", "dataset", "Data"])
+@pytest.mark.parametrize("data", ["batches", "dataset", "Data", "FromFit"])
 @pytest.mark.parametrize(("checkpoint", "module"), [("mine.ckpt", "Mine"), ("plain.pt", "plain")])
 def test_models_and_data_come_in_several_ways(checkpoint: str, module: str, data: str, capsys) -> None:
     assert main(command(checkpoint, module, data, "--graph", "activations", "--partition", "louvain")) == 0
@@ -129,6 +162,22 @@ def test_the_submodule_that_is_called_can_be_named(capsys) -> None:
     assert "softmax entropy p" in capsys.readouterr().out
 
 
+def test_what_a_model_returns_and_what_it_does_to_batches_is_respected(capsys) -> None:
+    assert (
+        main(command("mapped.ckpt", "Mapped", "Data", "--output-to-logits", "small_models.logits_of_dict"))
+        == 0
+    )
+    capsys.readouterr()
+    assert main(command("hooked.ckpt", "Hooked", "Data", "-o", "hooked.json")) == 0
+    import their_model
+
+    values, labels = their_model.points(96).tensors
+    model = their_model.Hooked.load_from_checkpoint("hooked.ckpt").eval()
+    right = (model(values - 100).argmax(1) == labels).float()
+    expected = [right[labels == c].mean().item() for c in range(3)]
+    assert json.loads(Path("hooked.json").read_text())["accuracy"] == pytest.approx(expected)
+
+
 def text(folder: Path) -> str:
     (folder / "text.ckpt").write_text("not a checkpoint at all")
     return "text.ckpt"
@@ -139,6 +188,17 @@ def code(folder: Path) -> str:
         {"state_dict": {"w": torch.ones(2)}, "callable": np.random.RandomState(0)}, folder / "code.ckpt"
     )
     return "code.ckpt"
+
+
+def cut_off(folder: Path) -> str:
+    whole = (folder / "mine.ckpt").read_bytes()
+    (folder / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    return "cut.ckpt"
+
+
+def other_key(folder: Path) -> str:
+    torch.save({"model_state_dict": {"w": torch.ones(2)}}, folder / "other.ckpt")
+    return "other.ckpt"
 
 
 def weightless(folder: Path) -> str:
@@ -155,10 +215,12 @@ def listed(folder: Path) -> str:
     ("make", "message"),
     [
         (text, "text.ckpt is no checkpoint"),
-        (code, "code.ckpt is no checkpoint, or holds more than tensors"),
+        (code, "code.ckpt is no checkpoint, is cut off, or holds more than tensors"),
+        (cut_off, "cut.ckpt is no checkpoint, is cut off"),
+        (other_key, "its keys are model_state_dict"),
         (weightless, "holds no weights"),
         (listed, "holds a list"),
-        (lambda folder: "missing.ckpt", "missing.ckpt"),
+        (lambda folder: "missing.ckpt", "`checkpoint`: there is no file missing.ckpt"),
     ],
 )
 def test_a_checkpoint_that_is_none_is_named(make, message: str, folder: Path, capsys) -> None:
@@ -173,15 +235,22 @@ def test_a_checkpoint_that_is_none_is_named(make, message: str, folder: Path, ca
     [
         (
             ("mine.ckpt", "plain"),
-            "`checkpoint`: mine.ckpt is not that of `module='their_model:plain'`: Missing key",
+            "`checkpoint`: mine.ckpt is not that of `module='their_model:plain'`: RuntimeError",
         ),
         (("forgetful.ckpt", "Forgetful"), "call `self.save_hyperparameters()` in it"),
-        (("mine.ckpt", "Nobody"), "`module='their_model:Nobody'`: module 'their_model' has no attribute"),
+        (
+            ("mine.ckpt", "Nobody"),
+            "`module='their_model:Nobody'`: AttributeError: module 'their_model' has no",
+        ),
         (("mine.ckpt", "number"), "names a int; it should be a class or a function"),
         (("mine.ckpt", "dataset"), "gives a TensorDataset; it should give a model"),
         (("mine.ckpt", "Mine", "number"), "gives a int; it should give a data module"),
         (("mine.ckpt", "Mine", "mlp.wrong"), "`data='their_model:mlp.wrong'`"),
-        (("mine.ckpt", "Mine", "Forgetful"), "cannot be called without arguments"),
+        (("mine.ckpt", "Mine", "Forgetful"), "`data='their_model:Forgetful'`: TypeError"),
+        (("mine.ckpt", "Broken"), "`module='their_model:Broken'` cannot be made"),
+        (("mine.ckpt", "Mine", "NoLoader"), "`data='their_model:NoLoader'`: "),
+        (("mine.ckpt", "Mine", "Data", "-o", "nowhere/found.json"), "`output`: there is no folder"),
+        (("mapped.ckpt", "Mapped"), "the model returns a mapping; pass `to_logits`"),
         (("mine.ckpt", "Mine", "Data", "--k", "900"), "`k=900` should be from 1 to"),
         (("mine.ckpt", "Mine", "dataset", "--batch-size", "0"), "`batch_size=0`"),
         (("mine.ckpt", "Mine", "Data", "--model", "nowhere"), "`model='nowhere'` is no submodule"),

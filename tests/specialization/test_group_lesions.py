@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -199,6 +199,105 @@ def test_units_that_are_not_alone_on_their_axis_are_lesioned_too(make: Callable[
         silencer = Silencer(model, [layer])
         with silencer.silenced([np.array([1, 3])]):
             np.testing.assert_allclose(found[0], accuracy(model, batches))
+
+
+class InPlace(nn.Module):
+    """What an in-place activation changes is read again: traced, it would be another model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.act, self.b, self.other = (
+            nn.Linear(6, 5),
+            nn.ReLU(inplace=True),
+            nn.Linear(5, 5),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.a(x)
+        inner = self.act(hidden)
+        return self.head(self.other(hidden + self.b(inner)))
+
+
+class Optional(InPlace):
+    """Another branch runs where an argument is missing."""
+
+    def forward(self, x: Tensor, prompt: Tensor | None = None) -> Tensor:
+        found = super().forward(x)
+        return found if prompt is None else found + 100 * prompt
+
+
+class Several(nn.Module):
+    """A layer that returns a named tuple, and a model that does not know how many samples it was given."""
+
+    class Found(NamedTuple):
+        shown: Tensor
+        size: int
+
+    class Inner(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return Several.Found(x.relu(), x.numel())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.inner, self.head = nn.Linear(6, 5), self.Inner(), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.inner(self.a(x)).shown)
+
+
+class Batchwise(nn.Module):
+    """Takes the mean over the batch away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.act, self.head = nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.head(self.act(self.a(x)))
+        return logits - 3 * logits.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(InPlace, "other"), (Optional, "other"), (Several, "inner"), (Batchwise, "act")]
+)
+def test_a_lesion_is_one_of_the_model_that_is_called(make: Callable[[], nn.Module], name: str) -> None:
+    torch.manual_seed(0)
+    model = make()
+    batches = data(model)
+    with isolated(model, seed=0):
+        (layer,) = layers(model, batches, name)
+        lesions = Lesions(model, layer, batches, num_classes=3)
+        np.testing.assert_allclose(lesions.intact(), accuracy(model, batches))
+        found = lesions.accuracies(GROUPS)
+        for group, own in zip(GROUPS, found, strict=True):
+            with Silencer(model, [layer]).silenced([group]):
+                np.testing.assert_allclose(own, accuracy(model, batches), atol=1e-12)
+
+
+def test_in_half_precision_the_mean_is_finite() -> None:
+    torch.manual_seed(0)
+    model = mlp().half()
+    for p in model[0].parameters():
+        p.data *= 1000
+    batches = [LabelledBatch(10 * torch.rand(3000, 6).half(), torch.randint(0, 3, (3000,)))]
+    with isolated(model, seed=0):
+        layer = layers(model, batches)[0]
+        lesions = Lesions(model, layer, batches, num_classes=3, replacement="mean")
+        assert torch.isfinite(lesions._replacements[0]).all()
+
+
+def test_a_mean_over_samples_of_several_shapes_is_refused() -> None:
+    model = nn.Sequential(
+        nn.Conv1d(2, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    batches = [LabelledBatch(torch.randn(9, 2, n), torch.randint(0, 3, (9,))) for n in (5, 7)]
+    with isolated(model, seed=0):
+        layer = layers(model, batches)[0]
+        assert Lesions(model, layer, batches, num_classes=3).accuracies(GROUPS).shape == (4, 3)
+        with pytest.raises(FnetError, match="`replacement='mean'` needs samples of one shape; layer 1"):
+            Lesions(model, layer, batches, num_classes=3, replacement="mean")
 
 
 def test_batches_may_be_mappings() -> None:

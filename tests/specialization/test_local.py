@@ -166,6 +166,98 @@ def test_under_chance_all_twenty_p_values_are_equally_frequent(modular: nn.Seque
         assert stats.chisquare(counts).pvalue > 0.01, (name, counts)
 
 
+def sparse_net(n_dead: int) -> nn.Sequential:
+    """Of 32 units some are dead; the others are of one kind."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    net[0].bias.data[:n_dead] = -100
+    return net
+
+
+@pytest.mark.slow
+def test_dead_units_do_not_make_the_others_important() -> None:
+    net, generator = sparse_net(16), np.random.default_rng(0)
+    data = torch.randn(400, 8)
+    batches = [(data, net(data).argmax(1))]
+    p, effects = [], []
+    for seed in range(60):
+        partition = np.concatenate([np.full(16, -1), generator.integers(0, 3, 16)])
+        found = local_specialization(net, batches, graph="activations", partition=partition, seed=seed)
+        p += [s.importance.p_value for s in found.subclusters]
+        effects.append(found.importance.effect)
+    assert stats.kstest(np.array(p) - 0.025, "uniform").pvalue > 0.01
+    assert np.mean(effects) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("n_dead", [0, 16])
+def test_uncorrelated_units_do_not_fall_into_clusters(n_dead: int) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
+    net[0].weight.data = torch.eye(32)
+    net[0].bias.data.zero_()
+    net[0].bias.data[:n_dead] = -100
+    data = [(torch.randn(600, 32), torch.randint(0, 4, (600,)))]
+    found = local_specialization(net, data, graph="activations", k=3, shuffles=40)
+    assert abs(found.z_score) < 3
+
+
+def test_of_a_given_partition_there_is_no_z(modular: nn.Sequential) -> None:
+    found = local_specialization(modular, loader(400), partition="louvain", shuffles=5)
+    assert np.isnan(found.z_score)
+    assert np.isnan(found.p_value)
+    assert found.ncut > 0
+    # Between the units of a single layer weights have no edge.
+    found = local_specialization(
+        sparse_net(0), [(torch.randn(99, 8), torch.arange(99) % 4)], partition="louvain"
+    )
+    assert np.isnan(found.ncut)
+    assert len(found.subclusters) > 0
+
+
+def test_a_lesion_that_helps_is_not_important() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    data = torch.randn(200, 4)
+    labels = 1 - net(data).argmax(1)  # always wrong, so that nothing can be lost
+    found = local_specialization(net, [(data, labels)], partition=np.arange(8) % 2, graph="activations")
+    assert all(s.importance.score >= 0 for s in found.subclusters)
+    assert np.isnan(found.importance.effect)
+
+
+def test_pre_activations_are_clustered_and_outputs_asked_for_labels(modular: nn.Sequential) -> None:
+    options = {"graph": "activations", "partition": PLANTED}
+    pre, post = (local_specialization(modular, loader(400), signal=s, **options) for s in ("pre", "post"))
+    assert pre.ncut != pytest.approx(post.ncut)
+    for own, other in zip(pre.subclusters, post.subclusters, strict=True):
+        assert own.label_entropy.score == pytest.approx(other.label_entropy.score)
+
+
+def test_samples_are_counted_whatever_they_come_in(modular: nn.Sequential) -> None:
+    values, labels = samples(400).tensors
+    for inputs in (values, (values,), {"x": values}):
+        found = local_specialization(
+            modular if not isinstance(inputs, dict) else Named(modular),
+            [(inputs, labels)],
+            graph="activations",
+            partition=PLANTED,
+            max_samples=100,
+        )
+        with torch.no_grad():
+            right = (modular(values[:100]).argmax(1) == labels[:100]).numpy()
+        np.testing.assert_allclose(
+            np.nanmean(found.accuracy), np.mean([right[labels[:100] == c].mean() for c in range(8)])
+        )
+
+
+class Named(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
 def test_any_partition_can_be_given(modular: nn.Sequential) -> None:
     partition = PLANTED.copy()
     partition[:5] = -1
@@ -190,7 +282,7 @@ def test_the_model_is_left_as_it_was(modular: nn.Sequential) -> None:
 
 def test_a_class_that_is_missing_and_a_layer_of_one_unit_are_no_obstacle() -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 1), nn.ReLU(), nn.Linear(1, 4))
+    net = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 1), nn.ReLU(), nn.Linear(1, 5))
     data = TensorDataset(torch.randn(60, 4), torch.randint(0, 3, (60,)) * 2 - (torch.arange(60) < 0).long())
     found = local_specialization(net, DataLoader(data, batch_size=30), k=2, graph="activations")
     assert all(s.layer == "1" for s in found.subclusters)
@@ -229,19 +321,11 @@ def test_units_that_a_sum_makes_one_node_have_one_cluster() -> None:
 
 
 def test_batches_of_mappings_have_a_graph_of_activations(modular: nn.Sequential) -> None:
-    class Named(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = modular
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.net(x)
-
     values, labels = samples(400).tensors
     batches = [{"x": values, "label": labels}]
     with pytest.raises(CaptureError, match="traces a model of positional inputs, these are a dict"):
-        local_specialization(Named(), batches)
-    assert local_specialization(Named(), batches, graph="activations", k=4).importance.p_value < 0.05
+        local_specialization(Named(modular), batches)
+    assert local_specialization(Named(modular), batches, graph="activations", k=4).importance.p_value < 0.05
 
 
 def unlabelled() -> Iterator[Tensor]:
@@ -267,11 +351,26 @@ def unlabelled() -> Iterator[Tensor]:
         ({"signal": "both"}, "`signal='both'`"),
         ({"visualization_steps": -1}, "`visualization_steps=-1`"),
         ({"max_samples": 1}, "`max_samples=1`"),
+        ({"layers": 3}, "`layers=3`"),
+        ({"to_logits": "logits"}, "`to_logits='logits'` should be a function"),
+        ({"to_logits": lambda output: {"logits": output}}, "the model returns a mapping; pass `to_logits`"),
     ],
 )
 def test_wrong_arguments_are_named(modular: nn.Sequential, options, message: str) -> None:
     with pytest.raises(FnetError, match=message):
         local_specialization(modular, loader(400), **{"k": 4, **options})
+
+
+def test_units_that_are_not_finite_are_named() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    data = [(torch.full((20, 4), torch.nan), torch.arange(20) % 2)]
+    with pytest.raises(FnetError, match="no unit of 1 varies over the samples and is finite"):
+        local_specialization(net, data, graph="activations", k=2)
+    net[0].weight.data[0, 0] = torch.inf
+    with pytest.raises(CaptureError, match="the weights of 0 are not all finite"):
+        local_specialization(net, [(torch.randn(20, 4), torch.arange(20) % 2)], k=2)
+    with pytest.raises(FnetError, match="labels go up to 5, the model has 2 logits"):
+        local_specialization(net, [(torch.randn(20, 4), torch.arange(20) % 6)], k=2, graph="activations")
 
 
 def test_batches_without_labels_and_no_batches_are_named(modular: nn.Sequential) -> None:

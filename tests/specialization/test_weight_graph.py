@@ -43,6 +43,36 @@ def test_an_mlp_is_the_absolute_weights_between_its_layers() -> None:
     np.testing.assert_array_equal(graph.units["2"], graph.units["1"])
 
 
+class Logging(nn.Module):
+    """Computes what its output does not depend on, on tokens, and pools them one axis at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.logged = nn.Linear(4, 5), nn.Linear(5, 3), []
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        hidden = self.a(x).relu()
+        (hidden * hidden).sum()
+        if mask is not None:
+            hidden = hidden * mask
+        return self.b(hidden.mean(1).mean(1))
+
+
+def test_units_of_tokens_are_followed_and_what_is_only_logged_is_not() -> None:
+    graph = weight_graph(Logging(), torch.zeros(2, 3, 2, 4))
+    assert list(graph.names) == ["input", "a", "b"]
+    assert graph.n_nodes == 4 + 5 + 3
+    found = blocks(graph)
+    np.testing.assert_allclose(found["input", "a"].shape, (5, 4))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, as it loads its compiler
+def test_a_compiled_model_is_its_original() -> None:
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    whole, compiled = (weight_graph(model, torch.zeros(1, 6)) for model in (net, torch.compile(net)))
+    np.testing.assert_array_equal(compiled.adjacency().toarray(), whole.adjacency().toarray())
+
+
 class Sliced(nn.Module):
     def __init__(self, net: nn.Sequential) -> None:
         super().__init__()
