@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from fnet_callbacks.regions.relu import ReLURegions
 
 
+_ROUNDS = 50  # of giving regions to maps
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
     """Merged regions, M of them.
@@ -18,7 +21,8 @@ class Merged:
     Attributes:
         labels: Merged region of each input, ``[S]``, from 0 for the one with most inputs.
         sizes: Inputs in each, ``[M]``.
-        weights: ``[M, C, D]``: of the affine map of each, the mean of those of its regions by their sizes.
+        weights: ``[M, C, D]``, of the affine map of each: the mean of those of its regions by their sizes, or what fits
+            the network's outputs best.
         biases: ``[M, C]``: with which the map's mean over the members is the network's.
         agreement: Share of the inputs for which the map predicts what the network does.
         r2: Share of the variance of the network's outputs that the maps explain, at most 1.
@@ -32,8 +36,40 @@ class Merged:
     r2: float
 
 
+def merged_by_fit(regions: ReLURegions, most: int) -> Merged:
+    """From what `merged_by_coefficients` joins, gives each region to the map that fits its members best, and so on.
+
+    The maps are those of least squares; they are drawn to the mean of the joined maps, as if by one member more.
+    """
+    groups = _joined(regions, most)
+    for _ in range(_ROUNDS):
+        maps = _maps(regions, groups[regions.labels], is_fitted=True)
+        missed = np.stack(
+            [
+                np.bincount(regions.labels, ((regions.inputs @ w.T + b - regions.outputs) ** 2).sum(axis=1))
+                for w, b in maps
+            ]
+        )
+        closer = missed.argmin(axis=0)
+        if np.array_equal(closer, groups):
+            break
+        _, groups = np.unique(closer, return_inverse=True)
+    return _merged(regions, groups[regions.labels], is_fitted=True)
+
+
 def merged_by_coefficients(regions: ReLURegions, most: int) -> Merged:
     """Joins regions by average linkage of the cosine between their coefficients."""
+    return _merged(regions, _joined(regions, most)[regions.labels], is_fitted=False)
+
+
+def merged_by_hamming(regions: ReLURegions, most: int) -> Merged:
+    """Keeps the largest regions, and gives each other one to that with the nearest pattern."""
+    groups = _nearest(regions, min(most, len(regions.weights)))
+    return _merged(regions, groups[regions.labels], is_fitted=False)
+
+
+def _joined(regions: ReLURegions, most: int) -> np.ndarray:
+    """The group of each region, ``[K]``, from 0: by coefficients, without a map by the nearest pattern."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
@@ -42,14 +78,8 @@ def merged_by_coefficients(regions: ReLURegions, most: int) -> Merged:
     if n_maps > 1:
         distances = np.clip(1 - regions.similarity(), 0, None)
         np.fill_diagonal(distances, 0)
-        tree = linkage(squareform(distances, checks=False), "average")
-        groups = fcluster(tree, most, "maxclust") - 1
-    return _merged(regions, groups[_nearest(regions, n_maps)][regions.labels])
-
-
-def merged_by_hamming(regions: ReLURegions, most: int) -> Merged:
-    """Keeps the largest regions, and gives each other one to that with the nearest pattern."""
-    return _merged(regions, _nearest(regions, min(most, len(regions.weights)))[regions.labels])
+        groups = fcluster(linkage(squareform(distances, checks=False), "average"), most, "maxclust") - 1
+    return groups[_nearest(regions, n_maps)]
 
 
 def _nearest(regions: ReLURegions, kept: int) -> np.ndarray:
@@ -59,30 +89,46 @@ def _nearest(regions: ReLURegions, kept: int) -> np.ndarray:
     return np.concatenate([np.arange(kept), others])
 
 
-def _merged(regions: ReLURegions, labels: np.ndarray) -> Merged:
+def _maps(
+    regions: ReLURegions, labels: np.ndarray, *, is_fitted: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights and biases for each group of inputs, 0 and up."""
     n_maps = len(regions.weights)
-    known, sizes = np.unique(labels, return_counts=True)
-    order = known[np.argsort(-sizes, kind="stable")]
-    renamed, told = np.empty_like(labels), np.empty_like(regions.outputs)
-    weights, biases = [], []
-    for name, group in enumerate(order.tolist()):
+    found = []
+    for group in range(labels.max() + 1):
         own = labels == group
-        renamed[own] = name
         parts = regions.labels[own]
         shares = np.bincount(parts[parts < n_maps], minlength=n_maps)
-        mean = np.tensordot(shares / shares.sum(), regions.weights, 1)
-        bias = (regions.outputs[own] - regions.inputs[own] @ mean.T).mean(axis=0)
-        weights.append(mean)
-        biases.append(bias)
-        told[own] = regions.inputs[own] @ mean.T + bias
+        if not shares.any():  # of regions without a map
+            shares = np.bincount(regions.labels[regions.labels < n_maps], minlength=n_maps)
+        weights = np.tensordot(shares / shares.sum(), regions.weights, 1)
+        inputs, outputs = regions.inputs[own], regions.outputs[own]
+        middle, mean = inputs.mean(axis=0), outputs.mean(axis=0)
+        if is_fitted:
+            around = inputs - middle
+            rest = outputs - mean - around @ weights.T
+            weights = weights + np.linalg.solve(around.T @ around + np.eye(len(middle)), around.T @ rest).T
+        found.append((weights, mean - weights @ middle))
+    return found
+
+
+def _merged(regions: ReLURegions, labels: np.ndarray, *, is_fitted: bool) -> Merged:
+    known, sizes = np.unique(labels, return_counts=True)
+    rank = np.empty(known.max() + 1, np.int64)
+    rank[known[np.argsort(-sizes, kind="stable")]] = np.arange(len(known))
+    labels = rank[labels]
+    weights, biases = (
+        np.stack(parts) for parts in zip(*_maps(regions, labels, is_fitted=is_fitted), strict=True)
+    )
+    told = np.einsum("scd,sd->sc", weights[labels], regions.inputs) + biases[labels]
     outputs = regions.outputs
     spread = ((outputs - outputs.mean(axis=0)) ** 2).sum()
     missed = ((outputs - told) ** 2).sum()
     return Merged(
-        labels=renamed,
-        sizes=np.bincount(renamed),
-        weights=np.stack(weights),
-        biases=np.stack(biases),
+        labels=labels,
+        sizes=np.bincount(labels),
+        weights=weights,
+        biases=biases,
         agreement=float((predicted(told) == predicted(outputs)).mean()),
         r2=float(1 - missed / spread) if spread > 0 else float("nan"),
     )

@@ -19,6 +19,7 @@ from fnet_callbacks.regions.merging import (
     Merged,
     contrasts,
     merged_by_coefficients,
+    merged_by_fit,
     merged_by_hamming,
     predicted,
 )
@@ -129,28 +130,29 @@ class ReLURegions:
         rows = rows / np.where(lengths > 0, lengths, 1)
         return np.clip(rows @ rows.T, -1, 1)
 
-    def merged(self, most: int = 10, *, by: Literal["coefficients", "hamming"] = "coefficients") -> Merged:
+    def merged(self, most: int = 10, *, by: Literal["fit", "coefficients", "hamming"] = "fit") -> Merged:
         """Few regions, and how faithful they are to the network.
 
         Args:
             most: Of them.
             by: ``"coefficients"`` joins regions whose coefficients are alike, by average linkage of their cosine, and
-                gives inputs without a map to the region with the nearest pattern; ``"hamming"`` keeps the largest
-                regions and gives every other input to the one with the nearest pattern.
+                gives inputs without a map to the region with the nearest pattern. ``"fit"`` starts from there, gives
+                each region to the map that fits its members best, fits the maps again, and so on. ``"hamming"`` keeps
+                the largest regions and gives every other input to the one with the nearest pattern.
 
         Raises:
-            FnetError: ``most`` is below 1, or no region has a map.
+            FnetError: ``most`` is below 1, ``by`` is unknown, or no region has a map.
 
-        Cost: O(R² + R K) for coefficients, O(K most) for patterns.
+        Cost: O(R² + R K) for coefficients, for a fit some tens of passes over the inputs, O(K most) for patterns.
         """
         if not isinstance(most, int) or most < 1:
             raise FnetError(f"`most={most!r}` should be an integer of at least 1")
-        if by not in ("coefficients", "hamming"):
-            raise FnetError(f"`by={by!r}` should be 'coefficients' or 'hamming'")
+        ways = {"fit": merged_by_fit, "coefficients": merged_by_coefficients, "hamming": merged_by_hamming}
+        if by not in ways:
+            raise FnetError(f"`by={by!r}` should be one of {', '.join(map(repr, ways))}")
         if not len(self.weights):
             raise FnetError("no region has a map to be merged; take a smaller `min_members`")
-        merge = merged_by_coefficients if by == "coefficients" else merged_by_hamming
-        return merge(self, most)
+        return ways[by](self, most)
 
 
 def relu_regions(

@@ -143,7 +143,7 @@ def test_contributions_and_bias_are_the_output_and_importance_is_a_share() -> No
         found.contributions(-1)
 
 
-@pytest.mark.parametrize("by", ["coefficients", "hamming"])
+@pytest.mark.parametrize("by", ["fit", "coefficients", "hamming"])
 def test_merged_regions_are_as_faithful_as_they_say(by) -> None:
     model, inputs = dense(0)
     found = relu_regions(model, inputs, min_members=1)
@@ -155,6 +155,8 @@ def test_merged_regions_are_as_faithful_as_they_say(by) -> None:
     assert merged.agreement == pytest.approx((told.argmax(1) == found.predictions).mean())
     total = ((found.outputs - found.outputs.mean(0)) ** 2).sum()
     assert merged.r2 == pytest.approx(1 - ((told - found.outputs) ** 2).sum() / total)
+    if by == "fit":
+        assert merged.r2 > max(found.merged(6, by=other).r2 for other in ("coefficients", "hamming"))
     whole = found.merged(found.n_regions, by=by)
     assert whole.agreement == 1
     assert whole.r2 == pytest.approx(1)
