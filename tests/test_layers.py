@@ -16,7 +16,7 @@ FLOORS = [
     {"errors"},
     {"functional"},
     {"metrics", "capture", "attacks", "history", "scope", "measures", "record", "portrait"},
-    {"figures", "sinks", "compare", "specialization", "regions"},
+    {"figures", "sinks", "compare", "specialization", "regions", "codes"},
     {"worker", "report"},
     {"callbacks", "cli"},
 ]

@@ -1,0 +1,176 @@
+"""A self-organising map, trained on all samples at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fnet_callbacks.errors import FnetError
+
+_PASSES = 20
+_LAST_RADIUS = 0.5
+_AT_ONCE = 2**24  # distances that are held at a time
+_FAR = 1e-12  # weight of all samples together below which a unit stays where it was
+
+
+@dataclass(frozen=True, slots=True)
+class SelfOrganizingMap:
+    """Units on a grid, each with a code; a sample's unit is the one with the nearest code.
+
+    Attributes:
+        weights: Codes of the U units, row after row of the grid, ``[U, D]``.
+        grid: Rows and columns, U = rows * columns.
+    """
+
+    weights: Tensor = field(repr=False)
+    grid: tuple[int, int]
+
+    @property
+    def positions(self) -> Tensor:
+        """Row and column of each unit, ``[U, 2]``, in the weights' type."""
+        rows, columns = (torch.arange(n, device=self.weights.device) for n in self.grid)
+        return torch.cartesian_prod(rows, columns).to(self.weights.dtype)
+
+    def nearest(self, codes: Tensor, k: int = 1) -> Tensor:
+        """The k nearest units of each sample, the nearest first, ``[S, k]`` int64.
+
+        Args:
+            codes: ``[S, D]``.
+            k: How many, at most U.
+
+        Raises:
+            FnetError: Shapes do not fit, or a code is not finite.
+        """
+        codes = _checked(codes, width=self.weights.shape[1])
+        if not 1 <= k <= len(self.weights):
+            raise FnetError(f"`k={k}` should be from 1 to {len(self.weights)}, the number of units")
+        parts = codes.to(self.weights).split(max(1, _AT_ONCE // len(self.weights)))
+        return torch.cat(
+            [_distances(part, self.weights).topk(k, dim=1, largest=False).indices for part in parts]
+        )
+
+    def quantization_error(self, codes: Tensor) -> float:
+        """Mean distance of the samples from the codes of their units, 0 or more.
+
+        Reference: Kohonen (2001), Self-organizing maps, 3rd ed., section 3.
+        """
+        units = self.nearest(codes)[:, 0]
+        return float((codes.to(self.weights) - self.weights[units]).norm(dim=1).mean())
+
+    def topographic_error(self, codes: Tensor) -> float:
+        """Share of the samples whose two nearest units are not neighbours, not even at a corner.
+
+        Returns:
+            In [0, 1]; NaN for a map of one unit.
+
+        Reference: Kiviluoto (1996), Topology preservation in self-organizing maps.
+        """
+        if len(self.weights) < 2:
+            return float("nan")
+        first, second = (self.positions[units] for units in self.nearest(codes, 2).T)
+        return float(((first - second).abs().amax(dim=1) > 1).double().mean())
+
+
+def default_radii(grid: tuple[int, int], passes: int = _PASSES) -> list[float]:
+    """From half the longer side of the grid down to half a unit, each the same share of the last."""
+    first = max(max(grid) / 2, _LAST_RADIUS)
+    steps = max(1, passes - 1)
+    return [first * (_LAST_RADIUS / first) ** (i / steps) for i in range(passes)]
+
+
+def train_map(
+    codes: Tensor,
+    grid: tuple[int, int],
+    *,
+    radii: Sequence[float] | None = None,
+    initial: SelfOrganizingMap | None = None,
+) -> SelfOrganizingMap:
+    r"""Trains a map by the batch rule: every unit moves to the mean of all samples, weighted by their nearness to it.
+
+    In each pass :math:`w_u = \sum_s h(u, b_s) v_s / \sum_s h(u, b_s)`, where b is the unit of a sample and h a Gaussian
+    of the distance on the grid. Nothing is drawn: the same codes give the same map. Starts from the plane of the two
+    largest principal components, one standard deviation to each side.
+
+    Args:
+        codes: ``[S, D]`` floating point, S at least 1; also fewer than units.
+        grid: Rows and columns.
+        radii: Standard deviation of h in each pass, in units of the grid, each above 0; their number is that of the
+            passes. Default: `default_radii`.
+        initial: Where to start, such as the map of the last snapshot; of the same grid and D.
+
+    Raises:
+        FnetError: An argument is out of range, shapes do not fit, or a code is not finite.
+
+    Reference: Kohonen (2013), Essentials of the self-organizing map, Neural Networks 37, 52, eq. 8.
+    Cost: O(S U D + U² D) a pass, as matrix products on the codes' device.
+    """
+    codes = _checked(codes, width=None)
+    rows, columns = grid
+    if not all(isinstance(n, int) and n >= 1 for n in (rows, columns)):
+        raise FnetError(f"`grid={grid!r}` should be rows and columns, integers of at least 1")
+    radii = default_radii(grid) if radii is None else list(radii)
+    if not radii or min(radii) <= 0:
+        raise FnetError(f"`radii={radii!r}` should be numbers above 0, one at least")
+    values = codes if codes.dtype in (torch.float32, torch.float64) else codes.float()
+    if initial is None:
+        found = SelfOrganizingMap(_plane(values, grid), (rows, columns))
+    elif initial.grid != (rows, columns) or initial.weights.shape[1] != values.shape[1]:
+        raise FnetError(
+            f"`initial` is a map of {initial.grid} units with codes of {initial.weights.shape[1]}; it should be of "
+            f"{(rows, columns)} with {values.shape[1]}"
+        )
+    else:
+        found = SelfOrganizingMap(initial.weights.to(values), (rows, columns))
+    apart = torch.cdist(found.positions, found.positions).square()
+    for radius in radii:
+        units = found.nearest(values)[:, 0]
+        sums = torch.zeros_like(found.weights).index_add_(0, units, values)
+        counts = torch.bincount(units, minlength=len(found.weights)).to(values)
+        near = torch.exp(-apart / (2 * radius**2))
+        total = (near @ counts)[:, None]
+        moved = (near @ sums) / total.clamp(min=_FAR)
+        found = SelfOrganizingMap(torch.where(total > _FAR, moved, found.weights), found.grid)
+    return found
+
+
+def _plane(codes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Codes on the plane of the two largest principal components; a longer side of the grid lies along the larger."""
+    mean = codes.mean(0)
+    around = (codes - mean).double()
+    variances, axes = torch.linalg.eigh(around.T @ around / max(1, len(codes) - 1))
+    axes = axes.flip(1)[:, :2]
+    spread = variances.flip(0)[:2].clamp(min=0).sqrt()
+    axes = axes * spread
+    # The sign of a component means nothing: its largest entry is positive.
+    signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    axes = axes * torch.where(signs == 0, 1.0, signs)
+    if axes.shape[1] < 2:
+        axes = torch.cat([axes, torch.zeros_like(axes)], dim=1)
+    along = [
+        torch.linspace(-1, 1, n, dtype=torch.float64, device=codes.device) if n > 1 else axes.new_zeros(1)
+        for n in grid
+    ]
+    first, second = torch.cartesian_prod(*along).T
+    if grid[1] > grid[0]:
+        first, second = second, first
+    return (mean + torch.outer(first, axes[:, 0]) + torch.outer(second, axes[:, 1])).to(codes)
+
+
+def _distances(codes: Tensor, weights: Tensor) -> Tensor:
+    """Squared, less what is the same for all units of a sample; ``[S, U]``."""
+    return torch.addmm(weights.square().sum(1), codes, weights.T, alpha=-2)
+
+
+def _checked(codes: Tensor, *, width: int | None) -> Tensor:
+    if codes.dim() != 2 or not len(codes) or not codes.is_floating_point():
+        raise FnetError(
+            f"`codes` should be floating point [S, D] with one sample at least, got {codes.dtype} {tuple(codes.shape)}"
+        )
+    if width is not None and codes.shape[1] != width:
+        raise FnetError(f"`codes` should have {width} entries, got {codes.shape[1]}")
+    if not torch.isfinite(codes).all():
+        raise FnetError("`codes` hold NaN or infinite values")
+    return codes
