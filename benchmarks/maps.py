@@ -47,7 +47,7 @@ def rows_of(samples: int, rounds: int, *, grid: tuple[int, int] = GRID, passes: 
     radii = [SIGMA / (1 + 2 * (t + 1) / passes) for t in range(passes)]
 
     def minisom(*, batch: bool) -> MiniSom:
-        found = MiniSom(*grid, DIMENSIONS, sigma=SIGMA, learning_rate=0.5, random_seed=0)
+        found = MiniSom(*grid, DIMENSIONS, sigma=SIGMA, learning_rate=0.5, random_seed=0)  # pyright: ignore[reportArgumentType]
         found.pca_weights_init(values)
         if batch:
             found.train_batch_offline(values, passes)
