@@ -45,12 +45,13 @@ class ReLURegionMonitor(WholeProbeMonitor):
       alone in theirs; ``<name>/pattern_entropy`` of their sizes, a share of log S; with labels ``<name>/purity``, the
       share of inputs that are of the commonest class of their region.
     - ``<name>/unchanged_share``, of inputs whose pattern is that of the last snapshot; NaN at the first.
-    - ``<name>/dead_share`` and ``<name>/always_on_share``, of units that are below their first break for all inputs, or
-      above it for all, and the same by operation, ``<name>_layers/<operation>/dead_share``.
+    - ``<name>/dead_share`` and ``<name>/always_on_share``, of units that have slope 0 for all inputs, or are on one
+      sloped piece for all (a ReLU that is never, or always, active), and the same by operation,
+      ``<name>_layers/<operation>/dead_share``.
     - With ``lines``: ``<name>/crossings_same`` and ``<name>/crossings_different``, borders between regions on the
       straight line between two inputs of one class and of two, a mean over lines; ``<name>/crossings`` between any two
       without labels. Of a line that is followed in part, what its rest would have at the same rate.
-    - With ``epsilon``: ``<name>/attacked_distance``, the mean share of units that FGSM moves to another piece.
+    - With ``epsilon``: ``<name>/attacked_distance``, the mean share of the units' breaks that FGSM moves an input over.
 
     The record has the region of each input, ``<name>.region``.
 
@@ -199,7 +200,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
         if self.epsilon is not None:
             with self.stopwatch.part("attack"), self._passing():
                 attacked = activation_patterns(self.forward.called, [self._attacked(b) for b in batches])
-            found["attacked_distance"] = float(patterns.distances(attacked).mean() / patterns.n_units)
+            found["attacked_distance"] = float(patterns.distances(attacked).mean() / patterns.n_breaks)
         scalars = {f"{self.name}/{key}": value for key, value in found.items()}
         for layer in patterns.layers:
             place = f"{self.name}_layers/{self._folders[layer.name]}"
@@ -287,8 +288,18 @@ class ReLURegionMonitor(WholeProbeMonitor):
 
 
 def _pairs(classes: np.ndarray, most: int, seed: int, *, of_one_class: bool) -> np.ndarray:
-    """Places of two different inputs of one class, or of two; ``[at most most, 2]``, the same for the same seed."""
+    """Places of two different inputs of one class, or of two; ``[most, 2]``, none where there are none."""
     generator = np.random.default_rng(seed)
-    drawn = generator.integers(len(classes), size=(64 * most, 2))
-    fits = (classes[drawn[:, 0]] == classes[drawn[:, 1]]) == of_one_class
-    return drawn[fits & (drawn[:, 0] != drawn[:, 1])][:most]
+    sizes = np.bincount(classes)
+    # The first of a pair with as many chances as it has others to go with.
+    others = sizes - 1 if of_one_class else len(classes) - sizes
+    chances = others[classes].astype(np.float64)
+    if not chances.any():
+        return np.empty((0, 2), np.int64)
+    first = generator.choice(len(classes), most, p=chances / chances.sum())
+    found = []
+    for place in first.tolist():
+        fits = (classes == classes[place]) == of_one_class
+        fits[place] = False
+        found.append((place, int(generator.choice(np.flatnonzero(fits)))))
+    return np.array(found)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -15,6 +16,8 @@ from fnet_callbacks.errors import CaptureError
 from fnet_callbacks.regions.operations import BILINEAR, LINEAR, NORMALIZATIONS, PIECEWISE, SHAPES
 from fnet_callbacks.regions.pieces import Compared, Pieces
 
+# Of these the first argument alone may depend on the input.
+_OF_ONE = PIECEWISE.keys() - {"maximum", "minimum", "gt", "ge", "lt", "le"}
 See = Callable[[str, Pieces], None]
 
 
@@ -35,7 +38,7 @@ class Follower(TorchDispatchMode):
     def __init__(self, see: See, *, frozen: bool = False) -> None:
         super().__init__()
         self._see, self._frozen = see, frozen
-        # By storage: a view and what it is of share it. They are kept, so that no memory is used twice.
+        # By storage: a view and what it is of share it. They are kept to the end, so that no memory is used twice.
         self._linear: dict[int, Tensor] = {}
         self._constant: dict[int, Tensor] = {}
         self._modules: list[str] = []
@@ -79,14 +82,17 @@ class Follower(TorchDispatchMode):
                 f"{self._where()} decides by a value that depends on the input ({packet}); what is computed then is "
                 "not followed. Take a part of the model without it"
             )
+        if self._frozen and packet == "_to_copy" and _is_float(kwargs.get("dtype")):
+            kwargs = {**kwargs, "dtype": args[0].dtype}  # a cast within the model would mix precisions
         if not linear:  # a function of what is constant on a region is so too
             return self._kept(self._constant, func(*args, **kwargs))
         if name in PIECEWISE:
             return self._piecewise(func, packet, PIECEWISE[name], args, kwargs)
         if not self._is_linear(name, packet, args, kwargs):
             raise CaptureError(
-                f"{self._where()} computes {packet.strip('_')}, which is not piecewise linear; take a model, or a part "
-                "of one, of linear layers and convolutions, ReLU and its like, pooling and BatchNorm"
+                f"{self._where()} computes {packet.strip('_')}, which is not piecewise linear, or not known "
+                "to be; take a model, or a part of one, of linear layers and convolutions, ReLU and its like, pooling "
+                "and BatchNorm"
             )
         return self._kept(self._linear, func(*args, **kwargs))
 
@@ -101,9 +107,25 @@ class Follower(TorchDispatchMode):
             return not any(depends[1:]) and (by_batch is None or not args[by_batch])
         if name == "where":
             return not depends[0]
+        if packet in (
+            "_to_copy",
+            "copy_",
+        ):  # what is rounded, or compared with 0, has pieces that are not seen
+            return _is_float(kwargs.get("dtype") or args[0].dtype)
         return name in LINEAR or packet in LINEAR
 
+    def _refuse_parameters(self, packet: str, args: Any) -> None:
+        """A slope or a bound that depends on the input."""
+        if packet.removesuffix("_") in _OF_ONE and any(
+            isinstance(a, Tensor) and _place(a) in self._linear for a in args[1:]
+        ):
+            raise CaptureError(
+                f"{self._where()} computes {packet.strip('_')}, which is not piecewise linear where its parameters "
+                "depend on the input"
+            )
+
     def _piecewise(self, func: Any, packet: str, pieces: Any, args: Any, kwargs: Any) -> Any:
+        self._refuse_parameters(packet, args)
         before = args
         if packet.endswith("_"):  # pieces are those of what was there before
             before = (args[0].clone(), *args[1:])
@@ -126,6 +148,10 @@ class Follower(TorchDispatchMode):
 
     def _where(self) -> str:
         return self._modules[-1] if self._modules and self._modules[-1] else "the model itself"
+
+
+def _is_float(dtype: torch.dtype | None) -> bool:
+    return dtype is not None and dtype.is_floating_point
 
 
 def _place(tensor: Tensor) -> int:

@@ -12,6 +12,7 @@ from fnet_callbacks.errors import FnetError
 from fnet_callbacks.regions.follower import Follower
 from fnet_callbacks.regions.pieces import Elementwise, Pieces
 
+TOLERANCE = 1e-3  # of the largest output, by which a map may miss
 _AT_ONCE = 64  # inputs whose maps are made together
 _OF_A_CHAIN = (
     *(nn.Linear, nn.BatchNorm1d),
@@ -36,24 +37,64 @@ def affine_maps(model: nn.Module, inputs: Tensor, *, call: Model | None = None) 
         Weights ``[R, C, D]`` and biases ``[R, C]``, in the inputs' type.
 
     Raises:
-        FnetError: The outputs are not ``[R, C]``.
+        FnetError: The outputs are not ``[R, C]``, or the map is not what the model computes.
 
     Reference: Montúfar, Pascanu, Cho & Bengio (2014), arXiv 1402.1869; Picchiotti & Gori (2021), arXiv 2110.06593.
-    Cost: C backward passes of R inputs, or a product of R matrices for each layer.
+    Cost: C backward passes of R inputs, or a product of R matrices for each layer, and a forward pass that checks it;
+        where an input is at a unit's break, D forward passes of it.
     """
-    chain = None if call is not None else _chain(model)
-    parts = [
-        _by_product(model, chain, own) if chain is not None else _by_gradient(call or model, own)
-        for own in inputs.split(_AT_ONCE)
-    ]
+    chain = _chain(model, inputs) if call is None else None
+    parts = []
+    for own in inputs.split(_AT_ONCE):
+        found = _by_product(model, chain, own) if chain is not None else _by_gradient(call or model, own)
+        if not _holds(call or model, own, found):
+            # Where a unit is at its break autograd takes a gradient of neither piece.
+            found = _by_differences(call or model, own)
+            if not _holds(call or model, own, found):
+                raise FnetError(
+                    "the affine map of a region is not what the model computes there: what it makes of a sample "
+                    "depends on the others, part of it is hidden from torch, or its numbers are too coarse (take "
+                    "float32 or float64)"
+                )
+        parts.append(found)
     weights, biases = zip(*parts, strict=True)
     return torch.cat(weights), torch.cat(biases)
+
+
+def _holds(call: Any, inputs: Tensor, found: tuple[Tensor, Tensor]) -> bool:
+    """Whether a map is the network's at another point of space, were that on the same pieces."""
+    generator = torch.Generator().manual_seed(0)
+    away = torch.randn(inputs.shape, generator=generator).to(inputs) * (inputs.std(correction=0) + 1e-3)
+    weights, biases = found
+    told = torch.einsum("rcd,rd->rc", weights, (inputs + away).flatten(1)) + biases
+    true = _continued(call, inputs, inputs + away)
+    return bool((told - true).abs().max() <= TOLERANCE * true.abs().max().clamp(min=1e-6))
+
+
+def _continued(call: Any, inputs: Tensor, others: Tensor) -> Tensor:
+    """What the model would return for others, were they on the pieces of the inputs."""
+    follower = Follower(lambda *_: None, frozen=True)
+    with torch.no_grad(), follower:
+        return call(follower.follow(torch.cat([inputs, others])))[len(inputs) :]
+
+
+def _by_differences(call: Any, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """A unit along each entry, on the pieces of the input."""
+    rows, biases = [], []
+    for own in inputs:
+        n = own.numel()
+        along = torch.eye(n, dtype=own.dtype, device=own.device).view(n, *own.shape)
+        base = _continued(call, own[None], torch.zeros_like(own)[None])
+        moved = torch.cat([_continued(call, own.expand_as(a), a) for a in along.split(_AT_ONCE)])
+        rows.append((moved - base).T)
+        biases.append(base[0])
+    return torch.stack(rows), torch.stack(biases)
 
 
 def _by_gradient(call: Any, inputs: Tensor) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False), torch.enable_grad():
         point = inputs.detach().clone().requires_grad_()
-        outputs = call(point)
+        outputs = call(point.clone())  # the model may write into what it is given
         if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(inputs):
             got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise FnetError(f"the model's output should be logits [S, C], got {got}; pass `to_logits`")
@@ -72,14 +113,18 @@ def _by_gradient(call: Any, inputs: Tensor) -> tuple[Tensor, Tensor]:
     return weights, outputs.detach() - torch.einsum("rcd,rd->rc", weights, inputs.flatten(1))
 
 
-def _chain(model: nn.Module) -> list[nn.Module] | None:
+def _chain(model: nn.Module, inputs: Tensor) -> list[nn.Module] | None:
     """The modules of nested ``Sequential``s one after the other; None where not all of them are known here."""
-    parts = list(_parts(model))
-    chain = [m for m in parts if not isinstance(m, (nn.Flatten, nn.Identity, nn.Dropout))]
-    is_known = all(isinstance(m, _OF_A_CHAIN) for m in chain) and all(
-        m.running_var is not None for m in chain if isinstance(m, nn.BatchNorm1d)
+    parts = [m for m in _parts(model) if type(m) not in (nn.Identity, nn.Dropout)]
+    if parts and type(parts[0]) is nn.Flatten and (parts[0].start_dim, parts[0].end_dim) == (1, -1):
+        parts = parts[1:]
+    elif inputs.dim() > 2:
+        return None
+    is_known = all(type(m) in _OF_A_CHAIN for m in parts) and all(
+        m.running_var is not None for m in parts if isinstance(m, nn.BatchNorm1d)
     )
-    return chain if is_known and chain and isinstance(chain[0], nn.Linear) else None
+    has_hooks = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    return parts if is_known and not has_hooks and parts and type(parts[0]) is nn.Linear else None
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
@@ -112,7 +157,7 @@ def _by_product(model: nn.Module, chain: list[nn.Module], inputs: Tensor) -> tup
                 gain, shift = _normalization(module)
                 weights, biases = weights * gain[:, None], biases * gain + shift
             else:
-                slope, offset = _piece(next(pieces))
+                slope, offset = next(pieces).affine()
                 weights, biases = weights * slope[..., None], biases * slope + offset
     return weights, biases
 
@@ -129,13 +174,3 @@ def _normalization(module: Any) -> tuple[Tensor, Tensor]:
         gain = gain * module.weight
     shift = -module.running_mean * gain
     return gain, shift if module.bias is None else shift + module.bias
-
-
-def _piece(pieces: Elementwise) -> tuple[Tensor, Tensor]:
-    """Slope and offset of each unit on its piece, ``[R, U]``."""
-    slope = torch.zeros_like(pieces.z) + pieces.slopes[0]
-    offset = torch.zeros_like(pieces.z) + pieces.offsets[0]
-    for state, above, shift in zip(pieces.states(), pieces.slopes[1:], pieces.offsets[1:], strict=True):
-        slope = torch.where(state, above, slope)
-        offset = torch.where(state, shift, offset)
-    return slope, offset

@@ -107,9 +107,17 @@ def _maps(
         if is_fitted:
             around = inputs - middle
             rest = outputs - mean - around @ weights.T
-            weights = weights + np.linalg.solve(around.T @ around + np.eye(len(middle)), around.T @ rest).T
+            weights = weights + _ridge(around, rest).T
         found.append((weights, mean - weights @ middle))
     return found
+
+
+def _ridge(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Coefficients ``[D, C]`` of least squares, drawn to 0 as if by one sample more; through the smaller matrix."""
+    n, d = inputs.shape
+    if n < d:
+        return inputs.T @ np.linalg.solve(inputs @ inputs.T + np.eye(n), outputs)
+    return np.linalg.solve(inputs.T @ inputs + np.eye(d), inputs.T @ outputs)
 
 
 def _merged(regions: ReLURegions, labels: np.ndarray, *, is_fitted: bool) -> Merged:

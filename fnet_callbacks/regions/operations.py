@@ -21,8 +21,8 @@ LINEAR = {
     "_adaptive_avg_pool3d", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
     "replication_pad1d", "replication_pad2d", "replication_pad3d", "upsample_nearest1d", "upsample_nearest2d",
     "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d",
-    "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "masked_fill", "where", "zero_", "fill_",
-    "movedim", "swapaxes", "flatten", "unflatten", "channel_shuffle",
+    "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "masked_fill", "where", "index_put", "scatter",
+    "tril", "triu", "rot90", "zero_", "fill_", "movedim", "swapaxes", "flatten", "unflatten", "channel_shuffle",
 }  # fmt: skip
 # Linear in each of these arguments, where the others do not depend on the input.
 BILINEAR: Mapping[str, Sequence[int]] = {
@@ -95,8 +95,10 @@ def _spread(value: Any, n: int) -> Sequence[int]:
     return values * n if len(values) == 1 else values
 
 
-def _along(args: Sequence[Any], kwargs: Mapping[str, Any], *, with_places: bool) -> Largest:
-    z = args[0]
+def _along(
+    args: Sequence[Any], kwargs: Mapping[str, Any], *, with_places: bool, smallest: bool = False
+) -> Largest:
+    z = -args[0] if smallest else args[0]
     axes = _argument(args, kwargs, 1, "dim", ())
     axes = [axes] if isinstance(axes, int) else list(axes) or list(range(z.dim()))
     keeps = bool(_argument(args, kwargs, 2, "keepdim", False))
@@ -106,7 +108,8 @@ def _along(args: Sequence[Any], kwargs: Mapping[str, Any], *, with_places: bool)
             values = values.unsqueeze(axis)
         return values
 
-    return Largest(z, axes, lambda v, i: (shaped(v), shaped(i)) if with_places else shaped(v))
+    sign = -1 if smallest else 1
+    return Largest(z, axes, lambda v, i: (shaped(sign * v), shaped(i)) if with_places else shaped(sign * v))
 
 
 def _ordered(test: Callable[[Any, Any], Tensor], gives_first: bool | None) -> Callable[..., Pieces]:
@@ -150,6 +153,11 @@ PIECEWISE: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any], Any], Pieces
     "adaptive_max_pool3d": lambda a, k, o: _adaptive(a, o, 3),
     "amax": lambda a, k, o: _along(a, k, with_places=False),
     "max": lambda a, k, o: _along(a, k, with_places=True),
+    "amin": lambda a, k, o: _along(a, k, with_places=False, smallest=True),
+    "min": lambda a, k, o: _along(a, k, with_places=True, smallest=True),
+    "hardsigmoid": lambda a, k, o: _elementwise(
+        a[0], [-3.0, 3.0], [0.0, 1 / 6, 0.0], [0.0, 0.5, 1.0], [False, True]
+    ),
 }
 NORMALIZATIONS: Mapping[str, int | None] = {  # and which argument says that statistics are of the batch
     "native_batch_norm": 5,

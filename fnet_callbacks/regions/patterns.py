@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from fnet_callbacks.errors import CaptureError
 from fnet_callbacks.regions.follower import Follower
 from fnet_callbacks.regions.pieces import Elementwise, Pieces
 
+_ROUNDED = 0.01  # of the states, that may differ by rounding
+
 
 @dataclass(frozen=True, slots=True)
 class LayerActivity:
@@ -25,8 +27,8 @@ class LayerActivity:
     Attributes:
         name: Of the module that it is in, with ``#k`` for its k-th where there are several.
         n_units: Of them.
-        dead: How many are below their first break for all inputs: a ReLU that is never active.
-        always_on: How many are above it for all.
+        dead: How many have slope 0 for all inputs: a ReLU that is never active.
+        always_on: How many are on one piece for all inputs, and not of slope 0: a ReLU that is always active.
     """
 
     name: str
@@ -44,13 +46,15 @@ class Patterns:
         places: Which entry is the largest, of what takes the largest, ``[S, P]`` integers.
         layers: The elementwise operations, in their order.
         n_units: All piecewise-linear units, those that take the largest among them.
-        outputs: What the model returned, by batch.
+        n_breaks: Between their pieces: one of a ReLU, two of Hardtanh, and one of what takes the largest.
+        outputs: What the model returned, by batch, or ``to_logits`` made of it.
     """
 
     bits: np.ndarray = field(repr=False)
     places: np.ndarray = field(repr=False)
     layers: Sequence[LayerActivity]
     n_units: int
+    n_breaks: int
     outputs: Sequence[Any] = field(repr=False)
 
     def groups(self) -> np.ndarray:
@@ -69,7 +73,7 @@ class Patterns:
         return rank[inverse]
 
     def distances(self, other: Patterns) -> np.ndarray:
-        """Number of units on another piece, of each input and the one at its place in ``other``, ``[S]``."""
+        """Number of breaks between each input and the one at its place in ``other``, at most ``n_breaks``; ``[S]``."""
         return _differing(self.bits ^ other.bits, self.places != other.places)
 
     def among(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -82,7 +86,9 @@ class Patterns:
         )
 
 
-def activation_patterns(model: nn.Module, batches: Iterable[Any]) -> Patterns:
+def activation_patterns(
+    model: nn.Module, batches: Iterable[Any], *, to_logits: Callable[[Any], Any] | None = None
+) -> Patterns:
     """The patterns of inputs in a model that is piecewise linear, by its modules and by its functional calls.
 
     A ReLU has two states, Hardtanh and ReLU6 have three, the states of max-pooling are its argmaxes. The caller sees to
@@ -92,52 +98,97 @@ def activation_patterns(model: nn.Module, batches: Iterable[Any]) -> Patterns:
         model: The model.
         batches: Of inputs, see ``capture.batches.call_model``; their first floating-point tensor is what regions are
             of. Samples on the first axis.
+        to_logits: What is done with what the model returns; it is followed too.
 
     Raises:
-        CaptureError: The model is not piecewise linear, or has no piecewise-linear unit; the message names what is in
-            the way.
+        CaptureError: The model is not piecewise linear, has no piecewise-linear unit, or what it makes of a sample
+            depends on the others; the message names what is in the way.
 
-    Cost: one forward pass without gradients, one bit a unit and sample.
+    Cost: one forward pass without gradients, and half a batch twice; one bit a unit and sample, and the activations of
+        a batch.
     """
     bits, places, outputs = [], [], []
     units: list[_Units] = []
     for inputs in batches:
-        seen = _Seen(batch_size(inputs))
-        follower = Follower(seen)
-        with torch.no_grad(), follower.named(model), follower:
-            follower.follow(_followed(inputs))
-            outputs.append(call_model(model, inputs))
+        seen, output = _shown(model, inputs, to_logits)
         if not seen.units:
             raise CaptureError(
                 f"{type(model).__name__} has no piecewise-linear unit that depends on the input: it is one affine map"
             )
+        if not bits:
+            _check_alone(model, inputs, to_logits, seen)
+        outputs.append(output)
         bits.append(seen.packed())
         places.append(seen.chosen())
         units = [a.and_(b) for a, b in zip(units, seen.units, strict=True)] if units else seen.units
     if not bits:
         raise CaptureError("there are no inputs; there should be one batch at least")
     return Patterns(
-        np.concatenate(bits),
-        np.concatenate(places),
-        _named(units),
-        sum(own.n_units for own in units),
-        outputs,
+        bits=np.concatenate(bits),
+        places=np.concatenate(places),
+        layers=_named(units),
+        n_units=sum(own.n_units for own in units),
+        n_breaks=sum(own.n_units * own.n_breaks for own in units),
+        outputs=outputs,
     )
+
+
+def _shown(model: nn.Module, inputs: Any, to_logits: Callable[[Any], Any] | None) -> tuple[_Seen, Any]:
+    own = apply_to_collection(inputs, Tensor, torch.clone)  # the model may write into what it is given
+    seen = _Seen(batch_size(own))
+    follower = Follower(seen)
+    with torch.no_grad(), follower.named(model), follower:
+        follower.follow(_followed(own))
+        output = call_model(model, own)
+        return seen, output if to_logits is None else to_logits(output)
+
+
+def _check_alone(model: nn.Module, inputs: Any, to_logits: Any, seen: _Seen) -> None:
+    """Refuses a model that makes something else of half of the samples than of all of them."""
+    n = batch_size(inputs)
+    half = n // 2
+    if not half:
+        return
+    some = apply_to_collection(inputs, Tensor, lambda t: t[:half] if t.dim() and len(t) == n else t)
+    alone, _ = _shown(model, some, to_logits)
+    # Rounding may differ with the number of samples: a unit at its break may be on either side of it.
+    if [u.n_units for u in alone.units] != [u.n_units for u in seen.units] or alone.share_differing(
+        seen
+    ) > _ROUNDED:
+        raise CaptureError(
+            f"what {type(model).__name__} makes of a sample depends on the other samples, or its activations do not "
+            "have the samples on their first axis"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Units:
-    """Those of one operation: which were ever, and which always active, ``[U]``; None where there is no such thing."""
+    """Those of one operation over some samples; tensors ``[U]``, None where there is no slope.
+
+    Attributes:
+        name: Of the module.
+        n_units: U.
+        n_breaks: Of each.
+        ever: Which ever had a slope other than 0.
+        first: The states of the first sample, by break.
+        same: Which have had these for all samples.
+    """
 
     name: str
     n_units: int
-    ever: Tensor | None
-    always: Tensor | None
+    n_breaks: int
+    ever: Tensor | None = None
+    first: Tensor | None = None
+    same: Tensor | None = None
 
     def and_(self, other: _Units) -> _Units:
-        if self.ever is None or self.always is None or other.ever is None or other.always is None:
+        """With more samples."""
+        if self.ever is None or other.ever is None or self.same is None or other.same is None:
             return self
-        return _Units(self.name, self.n_units, self.ever | other.ever, self.always & other.always)
+        assert self.first is not None
+        assert other.first is not None
+        same = self.same & other.same & (self.first == other.first).all(0)
+        return replace(self, ever=self.ever | other.ever, same=same)
 
 
 class _Seen:
@@ -156,9 +207,19 @@ class _Seen:
             self._bits += states
         else:
             self._places += states
-        active = first if isinstance(pieces, Elementwise) else None
-        of_each = (None, None) if active is None else (active.any(0), active.all(0))
-        self.units.append(_Units(name, first.shape[1], *of_each))
+        units = _Units(name, first.shape[1], len(states))
+        if isinstance(pieces, Elementwise):
+            slope, every = self._by_sample(pieces.affine()[0], name), torch.stack(states)
+            same = (every == every[:, :1]).all(1).all(0)
+            units = replace(units, ever=(slope != 0).any(0), first=every[:, 0], same=same)
+        self.units.append(units)
+
+    def share_differing(self, other: _Seen) -> float:
+        """Of all states, among the samples that both have."""
+        pairs = list(zip([*self._bits, *self._places], [*other._bits, *other._places], strict=True))
+        n = min(self._n, other._n)
+        different = sum(int((a[:n] != b[:n]).sum()) for a, b in pairs)
+        return different / max(1, sum(a[:n].numel() for a, _ in pairs))
 
     def packed(self) -> np.ndarray:
         if not self._bits:
@@ -198,8 +259,9 @@ def _named(units: Sequence[_Units]) -> list[LayerActivity]:
         if names[name] > 1:
             name = f"{name}#{calls[name]}"
             calls[own.name] += 1
-        if own.ever is not None and own.always is not None:
-            found.append(LayerActivity(name, own.n_units, int((~own.ever).sum()), int(own.always.sum())))
+        if own.ever is not None and own.same is not None:
+            always_on = int((own.same & own.ever).sum())
+            found.append(LayerActivity(name, own.n_units, int((~own.ever).sum()), always_on))
     return found
 
 

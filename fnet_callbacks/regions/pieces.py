@@ -49,6 +49,15 @@ class Elementwise:
             self.z >= b if closed else self.z > b for b, closed in zip(self.breaks, self.closed, strict=True)
         ]
 
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Slope and offset of each unit on its piece, in the shape of ``z``."""
+        slope = torch.zeros_like(self.z) + self.slopes[0]
+        offset = torch.zeros_like(self.z) + self.offsets[0]
+        for state, above, shift in zip(self.states(), self.slopes[1:], self.offsets[1:], strict=True):
+            slope = torch.where(state, above, slope)
+            offset = torch.where(state, shift, offset)
+        return slope, offset
+
     def margins(self) -> Sequence[Tensor]:
         """Distances from the breaks."""
         return [self.z - b for b in self.breaks]

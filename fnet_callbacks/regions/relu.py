@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fnet_callbacks.capture.batches import call_model
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.regions.maps import affine_maps
+from fnet_callbacks.regions.maps import TOLERANCE, affine_maps
 from fnet_callbacks.regions.merging import (
     Merged,
     contrasts,
@@ -24,8 +24,6 @@ from fnet_callbacks.regions.merging import (
     predicted,
 )
 from fnet_callbacks.regions.patterns import Patterns, activation_patterns
-
-TOLERANCE = 1e-3  # of the largest output, by which a map may miss a member
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +179,8 @@ def relu_regions(
 
     Raises:
         CaptureError: The model is not piecewise linear; the message names the operation.
-        FnetError: An argument is out of range, shapes do not fit, or a map misses one of its members.
+        FnetError: An argument is out of range, shapes do not fit, inputs or outputs are not finite, or a map is not
+            what the model computes, at a member or elsewhere on its pieces.
 
     Reference: Picchiotti & Gori (2021), Clustering-based interpretation of deep ReLU network, arXiv 2110.06593.
     Cost: one forward pass, a sort of S patterns, and C backward passes for each region that gets a map (a matrix
@@ -199,7 +198,11 @@ def relu_regions(
         raise FnetError(
             "`inputs` should be a tensor [S, ...] of floating-point numbers, with one sample at least"
         )
-    classes = None if targets is None else np.asarray(torch.as_tensor(targets).cpu())
+    classes = (
+        None if targets is None else np.asarray(targets.cpu() if isinstance(targets, Tensor) else targets)
+    )
+    if classes is not None and classes.dtype == bool:
+        classes = classes.astype(np.int64)
     if classes is not None and (
         classes.shape != (len(inputs),) or not np.issubdtype(classes.dtype, np.integer)
     ):
@@ -208,28 +211,28 @@ def relu_regions(
         )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     inputs = inputs.detach().to(device)
+    flat = inputs.flatten(1).double().cpu().numpy()
+    if not np.isfinite(flat).all():
+        raise FnetError("`inputs` hold NaN or infinite values, which are in no region")
     call = None if to_logits is None else (lambda x: to_logits(call_model(model, x)))
     with isolated(model, seed=0, device=device):
-        patterns = activation_patterns(model, inputs.split(batch_size))
+        try:
+            patterns = activation_patterns(model, inputs.split(batch_size), to_logits=to_logits)
+        except RuntimeError as error:
+            raise FnetError(
+                f"`inputs` of shape {list(inputs.shape)} and {inputs.dtype}: the model fails on them: {error}"
+            ) from error
+        outputs = _outputs(patterns.outputs)
         labels = patterns.groups()
-        outputs = (
-            torch.cat([(to_logits or (lambda o: o))(o) for o in patterns.outputs]).double().cpu().numpy()
-        )
         sizes = np.bincount(labels)
         n_maps = int((sizes >= min_members).sum())
         _, first = np.unique(labels, return_index=True)
-        found = (
-            affine_maps(model, inputs[torch.from_numpy(first[:n_maps]).to(device)], call=call)
-            if n_maps
-            else None
-        )
-    flat = inputs.flatten(1).double().cpu().numpy()
-    if found is None:
         weights, biases = np.empty((0, outputs.shape[1], flat.shape[1])), np.empty((0, outputs.shape[1]))
-    else:
-        weights, biases = (part.detach().double().cpu().numpy() for part in found)
+        if n_maps:
+            found = affine_maps(model, inputs[torch.from_numpy(first[:n_maps]).to(device)], call=call)
+            weights, biases = (part.detach().double().cpu().numpy() for part in found)
     errors = _errors(labels, weights, biases, flat, outputs)
-    if (errors > TOLERANCE).any():
+    if not (errors <= TOLERANCE).all():
         raise FnetError(
             f"the affine map of a region misses the network's outputs by {errors.max():.2g} of the largest: the model "
             "computes something that depends on other samples, or its numbers are too coarse; take float32 or float64"
@@ -237,10 +240,23 @@ def relu_regions(
     return ReLURegions(labels, sizes, weights, biases, errors, outputs, flat, classes, patterns)
 
 
+def _outputs(found: Sequence[Any]) -> np.ndarray:
+    """``[S, C]`` float64."""
+    for output in found:
+        if not isinstance(output, Tensor) or output.dim() != 2:
+            got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise FnetError(f"the model's output should be logits [S, C], got {got}; pass `to_logits`")
+    outputs = torch.cat(list(found)).double().cpu().numpy()
+    if not np.isfinite(outputs).all():
+        raise FnetError("the model's outputs hold NaN or infinite values")
+    return outputs
+
+
 def purities(labels: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Share of the commonest class in each group, ``[K]``."""
-    counts = np.zeros((labels.max() + 1, targets.max() + 1))
-    np.add.at(counts, (labels, targets), 1)
+    classes, of_each = np.unique(targets, return_inverse=True)
+    counts = np.zeros((labels.max() + 1, len(classes)))
+    np.add.at(counts, (labels, of_each), 1)
     return counts.max(axis=1) / counts.sum(axis=1)
 
 

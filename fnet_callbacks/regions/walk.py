@@ -104,7 +104,12 @@ def _in_double(model: nn.Module) -> Callable[[Tensor, Any], Any]:
 
     def called(inputs: Tensor, see: Any) -> Any:
         follower = Follower(see, frozen=True)
-        with follower:
-            return functional_call(model, wide, (follower.follow(inputs),))
+        try:
+            with follower:
+                return functional_call(model, wide, (follower.follow(inputs),))
+        except RuntimeError as error:
+            raise CaptureError(
+                f"{type(model).__name__} cannot be run in float64, in which lines are followed: {error}"
+            ) from error
 
     return called

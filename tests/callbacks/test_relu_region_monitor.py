@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fnet_callbacks import CaptureError, FnetError, ReLURegionMonitor, relu_regions
 from fnet_callbacks.attacks import fgsm
+from fnet_callbacks.callbacks.relu_regions import _pairs
 from fnet_callbacks.regions.walk import count_crossings
 
 
@@ -104,6 +105,18 @@ def test_a_model_that_is_not_piecewise_linear_is_named_before_the_first_step(tmp
 def test_a_part_of_the_module_may_be_called(tmp_path: Path) -> None:
     trainer(tmp_path, monitor(model="net"), max_epochs=1).fit(BareNet(), loader())
     assert record(tmp_path).snapshots[-1].scalars["regions_layers/1/dead_share"] >= 0
+
+
+def test_of_many_classes_there_are_as_many_lines() -> None:
+    classes = np.arange(300) // 2
+    same = _pairs(classes, 16, 0, of_one_class=True)
+    assert same.shape == (16, 2)
+    assert (classes[same[:, 0]] == classes[same[:, 1]]).all()
+    assert (same[:, 0] != same[:, 1]).all()
+    different = _pairs(classes, 16, 0, of_one_class=False)
+    assert (classes[different[:, 0]] != classes[different[:, 1]]).all()
+    assert len(_pairs(np.arange(5), 4, 0, of_one_class=True)) == 0
+    assert len(_pairs(np.zeros(5, int), 4, 0, of_one_class=False)) == 0
 
 
 class Half(Net):

@@ -97,6 +97,27 @@ def test_borders_side_by_side_count_once() -> None:
     assert found.crossings.tolist() == [2]
 
 
+def test_a_cast_within_the_model_is_no_obstacle() -> None:
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.net = mlp()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x.float())
+
+    starts, ends = torch.randn(10, 5), torch.randn(10, 5)
+    cast = Cast().eval()
+    np.testing.assert_array_equal(
+        count_crossings(cast, starts, ends).crossings, count_crossings(cast.net, starts, ends).crossings
+    )
+    cast.constant = torch.ones(5, 5)
+    cast.net[0].forward = lambda x: x @ cast.constant
+    with pytest.raises(CaptureError, match="Cast cannot be run in float64"):
+        count_crossings(cast, starts, ends)
+
+
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(FnetError, match="should be of one shape"):
         count_crossings(mlp(), torch.zeros(2, 5), torch.zeros(3, 5))
