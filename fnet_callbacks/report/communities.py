@@ -63,10 +63,12 @@ def allegiances(content: Content) -> Figure | None:
     variants = {}
     for run in content.some_runs():
         names = content.stories[run.name].names
-        watched = names[(names >= 0).any(axis=1)]
-        if watched.shape[1] < 2:
+        if names.shape[1] < 2 or not (names[:, -1] >= 0).any():
             continue
-        order = np.lexsort((watched[:, -1],))
+        watched = names[
+            names[:, -1] >= 0
+        ]  # one that was alive once would stand beside any other as if for good
+        order = np.argsort(watched[:, -1], kind="stable")
         some = order[np.linspace(0, len(order) - 1, min(_MOST_NEURONS, len(order))).round().astype(int)]
         trace = {
             "type": "heatmap",
@@ -88,8 +90,8 @@ def allegiances(content: Content) -> Figure | None:
         "Heat map of neurons by neurons: the share of snapshots at which two are in one community",
         variants,
         [("Run", list(variants))],
-        f"Allegiance (Bassett et al. 2015) of at most {_MOST_NEURONS} neurons, in the order of their last community: "
-        "blocks are communities that lasted. Blank: never alive together.",
+        f"Allegiance (Bassett et al. 2015) of at most {_MOST_NEURONS} neurons that are alive at the end, in the order "
+        "of their last community: blocks are communities that lasted.",
     )
 
 

@@ -92,8 +92,8 @@ def test_neurons_that_stay_together_have_an_allegiance_of_one(sweep):
     assert list(variants) == [found.told(run) for run in found.some_runs()]
     run = found.some_runs()[0]
     names = found.stories[run.name].names
-    names = names[(names >= 0).any(axis=1)]
-    order = np.lexsort((names[:, -1],))
+    names = names[names[:, -1] >= 0]
+    order = np.argsort(names[:, -1], kind="stable")
     (trace,) = variants[found.told(run)]["data"]
     expected = F.allegiance(names[order]).round(2)
     np.testing.assert_allclose(np.array(trace["z"], float), expected)
