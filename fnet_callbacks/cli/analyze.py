@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from fnet_callbacks.specialization.findings import LocalSpecialization
 
 _WORDS = {
-    "importance": "important: accuracy falls further than with random units lesioned",
-    "coherence": "coherent: the damage is spread over classes more unevenly",
-    "label_entropy": "coherent: the ten inputs that activate it most are of fewer classes",
-    "objective": "coherent: an input made for it activates it more",
-    "softmax_entropy": "coherent: the network is surer of the class of that input",
+    "importance": "Important, in that accuracy falls further than with random units lesioned?",
+    "coherence": "Coherent, in that the damage is spread over classes more unevenly?",
+    "label_entropy": "Coherent, in that the ten inputs that activate a group most are of fewer classes?",
+    "objective": "Coherent, in that an input made for a group activates it more?",
+    "softmax_entropy": "Coherent, in that the network is surer of the class of that input?",
 }
 
 
@@ -160,7 +160,7 @@ def _told(found: LocalSpecialization) -> str:
             getattr(s, question).p_value <= 1 / (found.references + 1) + 1e-12 for s in found.subclusters
         )
         lines.append(
-            f"{_WORDS[question]}: p {probability(test.p_value)}, effect {number(test.effect)} "
+            f"{_WORDS[question]} p {probability(test.p_value)}, effect {number(test.effect)} "
             f"(1: as random groups, {'below' if question.endswith('entropy') else 'above'} 1 where it is so), "
             f"{least} of {len(found.subclusters)} groups beyond all their references"
         )

@@ -144,7 +144,7 @@ def test_it_tells_and_writes_what_the_function_finds(capsys: pytest.CaptureFixtu
         assert own["importance"]["p_value"] == pytest.approx(other.importance.p_value)
         assert f"| {other.layer} | {other.cluster} | {len(other.units)} |" in said
     assert "32 units in 2 layers" in said
-    assert "important: accuracy falls" in said
+    assert "Important, in that accuracy falls" in said
     assert "softmax" not in said
 
 
