@@ -140,8 +140,8 @@ def rows_of(table: Table, found: ReLURegions, merged: Merged) -> str:
     right = found.predictions == table.labels.numpy()
     for region, coefficients in enumerate(_coefficients(found, merged)):
         own = merged.labels == region
-        most = np.argsort(-np.abs(coefficients))[:3]
-        named = ", ".join(f"{table.features[j]} {'+' if coefficients[j] > 0 else '−'}" for j in most)
+        most = [j for j in np.argsort(-np.abs(coefficients))[:3] if coefficients[j]]
+        named = ", ".join(f"{table.features[j]} {'+' if coefficients[j] > 0 else '−'}" for j in most) or "–"
         share, accuracy = table.labels.numpy()[own].mean(), right[own].mean()
         lines.append(f"| {region} | {own.sum()} | {share:.0%} | {accuracy:.0%} | {named} |")
     return "\n".join(lines)

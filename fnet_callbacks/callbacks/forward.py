@@ -116,9 +116,7 @@ class Forward:
         )
 
     def gather(self, own: Any) -> list[Any]:
-        """What each rank has, in their order; every rank calls it, with what can be pickled."""
-        if self.world_size == 1:
-            return [own]
+        """What each of several ranks has, in their order; every rank calls it, with what can be pickled."""
         found: list[Any] = [None] * self.world_size
         torch.distributed.all_gather_object(found, own)
         return found

@@ -43,7 +43,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
     Args:
         every_n_steps: Steps between snapshots.
         name: Prefix of the keys; unique in the trainer.
-        graph: See ``local_specialization``; so are the next ten.
+        graph: See ``local_specialization``; so are those down to ``seed``.
         k: See there.
         scope: See there.
         partition: None, or ``"louvain"``.
@@ -51,7 +51,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
         layers: See there; with ``model`` names are those in the LightningModule.
         signal: See there.
         references: See there.
-        shuffles: See there; the dearest part, at two seconds each for a thousand units.
+        shuffles: See there; each is one more clustering, as a rule the dearest part.
         replacement: See there.
         visualization_steps: See there.
         seed: See there.
@@ -177,9 +177,8 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
                 layers=self.options.layers,
                 signal=self.options.signal,
             )
-            if (
-                self.options.graph == "weights"
-            ):  # refuses what cannot be traced, and the next what is no classifier
+            # Refuses what cannot be traced, and then what is no classifier.
+            if self.options.graph == "weights":
                 NodeGraph.of_weights(forward.called, first, self._layers)
             Lesions(
                 forward.called,

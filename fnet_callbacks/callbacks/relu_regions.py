@@ -236,16 +236,17 @@ class ReLURegionMonitor(WholeProbeMonitor):
         regions = patterns.groups()
         sizes = np.bincount(regions)
         shares = sizes / len(regions)
-        n_units = sum(layer.n_units for layer in patterns.layers)
+        n_units, dead, always_on = (
+            sum(getattr(layer, what) for layer in patterns.layers)
+            for what in ("n_units", "dead", "always_on")
+        )
         found = {
             "n_patterns": float(len(sizes)),
             "singleton_share": float((sizes == 1).sum() / len(regions)),
             "pattern_entropy": float(-(shares * np.log(shares)).sum() / math.log(max(2, len(regions)))),
             "unchanged_share": self._unchanged(patterns),
-            "dead_share": sum(layer.dead for layer in patterns.layers) / n_units if n_units else math.nan,
-            "always_on_share": sum(layer.always_on for layer in patterns.layers) / n_units
-            if n_units
-            else math.nan,
+            "dead_share": dead / n_units if n_units else math.nan,
+            "always_on_share": always_on / n_units if n_units else math.nan,
         }
         if labels is not None:
             found["purity"] = float((purities(regions, labels) * shares).sum())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,7 +41,6 @@ class Follower(TorchDispatchMode):
         self._linear: dict[int, Tensor] = {}
         self._constant: dict[int, Tensor] = {}
         self._modules: list[str] = []
-        self._times: Counter[str] = Counter()
 
     def follow(self, tensor: Tensor) -> Tensor:
         """The tensor; what depends on it is followed from now on."""
@@ -107,10 +105,8 @@ class Follower(TorchDispatchMode):
             return not any(depends[1:]) and (by_batch is None or not args[by_batch])
         if name == "where":
             return not depends[0]
-        if packet in (
-            "_to_copy",
-            "copy_",
-        ):  # what is rounded, or compared with 0, has pieces that are not seen
+        if packet in ("_to_copy", "copy_"):
+            # What is rounded, or compared with 0, has pieces that are not seen.
             return _is_float(kwargs.get("dtype") or args[0].dtype)
         return name in LINEAR or packet in LINEAR
 
@@ -141,7 +137,7 @@ class Follower(TorchDispatchMode):
     def _kept(self, kind: dict[int, Tensor], output: Any) -> Any:
         for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
-                # What indices a linear operation gives, an argmax, say, are constant on a region.
+                # The indices that a pooling gives beside its values are constant on a region.
                 own = kind if tensor.is_floating_point() else self._constant
                 own[_place(tensor)] = tensor
         return output

@@ -13,16 +13,16 @@ from fnet_callbacks.regions.pieces import Compared, Elementwise, Largest, Pieces
 
 # Linear in all their tensors together, by their names in ATen.
 LINEAR = {
-    "view", "_unsafe_view", "reshape", "t", "transpose", "permute", "expand", "expand_as", "unsqueeze",
-    "squeeze", "slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "cat", "stack",
-    "clone", "_to_copy", "detach", "alias", "contiguous", "copy_", "copy", "lift_fresh", "as_strided", "add",
-    "sub", "rsub", "neg", "mean", "sum", "cumsum", "trace", "diagonal", "flip", "roll", "repeat", "unfold",
-    "im2col", "col2im", "index", "index_select", "gather", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d",
-    "_adaptive_avg_pool3d", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
-    "replication_pad1d", "replication_pad2d", "replication_pad3d", "upsample_nearest1d", "upsample_nearest2d",
-    "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d",
-    "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle", "masked_fill", "where", "index_put", "scatter",
-    "tril", "triu", "rot90", "zero_", "fill_", "movedim", "swapaxes", "flatten", "unflatten", "channel_shuffle",
+    "view", "_unsafe_view", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select",
+    "split", "split_with_sizes", "unbind", "cat", "stack", "clone", "_to_copy", "detach", "alias", "copy_",
+    "copy", "lift_fresh", "as_strided", "add", "sub", "rsub", "neg", "mean", "sum", "cumsum", "trace",
+    "diagonal", "flip", "roll", "repeat", "unfold", "im2col", "col2im", "index", "index_select", "gather",
+    "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "constant_pad_nd",
+    "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d",
+    "replication_pad3d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d",
+    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d", "pixel_shuffle", "pixel_unshuffle",
+    "masked_fill", "where", "index_put", "scatter", "tril", "triu", "rot90", "zero_", "fill_",
+    "channel_shuffle",
 }  # fmt: skip
 # Linear in each of these arguments, where the others do not depend on the input.
 BILINEAR: Mapping[str, Sequence[int]] = {
@@ -39,7 +39,7 @@ BILINEAR: Mapping[str, Sequence[int]] = {
 # What only asks for a shape, a type or fresh memory: its outcome does not depend on the input.
 SHAPES = {
     "empty_like", "zeros_like", "ones_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full",
-    "new_empty_strided", "rand_like", "randn_like", "sym_size", "sym_stride", "sym_numel",
+    "new_empty_strided", "rand_like", "randn_like",
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,17 @@ from fnet_callbacks.specialization.tracing import arguments, trace
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is known of a batch: the layer's activation, and what else the rest of the model needs."""
+    """What is known of a batch: the layer's activation, and what else the rest of the model needs.
+
+    Attributes:
+        shown: The activation.
+        output: What the model returned; None where it was not run as a whole.
+        inputs: What it was called with; likewise.
+        values: Of a traced model, of the nodes that the rest needs.
+    """
 
     shown: Tensor
+    output: Any = None
     inputs: Any = None
     values: dict[fx.Node, Any] = field(default_factory=dict)
 
@@ -30,11 +38,14 @@ class _Whole:
 
     def __init__(self, model: nn.Module, layer: Layer) -> None:
         self._model, self._layer = model, layer
+        self.unit_axis = layer.unit_axis
 
     def prepare(self, inputs: Any) -> State:
         found: list[Tensor] = []
-        self._called(inputs, lambda shown: found.append(shown.detach().clone()))
-        return State(found[0], inputs)
+        output = call_changed(
+            self._model, self._layer, inputs, lambda shown: found.append(shown.detach().clone())
+        )
+        return State(found[0], output, inputs)
 
     def run(self, state: State, units: Sequence[Tensor], replacement: Tensor) -> Any:
         n = len(state.shown)
@@ -48,10 +59,7 @@ class _Whole:
             pairs = zip(shown.split(n), units, strict=True)
             return torch.cat([_lesioned(part, own, replacement, self._layer) for part, own in pairs])
 
-        return self._called(stacked, lesion)
-
-    def _called(self, inputs: Any, change: Callable[[Tensor], Tensor | None]) -> Any:
-        return call_changed(self._model, self._layer, inputs, change)
+        return call_changed(self._model, self._layer, stacked, lesion)
 
 
 class _Keeping(fx.Interpreter):
@@ -72,6 +80,7 @@ class Cut:
     def __init__(self, traced: fx.GraphModule, cut: fx.Node, layer: Layer, *, by_change: bool) -> None:
         self._interpreter = _Keeping(traced)
         self._cut, self._layer = cut, layer
+        self.unit_axis = layer.unit_axis
         self._linear = self._linear_after(cut) if by_change else None
         self._after = list(_dependents(traced.graph, self._linear or cut))
         asked = {n for node in self._after for n in node.all_input_nodes}
@@ -98,7 +107,7 @@ class Cut:
                 or len(values[node]) != len(shown)
             ):
                 raise _NotCutError
-        return State(shown, None, values)
+        return State(shown, values=values)
 
     def run(self, state: State, units: Sequence[Tensor], replacement: Tensor) -> Any:
         """What the model returns with each group of units replaced, one after the other."""
@@ -167,36 +176,46 @@ class _NotCutError(Exception):
     """The rest of the model needs more of the inputs than can be stacked."""
 
 
-def prepared(model: nn.Module, layer: Layer, batches: Sequence[Any]) -> tuple[Tail, list[State]]:
-    """The model cut at the layer where it can be, and what is known of each batch of inputs."""
+def prepared(model: nn.Module, layer: Layer, batches: Sequence[Any]) -> tuple[Tail, list[State], bool]:
+    """The model cut at the layer where it can be, what is known of each batch, and whether lesions can be stacked."""
     whole = _Whole(model, layer)
+    first = whole.prepare(batches[0])
     for by_change in (True, False):
         if (tail := _cut(model, layer, batches[0], by_change=by_change)) is None:
             break
         try:
             states = [tail.prepare(batch) for batch in batches]
-            if alike(*(_intact(t, s) for t, s in ((tail, states[0]), (whole, whole.prepare(batches[0]))))):
-                return tail, states
+            if _is_right(tail, states[0], first.output, beside=True):
+                return tail, states, True
+            if _is_right(tail, states[0], first.output, beside=False):
+                return tail, states, False
         except Exception:  # what a model does with what it is not called with by the user
             continue
-    return whole, [whole.prepare(batch) for batch in batches]
+    states = [first, *(whole.prepare(batch) for batch in batches[1:])]
+    return whole, states, _is_right(whole, first, first.output, beside=True)
 
 
-def _intact(tail: Tail, state: State) -> Any:
-    """What the model returns without a lesion."""
-    return tail.run(state, [torch.empty(0, dtype=torch.int64, device=state.shown.device)], state.shown[:1])
+def _is_right(tail: Tail, state: State, output: Any, *, beside: bool) -> bool:
+    """Whether the rest of the model returns without a lesion what the model does, but for rounding.
 
-
-def alike(one: Any, other: Any) -> bool:
-    """Whether two outputs are the same but for rounding: a model traced may be another than the one that is called."""
-    first, second = _tensors(one), _tensors(other)
-    return len(first) == len(second) and all(
-        a.shape == b.shape
+    Traced it may be another model than the one that is called. With a lesion of all units stacked ``beside`` it may be
+    another where samples have to do with each other.
+    """
+    none = torch.empty(0, dtype=torch.int64, device=state.shown.device)
+    every = torch.arange(state.shown.shape[tail.unit_axis], device=state.shown.device)
+    found = _tensors(tail.run(state, [none, every] if beside else [none], torch.zeros_like(state.shown[:1])))
+    expected = _tensors(output)
+    return len(found) == len(expected) and all(
+        len(a) == len(b) * (1 + beside)
         and torch.allclose(
-            a.float(), b.float(), rtol=1e-3, atol=1e-3 * float(b.float().abs().max()), equal_nan=True
+            a[: len(b)].float(),
+            b.float(),
+            rtol=1e-3,
+            atol=1e-3 * float(b.float().abs().max()),
+            equal_nan=True,
         )
-        for a, b in zip(first, second, strict=True)
-        if b.numel()
+        for a, b in zip(found, expected, strict=True)
+        if b.dim() and b.numel()
     )
 
 

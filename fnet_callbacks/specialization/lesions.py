@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fnet_callbacks.attacks import correct_predictions
 from fnet_callbacks.capture.layers import Layer
 from fnet_callbacks.errors import CaptureError, FnetError
-from fnet_callbacks.specialization.cutting import Cut, State, alike, prepared
+from fnet_callbacks.specialization.cutting import Cut, State, prepared
 
 Replacement = Literal["zero", "mean", "resample"]
 _MOST_SAMPLES = 8192  # that are stacked
@@ -78,9 +78,9 @@ class Lesions:
             )
         self._layer, self._batches, self._num_classes = layer, batches, num_classes
         self._to_logits = to_logits or (lambda output: output)
-        self._tail, self._states = prepared(model, layer, [batch.inputs for batch in batches])
+        inputs = [batch.inputs for batch in batches]
+        self._tail, self._states, self._is_stacked = prepared(model, layer, inputs)
         self._replacements = self._replaced(replacement, seed)
-        self._stacks = self._can_be_stacked()
 
     @property
     def is_cut(self) -> bool:
@@ -119,12 +119,13 @@ class Lesions:
         for batch, state, replacement in zip(self._batches, self._states, self._replacements, strict=True):
             labels, n = batch.labels.cpu(), len(batch.labels)
             totals.index_add_(0, labels, torch.ones(n, dtype=torch.float64))
-            step = min(_MOST_SAMPLES // n, _MOST_NUMBERS // state.shown.numel()) if self._stacks else 1
-            for start in range(0, len(groups), max(1, step)):
-                own = [u.to(batch.labels.device) for u in units[start : start + max(1, step)]]
+            at_once = min(_MOST_SAMPLES // n, _MOST_NUMBERS // state.shown.numel())
+            step = max(1, at_once) if self._is_stacked else 1
+            for start in range(0, len(groups), step):
+                own = [u.to(batch.labels.device) for u in units[start : start + step]]
                 logits = self._logits(state, own, replacement)
                 right = correct_predictions(logits, batch.labels.repeat(len(own))).view(len(own), n).cpu()
-                hits[start : start + max(1, step)].index_add_(1, labels, right.double())
+                hits[start : start + step].index_add_(1, labels, right.double())
         return (hits / torch.where(totals > 0, totals, torch.nan)).numpy()
 
     def _logits(self, state: State, units: Sequence[Tensor], replacement: Tensor) -> Tensor:
@@ -138,15 +139,6 @@ class Lesions:
         if found.dim() > 1 and found.shape[1] > 1 and self._num_classes > found.shape[1]:
             raise FnetError(f"labels go up to {self._num_classes - 1}, the model has {found.shape[1]} logits")
         return found
-
-    def _can_be_stacked(self) -> bool:
-        """Whether samples have nothing to do with each other: else lesions are made one by one."""
-        state, replacement = self._states[0], self._replacements[0]
-        none = torch.empty(0, dtype=torch.int64, device=state.shown.device)
-        every = torch.arange(self._layer.n_units, device=state.shown.device)
-        alone = self._logits(state, [none], replacement)
-        beside = self._logits(state, [none, every], replacement)[: len(alone)]
-        return alike(alone, beside)
 
     def _replaced(self, replacement: Replacement, seed: int) -> list[Tensor]:
         shown = [state.shown for state in self._states]
