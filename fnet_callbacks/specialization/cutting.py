@@ -123,15 +123,15 @@ class Cut:
                 [_lesioned(state.shown, u, replacement, self._layer) for u in units]
             )
         else:
-            whole = state.values[self._linear]
-            values[self._linear] = torch.cat(
-                [whole + self._brought(state.shown, u, replacement) for u in units]
-            )
+            brought = self._by_product if self._is_dense else self._by_convolution
+            values[self._linear] = brought(state, units, replacement)
         for node in self._after:
             if node.op == "output":
                 return map_arg(node.args[0], values.__getitem__)
             arguments, keywords = (map_arg(part, values.__getitem__) for part in (node.args, node.kwargs))
             values[node] = getattr(self._interpreter, node.op)(node.target, arguments, keywords)
+            for read in self._interpreter.user_to_last_uses.get(node, ()):
+                values.pop(read, None)
         raise AssertionError("a traced graph ends with its output")
 
     def _linear_after(self, cut: fx.Node) -> fx.Node | None:
@@ -156,17 +156,35 @@ class Cut:
             self._interpreter.submodules[str(self._linear.target)], nn.Linear
         )
 
-    def _brought(self, shown: Tensor, units: Tensor, replacement: Tensor) -> Tensor | float:
-        if not len(units):
-            return 0.0
+    def _by_product(self, state: State, units: Sequence[Tensor], replacement: Tensor) -> Tensor:
+        """What the linear layer makes of each lesion: one product of low rank for each, all in one call."""
         assert self._linear is not None
         module: Any = self._interpreter.submodules[str(self._linear.target)]
-        change = replacement.index_select(1, units) - shown.index_select(1, units)
-        weight = module.weight.index_select(1, units)
-        if isinstance(module, nn.Linear):
-            return change @ weight.T
+        longest = max(map(len, units))
+        index = torch.stack([nn.functional.pad(u, (0, longest - len(u))) for u in units])
+        sizes = torch.tensor([len(u) for u in units], device=index.device)
+        is_own = torch.arange(longest, device=index.device) < sizes[:, None]
+        change = (replacement - state.shown).index_select(1, index.flatten()).unflatten(1, index.shape)
+        weight = module.weight.index_select(1, index.flatten()).unflatten(1, index.shape) * is_own
+        whole = state.values[self._linear].expand(len(units), -1, -1)
+        return torch.baddbmm(whole, change.transpose(0, 1), weight.permute(1, 2, 0)).flatten(0, 1)
+
+    def _by_convolution(self, state: State, units: Sequence[Tensor], replacement: Tensor) -> Tensor:
+        """The same of a convolution, one lesion after the other."""
+        assert self._linear is not None
+        module: Any = self._interpreter.submodules[str(self._linear.target)]
+        whole, shown = state.values[self._linear], state.shown
         convolve = {3: nn.functional.conv1d, 4: nn.functional.conv2d, 5: nn.functional.conv3d}[shown.dim()]
-        return convolve(change, weight, None, module.stride, module.padding, module.dilation)
+        found = []
+        for own in units:
+            if not len(own):
+                found.append(whole)
+                continue
+            change = replacement.index_select(1, own) - shown.index_select(1, own)
+            weight = module.weight.index_select(1, own)
+            brought = convolve(change, weight, None, module.stride, module.padding, module.dilation)
+            found.append(whole + brought)
+        return torch.cat(found)
 
 
 Tail = _Whole | Cut

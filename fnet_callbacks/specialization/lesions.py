@@ -20,7 +20,7 @@ from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.specialization.cutting import Cut, State, prepared
 
 Replacement = Literal["zero", "mean", "resample"]
-_MOST_SAMPLES = 8192  # that are stacked
+_MOST_SAMPLES = 4096  # that are stacked: what follows is found in the cache
 _MOST_NUMBERS = 2**25  # of the layer's activation that are stacked
 
 
