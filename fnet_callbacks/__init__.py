@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fnet_callbacks.callbacks import (
         BurnInEarlyStopping,
+        FunctionalCodeMonitor,
         FunctionalNetworkMonitor,
         LesionMonitor,
         LocalSpecializationMonitor,
         ReLURegionMonitor,
         RobustnessMonitor,
     )
+    from fnet_callbacks.codes.analysis import FunctionalCodes
+    from fnet_callbacks.codes.functional_codes import functional_codes
     from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
     from fnet_callbacks.record import Record, read_record
     from fnet_callbacks.regions.relu import ReLURegions, relu_regions
@@ -29,6 +32,8 @@ __all__ = [
     "CaptureError",
     "FnetError",
     "FnetWarning",
+    "FunctionalCodeMonitor",
+    "FunctionalCodes",
     "FunctionalNetworkMonitor",
     "LesionMonitor",
     "LocalSpecialization",
@@ -38,6 +43,7 @@ __all__ = [
     "Record",
     "RecordError",
     "RobustnessMonitor",
+    "functional_codes",
     "local_specialization",
     "read_record",
     "relu_regions",
@@ -49,6 +55,8 @@ _HOME = {
     "CaptureError": "errors",
     "FnetError": "errors",
     "FnetWarning": "errors",
+    "FunctionalCodeMonitor": "callbacks",
+    "FunctionalCodes": "codes.analysis",
     "FunctionalNetworkMonitor": "callbacks",
     "LesionMonitor": "callbacks",
     "LocalSpecialization": "specialization.findings",
@@ -58,6 +66,7 @@ _HOME = {
     "Record": "record",
     "RecordError": "errors",
     "RobustnessMonitor": "callbacks",
+    "functional_codes": "codes.functional_codes",
     "local_specialization": "specialization.local",
     "read_record": "record",
     "relu_regions": "regions.relu",

@@ -11,7 +11,7 @@ input. ``epsilon`` and ``bounds`` are meant in the space of the raw input, befor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.neighbourhood import Neighbourhood, Norm, Normalize
 
 Model = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
-Norm = Literal["linf", "l2"]
-Normalize = tuple[float | Sequence[float], float | Sequence[float]]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -200,6 +199,15 @@ def correct_predictions(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.argmax(dim=1) == labels
 
 
+def predicted_classes(logits: Tensor) -> Tensor:
+    """Class of each sample, ``[S]`` int64, as `correct_predictions` has it.
+
+    Raises:
+        FnetError: ``logits`` have another shape.
+    """
+    return _two_columns(logits).argmax(dim=1)
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What to do to a batch."""
@@ -234,60 +242,6 @@ class _Plan:
         return 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
 
 
-@dataclass(frozen=True, slots=True)
-class _Region:
-    """The legal neighbourhood of a batch, held in the model's space.
-
-    Working there, and not in the raw space and back, keeps an unchanged value unchanged to the bit.
-    """
-
-    centre: Tensor
-    scale: Tensor  # raw units per unit of the model's space
-    lower: Tensor
-    upper: Tensor
-    epsilon: float
-    norm: Norm
-
-    @classmethod
-    def around(cls, inputs: Tensor, plan: _Plan) -> _Region:
-        mean, scale = _normalization(inputs, plan.normalize)
-        lowest, highest = ((inputs.new_tensor(bound) - mean) / scale for bound in plan.bounds)
-        _check_within(inputs, mean, scale, plan.bounds)
-        if plan.norm == "linf":
-            # One box holds both. Where rounding put an input just outside its bounds, the bounds win.
-            radius = plan.epsilon / scale
-            lower, upper = (inputs - radius).clamp(lowest, highest), (inputs + radius).clamp(lowest, highest)
-        else:
-            lower, upper = lowest, highest
-        return cls(inputs, scale, lower, upper, plan.epsilon, plan.norm)
-
-    def step(self, point: Tensor, gradient: Tensor, length: float) -> Tensor:
-        """One step of ``length`` raw units in the direction of steepest ascent."""
-        direction = _unit(gradient / self.scale, self.norm)
-        return self.project(point + length * direction / self.scale)
-
-    def project(self, point: Tensor) -> Tensor:
-        """The nearest point of the ball, then of the bounds, which lead back into the ball."""
-        if self.norm == "l2":
-            offset = point - self.centre
-            length = _length(offset * self.scale)
-            point = torch.where(length > self.epsilon, self.centre + offset * (self.epsilon / length), point)
-        return point.clamp(self.lower, self.upper)
-
-    def random_point(self, generator: torch.Generator) -> Tensor:
-        """Uniform in the ball, then within the bounds."""
-        shape = self.centre.shape
-        if self.norm == "linf":
-            offset = 2 * torch.rand(shape, generator=generator, device="cpu") - 1
-        else:
-            volume = torch.rand(
-                (len(self.centre), *[1] * (len(shape) - 1)), generator=generator, device="cpu"
-            )
-            direction = _unit(torch.randn(shape, generator=generator, device="cpu"), "l2")
-            offset = direction * volume ** (1 / shape[1:].numel())
-        return self.project(self.centre + self.epsilon * offset.to(self.centre) / self.scale)
-
-
 def _attack(model: Model, inputs: Tensor, labels: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
     """Adversarial inputs and, ``[S]``, where no step saw a gradient; whatever grad mode the caller is in."""
     if not inputs.is_floating_point():
@@ -297,7 +251,9 @@ def _attack(model: Model, inputs: Tensor, labels: Tensor, plan: _Plan) -> tuple[
     with torch.inference_mode(False), torch.enable_grad(), differentiable_rnn(model, inputs):
         # Tensors made in inference mode cannot be saved for backward; their clones can.
         inputs, labels = inputs.detach().clone(), labels.clone()
-        region = _Region.around(inputs, plan)
+        region = Neighbourhood.around(
+            inputs, epsilon=plan.epsilon, bounds=plan.bounds, normalize=plan.normalize, norm=plan.norm
+        )
         generator = torch.Generator().manual_seed(plan.seed)
         runs = [_ascend(model, labels, region, plan, generator) for _ in range(plan.restarts)]
         if len(runs) == 1:
@@ -309,7 +265,7 @@ def _attack(model: Model, inputs: Tensor, labels: Tensor, plan: _Plan) -> tuple[
 
 
 def _ascend(
-    model: Model, labels: Tensor, region: _Region, plan: _Plan, generator: torch.Generator
+    model: Model, labels: Tensor, region: Neighbourhood, plan: _Plan, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """One run: from a start, ``steps`` steps uphill."""
     point = region.random_point(generator) if plan.random_start else region.centre
@@ -349,51 +305,19 @@ def differentiable_rnn(model: Model, inputs: Tensor) -> AbstractContextManager[N
     return torch.backends.cudnn.flags(enabled=False)
 
 
-def _normalization(inputs: Tensor, normalize: Normalize | None) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation as ``[1, C or 1, 1, ...]``."""
-    mean, std = (inputs.new_tensor(part) for part in normalize or (0.0, 1.0))
-    if any(part.ndim > 1 or part.numel() not in (1, inputs.shape[1]) for part in (mean, std)):
-        raise FnetError(
-            f"normalize must be (mean, std), numbers or one per channel ({inputs.shape[1]}), got {normalize}"
-        )
-    if not bool((std > 0).all()):
-        raise FnetError(f"normalize needs a positive std, got {std.tolist()}")
-    shape = (1, -1, *[1] * (inputs.ndim - 2))
-    return mean.reshape(shape), std.reshape(shape)
-
-
-def _check_within(inputs: Tensor, mean: Tensor, scale: Tensor, bounds: tuple[float, float]) -> None:
-    raw = inputs * scale + mean
-    magnitude = max(abs(value) for value in (*bounds, float(mean.abs().max())) if math.isfinite(value))
-    slack = 8 * torch.finfo(inputs.dtype).eps * magnitude  # what normalising and back may lose
-    if not bool(((raw >= bounds[0] - slack) & (raw <= bounds[1] + slack)).all()):  # NaN fails too
-        span = f"[{raw.min():.6g}, {raw.max():.6g}]"
-        raise FnetError(f"bounds are {bounds} but the raw inputs span {span}; if normalised, pass normalize")
-
-
-def _unit(gradient: Tensor, norm: Norm) -> Tensor:
-    """Direction of steepest ascent, of length 1 in ``norm``; zero for a zero gradient."""
-    if norm == "linf":
-        return gradient.sign()
-    smallest = torch.finfo(gradient.dtype).tiny
-    # A confident network's gradients may be 1e-30, where squares vanish: scale first.
-    axes = tuple(range(1, gradient.ndim))
-    gradient = gradient / gradient.abs().amax(dim=axes, keepdim=True).clamp_min(smallest)
-    return gradient / _length(gradient).clamp_min(smallest)
-
-
-def _length(offset: Tensor) -> Tensor:
-    """Euclidean length of each sample, ``[S, 1, ...]``."""
-    return torch.linalg.vector_norm(offset, dim=tuple(range(1, offset.ndim)), keepdim=True)
-
-
 def _as_classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits ``[S, C]`` and labels ``[S]``; a single logit z is the pair (0, z)."""
-    if logits.ndim not in (1, 2):
-        raise FnetError(f"logits must be [S, C], [S, 1] or [S], got {list(logits.shape)}")
+    """Logits ``[S, C]`` and labels ``[S]``."""
+    logits = _two_columns(logits)
     if labels.numel() != len(logits):
         raise FnetError(f"labels must hold one class per sample ({len(logits)}), got {list(labels.shape)}")
-    if logits.ndim == 1 or logits.shape[1] == 1:
-        logits = logits.reshape(-1)
-        logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
     return logits, labels.reshape(-1).long()
+
+
+def _two_columns(logits: Tensor) -> Tensor:
+    """``[S, C]``, two columns at least; a single logit z is the pair (0, z)."""
+    if logits.ndim not in (1, 2):
+        raise FnetError(f"logits must be [S, C], [S, 1] or [S], got {list(logits.shape)}")
+    if logits.ndim == 2 and logits.shape[1] > 1:
+        return logits
+    logits = logits.reshape(-1)
+    return torch.stack([torch.zeros_like(logits), logits], dim=1)

@@ -1,5 +1,8 @@
-"""What is drawn of a network; `fnet_callbacks.figures` draws it."""
+"""What is drawn of a network, and of the codes of its layers; `fnet_callbacks.figures` draws it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,3 +31,37 @@ class Portrait:
     partition: np.ndarray
     diagrams: list[np.ndarray]
     scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MapPortrait:
+    """What is drawn of a layer's self-organising map; U units, row after row of the grid.
+
+    Attributes:
+        name: The layer's, in a form that a file can have.
+        grid: Rows and columns.
+        hits: Samples whose unit it is, ``[U]``.
+        classes: The commonest class among them, ``[U]``, -1 for none; None without labels.
+        apart: The U-matrix, ``[U]``.
+        attacked: Attacked samples whose unit it is, by attack, ``[U]`` each.
+        inputs: Mean of the inputs whose unit it is, ``[U, H, W, 3]`` uint8; None where they are no images.
+    """
+
+    name: str
+    grid: Sequence[int]
+    hits: np.ndarray
+    classes: np.ndarray | None
+    apart: np.ndarray
+    attacked: dict[str, np.ndarray]
+    inputs: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CodePortrait:
+    """What is drawn of the functional codes of some layers at one step."""
+
+    title: str
+    maps: Sequence[MapPortrait]
+
+
+PORTRAITS = (Portrait, MapPortrait, CodePortrait)

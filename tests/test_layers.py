@@ -15,7 +15,7 @@ MODULES = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p i
 FLOORS = [
     {"errors"},
     {"functional"},
-    {"metrics", "capture", "attacks", "history", "scope", "measures", "record", "portrait"},
+    {"metrics", "capture", "attacks", "neighbourhood", "history", "scope", "measures", "record", "portrait"},
     {"figures", "sinks", "compare", "specialization", "regions", "codes"},
     {"worker", "report"},
     {"callbacks", "cli"},

@@ -1,6 +1,7 @@
 """Lightning callbacks; one base owns schedule, isolation, record and sinks, a monitor says what to measure."""
 
 from fnet_callbacks.callbacks.early_stopping import BurnInEarlyStopping
+from fnet_callbacks.callbacks.functional_codes import FunctionalCodeMonitor
 from fnet_callbacks.callbacks.functional_network import FunctionalNetworkMonitor
 from fnet_callbacks.callbacks.lesions import LesionMonitor
 from fnet_callbacks.callbacks.local_specialization import LocalSpecializationMonitor
@@ -10,6 +11,7 @@ from fnet_callbacks.callbacks.robustness import RobustnessMonitor
 
 __all__ = [
     "BurnInEarlyStopping",
+    "FunctionalCodeMonitor",
     "FunctionalNetworkMonitor",
     "LesionMonitor",
     "LocalSpecializationMonitor",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -66,8 +66,20 @@ def check_arguments(monitor: FunctionalNetworkMonitor) -> None:
     )
     for argument, number, smallest in least:
         check_integer(argument, number, at_least=smallest)
-    if monitor.figures not in ("log", None):
-        check_integer("figures", monitor.figures, at_least=1)
+    check_figures(monitor.figures)
     patterns = [monitor.layers] if isinstance(monitor.layers, str) else monitor.layers
     if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
         raise FnetError(f"`layers={monitor.layers!r}` should be 'auto' or glob patterns over module names")
+
+
+def check_figures(figures: Literal["log"] | int | None) -> None:
+    """Refuses what is no schedule of figures."""
+    if figures not in ("log", None):
+        check_integer("figures", figures, at_least=1)
+
+
+def draws_at(figures: Literal["log"] | int | None, snapshot: int) -> bool:
+    """Whether the snapshot of this number has figures: 0, 1, 2, 4, 8, ..., or every k-th."""
+    if figures == "log":
+        return snapshot & (snapshot - 1) == 0
+    return bool(figures) and snapshot % int(figures or 1) == 0

@@ -12,7 +12,7 @@ import torch
 from typing_extensions import override
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.callbacks.arguments import check_arguments
+from fnet_callbacks.callbacks.arguments import check_arguments, draws_at
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.live import LiveBatch, LiveWindow
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
@@ -141,7 +141,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         self.signal: Signal = signal
         self.layers, self.samples, self.source = layers, samples, source
         self.max_samples, self.max_neurons = max_samples, max_neurons
-        self.figures, self.save_correlation = figures, save_correlation
+        self.figures: Literal["log"] | int | None = figures
+        self.save_correlation = save_correlation
         self.worker, self.when_busy = worker, when_busy
         self.graph = GraphSettings(
             method=method,
@@ -247,9 +248,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     @override
     def draws_at(self, snapshot: int) -> bool:
-        if self.figures == "log":
-            return snapshot & (snapshot - 1) == 0
-        return bool(self.figures) and snapshot % int(self.figures or 1) == 0
+        return draws_at(self.figures, snapshot)
 
     # A snapshot.
 

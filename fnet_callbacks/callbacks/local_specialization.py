@@ -15,7 +15,7 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
 from fnet_callbacks.capture.batches import call_model, resolve
-from fnet_callbacks.capture.layers import Layer, Signal, choose_layers
+from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.analysis import analyzed
@@ -121,7 +121,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
             scope=scope,
             partition=partition,
             correlation=correlation,
-            layers=_inside(layers, model),
+            layers=inside(layers, model),
             signal=signal,
             references=references,
             shuffles=shuffles,
@@ -268,13 +268,3 @@ def _labelled(batch: Batch) -> LabelledBatch:
     if batch.labels is None:
         raise FnetError("a batch of the probe has no labels")
     return LabelledBatch(batch.inputs, batch.labels)
-
-
-def _inside(layers: str | Sequence[str], model: str | None) -> str | Sequence[str]:
-    """Names in the LightningModule as those in the submodule that is called."""
-    if model is None or not isinstance(layers, (str, list, tuple)):
-        return layers
-    prefix = f"{model}."
-    return (
-        layers.removeprefix(prefix) if isinstance(layers, str) else [n.removeprefix(prefix) for n in layers]
-    )

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fnet_callbacks.attacks import Normalize, fgsm
-from fnet_callbacks.callbacks.arguments import check_integer, check_number
+from fnet_callbacks.attacks import fgsm
+from fnet_callbacks.callbacks.arguments import check_integer
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
 from fnet_callbacks.capture.batches import resolve
 from fnet_callbacks.capture.layers import folder_names
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import CaptureError, FnetError
+from fnet_callbacks.neighbourhood import Normalize, check_radius
 from fnet_callbacks.regions.patterns import Patterns, activation_patterns
 from fnet_callbacks.regions.relu import purities
 from fnet_callbacks.regions.walk import count_crossings
@@ -118,13 +119,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
         )
         check_integer("lines", lines, at_least=0)
         check_integer("most_crossings", most_crossings, at_least=1)
-        if epsilon is not None:
-            check_number("epsilon", epsilon, above=0)
-        if (epsilon is None) != (bounds is None):
-            raise FnetError(
-                f"`epsilon={epsilon!r}` and `bounds={bounds!r}` belong together: the attack's radius, and the smallest "
-                "and largest legal value of a raw input"
-            )
+        check_radius(epsilon, bounds)
         self.lines, self.most_crossings = lines, most_crossings
         self.epsilon, self.normalize = epsilon, normalize
         self.bounds = None if bounds is None else (float(bounds[0]), float(bounds[1]))

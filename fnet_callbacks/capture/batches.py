@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -76,6 +76,48 @@ def as_labels(value: Any) -> Tensor | None:
 def batch_size(inputs: Any, labels: Tensor | None = None) -> int:
     """Number of samples S: that of the labels, else the first axis of the first tensor."""
     return len(labels) if labels is not None else len(_tensors(inputs)[0])
+
+
+def first_samples(
+    loader: Iterable[Any],
+    most: int,
+    *,
+    device: torch.device,
+    to_inputs: Callable[[Any], Any] | None = None,
+    to_labels: Callable[[Any], Any] | None = None,
+) -> list[tuple[Any, Tensor | None]]:
+    """Inputs and labels of the first samples of a loader, on a device.
+
+    Args:
+        loader: Batches.
+        most: Samples, at least 2.
+        device: Where they are brought.
+        to_inputs: From a batch to the model's inputs; default `batch_inputs`.
+        to_labels: From a batch to labels ``[S]``; default what stands where labels do. None where they are no integers.
+
+    Raises:
+        FnetError: ``most`` is below 2, a function is none, or there is no batch.
+    """
+    if not isinstance(most, int) or most < 2:
+        raise FnetError(f"`max_samples={most!r}` should be an integer of at least 2")
+    for name, function in (("batch_to_inputs", to_inputs), ("batch_to_labels", to_labels)):
+        if function is not None and not callable(function):
+            raise FnetError(f"`{name}={function!r}` should be a function")
+    found, left = [], most
+    for batch in loader:
+        inputs = (to_inputs or batch_inputs)(batch)
+        labels = as_labels((to_labels or label_in)(batch))
+        n = batch_size(inputs, labels)
+        cut = apply_to_collection(
+            inputs, Tensor, lambda t, n=n, left=left: t[:left] if t.dim() and len(t) == n else t
+        )
+        found.append((to_device(cut, device), None if labels is None else labels[:left].to(device)))
+        left -= min(n, left)
+        if not left:
+            break
+    if not found:
+        raise FnetError("`loader` has no batch")
+    return found
 
 
 def token_mask(inputs: Any) -> Tensor | None:

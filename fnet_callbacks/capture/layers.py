@@ -102,6 +102,16 @@ def plain_name(name: str) -> str:
     return name.replace("_orig_mod.", "").removesuffix("._orig_mod")
 
 
+def inside(layers: str | Sequence[str], model: str | None) -> str | Sequence[str]:
+    """Patterns over names in a module as those over names in its submodule ``model``, where that is what is called."""
+    if model is None or not isinstance(layers, (str, list, tuple)):
+        return layers
+    prefix = f"{model}."
+    return (
+        layers.removeprefix(prefix) if isinstance(layers, str) else [n.removeprefix(prefix) for n in layers]
+    )
+
+
 def folder_names(names: Sequence[str]) -> dict[str, str]:
     """What each layer is called where a slash would part the name; no two are called alike."""
     folders: dict[str, str] = {}

@@ -102,6 +102,24 @@ def rows_of_units(
     return present.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
+def maxima_of_units(values: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """The largest value of each unit over the axes beside samples and units, padding left out; ``[S, units]``.
+
+    Args:
+        values: ``[S, ..., units]``, as `samples_first` gives it, with an axis beside the two.
+        mask: See `rows_of_units`.
+
+    Cost: one pass over the activation.
+    """
+    wide = torch.promote_types(values.dtype, torch.float32)
+    others = tuple(range(1, values.dim() - 1))
+    if mask is None or values.shape[:2] != mask.shape:
+        return values.amax(others).to(wide)
+    hidden = ~mask.view(*mask.shape, *[1] * (values.dim() - 2))
+    found = values.masked_fill(hidden, -torch.inf).amax(others).to(wide)
+    return torch.where(mask.any(1, keepdim=True), found, 0)
+
+
 def draw_tokens(
     n_samples: int, n_tokens: int, *, per_sample: int, mask: Tensor | None, seed: tuple[int, ...]
 ) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.capture.layers import Layer, first_tensor
-from fnet_callbacks.capture.units import draw_tokens, rows_of_units, samples_first
+from fnet_callbacks.capture.units import draw_tokens, maxima_of_units, rows_of_units, samples_first
 from fnet_callbacks.errors import CaptureError
 
 
@@ -22,6 +22,7 @@ class Watcher:
         layers: The watched activations, L.
         units: Of each layer the units that are nodes, L arrays.
         tokens_per_sample: Makes tokens the samples, up to so many of each input; None averages over them.
+        maxima: Has, behind the means of a layer's units, their largest values too, where the layer has axes to reduce.
         seed: Of the draw of tokens.
 
     Use: ``with watcher.attached(): watcher.expect(n_samples); model(x); rows = watcher.rows()``.
@@ -34,12 +35,13 @@ class Watcher:
         units: Sequence[np.ndarray],
         *,
         tokens_per_sample: int | None = None,
+        maxima: bool = False,
         seed: int = 0,
     ) -> None:
         self.layers = list(layers)
         self._units = [torch.from_numpy(u) for u in units]
         self._module = module
-        self._tokens_per_sample = tokens_per_sample
+        self._tokens_per_sample, self._maxima = tokens_per_sample, maxima
         self._seed = seed
         self._of_module: dict[str, list[int]] = defaultdict(list)
         for i, layer in enumerate(self.layers):
@@ -82,6 +84,12 @@ class Watcher:
             CaptureError: A layer was not called or changed its shape, or the layers do not share their
                 samples.
         """
+        parts = self.parts()
+        widest = parts[0].dtype if len({p.dtype for p in parts}) == 1 else torch.float64
+        return torch.cat([p.to(parts[0].device, widest) for p in parts], dim=1)
+
+    def parts(self) -> list[Tensor]:
+        """The same by layer, L arrays of S rows."""
         if self._failure is not None:
             raise self._failure
         seen = list(zip(self.layers, self._rows, strict=True))
@@ -94,8 +102,7 @@ class Watcher:
                 f"the watched layers do not share their samples (rows: {found}); choose with `layers` "
                 "those that do"
             )
-        widest = parts[0].dtype if len({p.dtype for p in parts}) == 1 else torch.float64
-        return torch.cat([p.to(parts[0].device, widest) for p in parts], dim=1)
+        return parts
 
     def _attach(self, module: nn.Module, name: str) -> Any:
         indices = self._of_module[name]
@@ -126,7 +133,10 @@ class Watcher:
         if self._tokens_per_sample is not None:
             return rows_of_units(values, units, token_positions=self._token_positions(values))
         mask = None if self._mask is None else self._mask.to(values.device)
-        return rows_of_units(values, units, mask=mask)
+        means = rows_of_units(values, units, mask=mask)
+        if not self._maxima or values.dim() == 2:
+            return means
+        return torch.cat([means, maxima_of_units(values, mask=mask).index_select(1, units)], dim=1)
 
     def _token_positions(self, values: Tensor) -> Tensor:
         """The same tokens for all layers of a pass."""

@@ -73,6 +73,22 @@ class SelfOrganizingMap:
         first, second = (self.positions[units] for units in self.nearest(codes, 2).T)
         return float(((first - second).abs().amax(dim=1) > 1).double().mean())
 
+    def u_matrix(self) -> Tensor:
+        """Mean distance of each unit's code from those of its up to four neighbours, ``[U]``; 0 for one unit.
+
+        Reference: Ultsch & Siemon (1990), the U-matrix.
+        """
+        on_grid = self.weights.unflatten(0, self.grid)
+        sums, counts = (torch.zeros(self.grid, dtype=on_grid.dtype, device=on_grid.device) for _ in range(2))
+        for axis in range(2):
+            steps = on_grid.diff(dim=axis).norm(dim=-1)
+            n = steps.shape[axis]
+            for own in (slice(0, n), slice(1, n + 1)):
+                place = (own, slice(None)) if axis == 0 else (slice(None), own)
+                sums[place] += steps
+                counts[place] += 1
+        return (sums / counts.clamp(min=1)).flatten()
+
 
 def default_radii(grid: tuple[int, int], passes: int = _PASSES) -> list[float]:
     """From half the longer side of the grid down to half a unit, each the same share of the last."""

@@ -3,10 +3,10 @@
 import numpy as np
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.figures import snapshot, timeline
+from fnet_callbacks.figures import maps, snapshot, timeline
 from fnet_callbacks.figures.canvas import image_of
 from fnet_callbacks.figures.timeline import Frame
-from fnet_callbacks.portrait import Portrait
+from fnet_callbacks.portrait import CodePortrait, Portrait
 
 _MOST_FRAMES = 64  # side by side more cannot be told apart; then every second is forgotten
 
@@ -19,11 +19,13 @@ class Painter:
         self._colour_of: dict[int, int] = {}
         self._frames: list[Frame] = []
 
-    def paint(self, portrait: Portrait) -> dict[str, np.ndarray]:
+    def paint(self, portrait: Portrait | CodePortrait) -> dict[str, np.ndarray]:
         """Images ``[H, W, 3]`` uint8 by name; those that there is nothing to show in are left out.
 
         Cost: O(n² + E) each, the first layout most; at some hundred nodes most of it is axes and texts.
         """
+        if isinstance(portrait, CodePortrait):
+            return {name: image_of(figure) for name, figure in maps.figures(portrait).items()}
         if len(portrait.nodes) < 2:
             return {}
         colours, layout = self._colours(portrait), self._layout(portrait)

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.batches import as_labels, batch_inputs, label_in, to_device
+from fnet_callbacks.capture.batches import first_samples
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal
 from fnet_callbacks.errors import FnetError
@@ -82,8 +81,6 @@ def local_specialization(
     Cost: the clustering, ``shuffles`` times more where asked, and for each subcluster ``references + 1`` lesions and,
         where asked, as many visualizations.
     """
-    if not isinstance(max_samples, int) or max_samples < 2:
-        raise FnetError(f"`max_samples={max_samples!r}` should be an integer of at least 2")
     settings = Settings(
         graph=graph,
         k=k,
@@ -99,44 +96,20 @@ def local_specialization(
         seed=seed,
     )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    for name, function in (
-        ("to_logits", to_logits),
-        ("batch_to_inputs", batch_to_inputs),
-        ("batch_to_labels", batch_to_labels),
-    ):
-        if function is not None and not callable(function):
-            raise FnetError(f"`{name}={function!r}` should be a function")
+    if to_logits is not None and not callable(to_logits):
+        raise FnetError(f"`to_logits={to_logits!r}` should be a function")
     with isolated(model, seed=seed, device=device), generators_kept(loader):
-        batches = _read(loader, max_samples, device, batch_to_inputs, batch_to_labels)
+        read = first_samples(
+            loader, max_samples, device=device, to_inputs=batch_to_inputs, to_labels=batch_to_labels
+        )
+        batches = [LabelledBatch(inputs, _labels(labels)) for inputs, labels in read]
         return analyzed(model, batches, settings, to_logits=to_logits)
 
 
-def _read(
-    loader: Iterable[Any],
-    most: int,
-    device: torch.device,
-    to_inputs: Callable[[Any], Any] | None,
-    to_labels: Callable[[Any], Any] | None,
-) -> list[LabelledBatch]:
-    found, seen = [], 0
-    for batch in loader:
-        labels = as_labels((to_labels or label_in)(batch))
-        if labels is None or (labels < 0).any():
-            raise FnetError(
-                "`loader`: no labels in a batch, or some below 0 (one integer of at least 0 a sample); pass "
-                "`batch_to_labels`"
-            )
-        n, left = len(labels), most - seen
-        inputs = apply_to_collection(
-            (to_inputs or batch_inputs)(batch),
-            Tensor,
-            lambda t, n=n, left=left: t[:left] if t.dim() and len(t) == n else t,
+def _labels(labels: Tensor | None) -> Tensor:
+    if labels is None or (labels < 0).any():
+        raise FnetError(
+            "`loader`: no labels in a batch, or some below 0 (one integer of at least 0 a sample); pass "
+            "`batch_to_labels`"
         )
-        labels = labels[:left]
-        found.append(LabelledBatch(to_device(inputs, device), labels.to(device)))
-        seen += len(labels)
-        if seen >= most:
-            break
-    if not found:
-        raise FnetError("`loader` has no batch")
-    return found
+    return labels

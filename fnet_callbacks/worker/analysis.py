@@ -18,7 +18,7 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError, RecordError
 from fnet_callbacks.history import Previous
 from fnet_callbacks.measures import compare_snapshots, measure
-from fnet_callbacks.portrait import Portrait
+from fnet_callbacks.portrait import CodePortrait, Portrait
 from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
 from fnet_callbacks.scope import Activity, Scope, Stopwatch
 from fnet_callbacks.worker.jobs import WHOLE, Job, Measured, Moments, NetworkPlan, Plan, Reading, Result
@@ -41,6 +41,7 @@ class Analysis:
         }
         self._store = None if plan.folder is None else SnapshotStore(plan.folder)
         self._last: Snapshot | None = None
+        self._made: dict[str, tuple[int, Portrait | CodePortrait]] = {}  # by monitor, the last, and its step
 
     def run(self, job: Job, advance: Callable[[], object] = lambda: None) -> Result:
         """Does a job; calls ``advance`` after each key that was measured, for a progress bar.
@@ -111,10 +112,15 @@ class Analysis:
             except OSError as error:
                 failures["record"] = str(error)
 
-    def _portraits(self, job: Job) -> dict[str, Portrait]:
+    def _portraits(self, job: Job) -> dict[str, Portrait | CodePortrait]:
         """Those of this step that are wanted."""
-        found = {name: self._networks[name].portrait for name in job.draw}
-        return {name: made[1] for name, made in found.items() if made is not None and made[0] == job.step}
+        for name, network in self._networks.items():
+            if network.portrait is not None:
+                self._made[name] = network.portrait
+        for name, found in job.measured.items():
+            if found.portrait is not None:
+                self._made[name] = job.step, found.portrait
+        return {n: self._made[n][1] for n in job.draw if n in self._made and self._made[n][0] == job.step}
 
 
 class NetworkAnalysis:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fnet_callbacks.errors import FnetWarning
-from fnet_callbacks.portrait import Portrait
+from fnet_callbacks.portrait import PORTRAITS, CodePortrait, Portrait
 from fnet_callbacks.worker.process import Child, serve
 from fnet_callbacks.worker.wire import Wire
 
@@ -26,7 +26,7 @@ class Order:
 
     step: int
     sitter: str
-    portrait: Portrait
+    portrait: Portrait | CodePortrait
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Pictures:
     failure: str | None = None
 
 
-_WIRE = Wire((Order, Pictures, Portrait))
+_WIRE = Wire((Order, Pictures, *PORTRAITS))
 _NICENESS = 10  # behind the analysis, for which training may be waiting
 
 

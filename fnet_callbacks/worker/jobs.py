@@ -11,7 +11,7 @@ import numpy as np
 
 from fnet_callbacks.functional.selection import Selection
 from fnet_callbacks.history import History, Previous
-from fnet_callbacks.portrait import Portrait
+from fnet_callbacks.portrait import PORTRAITS, CodePortrait, Portrait
 from fnet_callbacks.scope import GraphSettings
 
 
@@ -73,7 +73,7 @@ class Measured:
     scalars: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    portrait: Portrait | None = None
+    portrait: Portrait | CodePortrait | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class Result:
     notes: Mapping[str, str] = field(default_factory=dict)
     cost_ms: Mapping[str, float] = field(default_factory=dict)
     carry: Mapping[str, Mapping[str, Previous]] = field(default_factory=dict)
-    portraits: Mapping[str, Portrait] = field(default_factory=dict)
+    portraits: Mapping[str, Portrait | CodePortrait] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
     worker_seconds: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
@@ -197,6 +197,6 @@ TYPES = (
     GraphSettings,
     Previous,
     History,
-    Portrait,
+    *PORTRAITS,
     Selection,
 )

@@ -1,0 +1,129 @@
+"""Functional codes of a finished model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fnet_callbacks.capture.batches import batch_size, call_model, first_samples
+from fnet_callbacks.capture.isolation import generators_kept, isolated
+from fnet_callbacks.capture.layers import Signal, choose_layers
+from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodes, coded
+from fnet_callbacks.codes.layer import Grid, checked_grid
+from fnet_callbacks.errors import CaptureError, FnetError
+from fnet_callbacks.neighbourhood import Normalize, check_radius
+
+
+def functional_codes(
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    layers: str | Sequence[str] = "auto",
+    signal: Signal = "post",
+    maxima: bool = False,
+    grid: Grid | None = None,
+    max_samples: int = 2048,
+    epsilon: float | None = None,
+    bounds: tuple[float, float] | None = None,
+    normalize: Normalize | None = None,
+    to_logits: Callable[[Any], Tensor] | None = None,
+    batch_to_inputs: Callable[[Any], Any] | None = None,
+    batch_to_labels: Callable[[Any], Any] | None = None,
+    seed: int = 0,
+) -> FunctionalCodes:
+    """Finds the few codes that each layer uses, what they know of classes, and how attacks move through them.
+
+    What the units of a layer show of a sample (a convolution's each the mean of its map) is a code; a self-organising
+    map of all samples' codes has units that each stand for the codes near it, and a sample's functional code is its
+    nearest unit.
+
+    Args:
+        model: It is left as it was.
+        loader: Batches, with labels or without; the first ``max_samples`` samples are used.
+        layers: See ``FunctionalNetworkMonitor``; so is ``signal``. Tokens are averaged.
+        signal: See there.
+        maxima: Puts the largest value of each map beside its mean.
+        grid: Rows and columns of the maps, of at most S units; None for a square of about ``5 sqrt(S)``.
+        max_samples: S, at most.
+        epsilon: Radius of FGSM and of PGD in ten steps (L∞), in the units of ``bounds``; None for no attack.
+        bounds: Smallest and largest legal value of a raw input; belongs to ``epsilon``.
+        normalize: ``(mean, std)`` that were applied to the raw input.
+        to_logits: From what the model returns to logits ``[S, C]``.
+        batch_to_inputs: From a batch to the model's inputs.
+        batch_to_labels: From a batch to labels ``[S]``.
+        seed: Of PGD's starts and of the noise that attacks are compared with.
+
+    Returns:
+        A layer that shows NaN or infinite values has no codes; ``problems`` says so.
+
+    Raises:
+        FnetError: An argument is out of range, or an attack is asked for without labels or logits.
+        CaptureError: The model cannot be run on the batches, or a layer is not found.
+
+    Reference: Lee & Vijayan (2022), Analysis of functional neural codes of deep learning models, arXiv 2205.10952.
+        Spatial means as codes, their standardisation, the size of the map and noise of the same norm are our
+        assumptions: the paper's own are not known to us.
+    Cost: a forward pass, ``train_map`` for each layer, and with ``epsilon`` eleven backward and some fifteen forward
+        passes.
+    """
+    if to_logits is not None and not callable(to_logits):
+        raise FnetError(f"`to_logits={to_logits!r}` should be a function")
+    check_radius(epsilon, bounds)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with isolated(model, seed=seed, device=device), generators_kept(loader):
+        read = first_samples(
+            loader, max_samples, device=device, to_inputs=batch_to_inputs, to_labels=batch_to_labels
+        )
+        batches = [inputs for inputs, _ in read]
+        labels = [own for _, own in read if own is not None]
+        labels = labels if len(labels) == len(read) and all((own >= 0).all() for own in labels) else None
+        n_samples = sum(batch_size(*pair) for pair in read)
+        attack = None
+        if epsilon is not None and bounds is not None:
+            if labels is None:
+                raise FnetError(
+                    "`epsilon` needs labels, one integer of at least 0 a sample; pass `batch_to_labels`"
+                )
+            check_attackable(batches[0])
+            attack = Attack(_Logits(model, to_logits), epsilon, bounds, normalize, seed)
+        watched = choose_layers(
+            model,
+            lambda: call_model(model, batches[0]),
+            n_samples=batch_size(*read[0]),
+            layers=layers,
+            signal=signal,
+        )
+        coder = Coder(model, watched, maxima)
+        return coded(
+            coder, batches, labels, checked_grid(grid, n_samples), to_logits=to_logits, attack=attack
+        )
+
+
+def check_attackable(inputs: Any) -> None:
+    """Refuses inputs that are not one tensor."""
+    if not isinstance(inputs, Tensor):
+        raise CaptureError(
+            f"`epsilon`: attacks change one tensor, the model's inputs are a {type(inputs).__name__}; pass "
+            "`batch_to_inputs`, or no `epsilon`"
+        )
+
+
+class _Logits(nn.Module):
+    """The classifier as a function from an input tensor to logits."""
+
+    def __init__(self, called: nn.Module, to_logits: Callable[[Any], Tensor] | None) -> None:
+        super().__init__()
+        self.called = called  # an attack looks here for recurrent modules
+        self._to_logits = to_logits or (lambda output: output)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = self._to_logits(call_model(self.called, inputs))
+        if not isinstance(found, Tensor):
+            raise FnetError(
+                f"the model returns a {type(found).__name__}; pass `to_logits`, a function from what it returns to the "
+                "logits [S, C]"
+            )
+        return found

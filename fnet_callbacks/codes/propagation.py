@@ -1,0 +1,129 @@
+"""The path that an attack takes through the functional codes, beside that of noise of the same norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fnet_callbacks.codes.layer import LayerCodes
+from fnet_callbacks.neighbourhood import Neighbourhood, Normalize, length_of
+
+_OF_NOISE = 0.95  # the share of samples that noise displaces less than an attack must, to have left its path
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What a change of the inputs does to the codes of L layers, for each of S samples.
+
+    Attributes:
+        displacement: Euclidean distance of a sample's code from its clean one, over the mean distance of clean codes
+            from their mean, ``[L, S]``; 1 is as far as samples are from the middle.
+        units: Its functional code, ``[L, S]``.
+        changed: Whether that is another than the clean one, ``[L, S]``.
+        distance: Of its two units on the map, in units of the grid, ``[L, S]``.
+    """
+
+    displacement: np.ndarray = field(repr=False)
+    units: np.ndarray = field(repr=False)
+    changed: np.ndarray = field(repr=False)
+    distance: np.ndarray = field(repr=False)
+
+    @property
+    def means(self) -> dict[str, np.ndarray]:
+        """Over the samples, ``[L]`` each: ``displacement``, ``changed_share``, ``distance``."""
+        return {
+            "displacement": self.displacement.mean(axis=1),
+            "changed_share": self.changed.mean(axis=1),
+            "distance": self.distance.mean(axis=1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What an attack does to the codes of each layer, and what noise of the same norm does.
+
+    Attributes:
+        layers: Names, L.
+        attack: Of the attacked inputs.
+        noise: Of the noisy ones.
+    """
+
+    layers: Sequence[str]
+    attack: Shift
+    noise: Shift
+
+    @property
+    def departed_share(self) -> np.ndarray:
+        """Share of the samples that the attack displaces by more than noise does 95 % of them, ``[L]``.
+
+        About 0.05 where the attack is no more than noise to a layer. The definition is our assumption.
+        """
+        usual = np.quantile(self.noise.displacement, _OF_NOISE, axis=1)
+        return (self.attack.displacement > usual[:, None]).mean(axis=1)
+
+    @property
+    def departure(self) -> int | None:
+        """Place of the first layer from which on, to the last, most samples have departed; None where there is none."""
+        departed = self.departed_share > 0.5
+        stays = np.logical_and.accumulate(departed[::-1])[::-1]
+        return int(stays.argmax()) if stays.any() else None
+
+
+def shift(layers: Sequence[LayerCodes], values: Sequence[Tensor]) -> Shift:
+    """How far samples have moved from where their clean codes are.
+
+    Args:
+        layers: Of the clean samples.
+        values: What each layer shows of the changed ones, ``[S, D]`` each.
+
+    Raises:
+        FnetError: Shapes do not fit, or a value is not finite.
+    """
+    displacement, after, changed, distance = [], [], [], []
+    for layer, shown in zip(layers, values, strict=True):
+        codes = layer.standardized(shown)
+        units = layer.map.nearest(codes)[:, 0].cpu().numpy()
+        scale = (
+            float(layer.codes.norm(dim=1).mean()) or 1.0
+        )  # of a layer in which nothing varies nothing moves
+        displacement.append((codes - layer.codes).norm(dim=1).cpu().numpy() / scale)
+        after.append(units)
+        changed.append(units != layer.units)
+        places = np.stack(np.divmod(units, layer.map.grid[1]), axis=1)
+        distance.append(np.linalg.norm(places - layer.places, axis=1))
+    return Shift(*(np.array(part) for part in (displacement, after, changed, distance)))
+
+
+def noise_like(
+    inputs: Tensor,
+    attacked: Tensor,
+    *,
+    epsilon: float,
+    bounds: tuple[float, float],
+    normalize: Normalize | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Inputs with noise of the same Euclidean norm as an attack's on each sample.
+
+    Every value goes up or down by ``epsilon`` as far as ``bounds`` allow, by a fair coin; what came of it is scaled to
+    the attack's norm, by which alone it may leave the bounds.
+
+    Args:
+        inputs: ``[S, ...]``.
+        attacked: The attack's, ``[S, ...]``.
+        epsilon: The attack's radius, in the units of ``bounds``.
+        bounds: See ``attacks.pgd``; so is ``normalize``.
+        normalize: See there.
+        seed: Of the coins, which are thrown on the CPU.
+
+    Returns:
+        ``[S, ...]``; a sample that the attack left as it was is as it was.
+    """
+    region = Neighbourhood.around(inputs, epsilon=epsilon, bounds=bounds, normalize=normalize)
+    noise = region.random_corner(torch.Generator().manual_seed(seed)) - inputs
+    smallest = torch.finfo(inputs.dtype).tiny
+    return inputs + noise * (length_of(attacked - inputs) / length_of(noise).clamp_min(smallest))

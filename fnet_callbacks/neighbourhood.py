@@ -1,0 +1,141 @@
+"""The legal neighbourhood of inputs: what an attack may make of them, and what noise may."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fnet_callbacks.errors import FnetError
+
+Norm = Literal["linf", "l2"]
+Normalize = tuple[float | Sequence[float], float | Sequence[float]]
+
+
+def check_radius(epsilon: float | None, bounds: tuple[float, float] | None) -> None:
+    """Refuses a radius without bounds, bounds without a radius, and a radius that is none.
+
+    Raises:
+        FnetError: It says which.
+    """
+    if (epsilon is None) != (bounds is None):
+        raise FnetError(
+            f"`epsilon={epsilon!r}` and `bounds={bounds!r}` belong together: the attack's radius, and the smallest and "
+            "largest legal value of a raw input"
+        )
+    if epsilon is not None and not (isinstance(epsilon, (int, float)) and 0 < epsilon < math.inf):
+        raise FnetError(f"`epsilon={epsilon!r}` should be a number above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """The legal neighbourhood of a batch, held in the model's space.
+
+    Working there, and not in the raw space and back, keeps an unchanged value unchanged to the bit.
+    """
+
+    centre: Tensor
+    scale: Tensor  # raw units per unit of the model's space
+    lower: Tensor
+    upper: Tensor
+    epsilon: float
+    norm: Norm
+
+    @classmethod
+    def around(
+        cls,
+        inputs: Tensor,
+        *,
+        epsilon: float,
+        bounds: tuple[float, float],
+        normalize: Normalize | None,
+        norm: Norm = "linf",
+    ) -> Neighbourhood:
+        """That of inputs as the model takes them.
+
+        Raises:
+            FnetError: ``normalize`` does not fit the inputs, or they leave ``bounds``.
+        """
+        mean, scale = _normalization(inputs, normalize)
+        lowest, highest = ((inputs.new_tensor(bound) - mean) / scale for bound in bounds)
+        _check_within(inputs, mean, scale, bounds)
+        if norm == "linf":
+            # One box holds both. Where rounding put an input just outside its bounds, the bounds win.
+            radius = epsilon / scale
+            lower, upper = (inputs - radius).clamp(lowest, highest), (inputs + radius).clamp(lowest, highest)
+        else:
+            lower, upper = lowest, highest
+        return cls(inputs, scale, lower, upper, epsilon, norm)
+
+    def step(self, point: Tensor, gradient: Tensor, length: float) -> Tensor:
+        """One step of ``length`` raw units in the direction of steepest ascent."""
+        direction = unit(gradient / self.scale, self.norm)
+        return self.project(point + length * direction / self.scale)
+
+    def project(self, point: Tensor) -> Tensor:
+        """The nearest point of the ball, then of the bounds, which lead back into the ball."""
+        if self.norm == "l2":
+            offset = point - self.centre
+            length = length_of(offset * self.scale)
+            point = torch.where(length > self.epsilon, self.centre + offset * (self.epsilon / length), point)
+        return point.clamp(self.lower, self.upper)
+
+    def random_corner(self, generator: torch.Generator) -> Tensor:
+        """Each value at one end of what it may be, by a fair coin; for ``linf``."""
+        up = torch.rand(self.centre.shape, generator=generator, device="cpu") < 0.5
+        return torch.where(up.to(self.centre.device), self.upper, self.lower)
+
+    def random_point(self, generator: torch.Generator) -> Tensor:
+        """Uniform in the ball, then within the bounds."""
+        shape = self.centre.shape
+        if self.norm == "linf":
+            offset = 2 * torch.rand(shape, generator=generator, device="cpu") - 1
+        else:
+            volume = torch.rand(
+                (len(self.centre), *[1] * (len(shape) - 1)), generator=generator, device="cpu"
+            )
+            direction = unit(torch.randn(shape, generator=generator, device="cpu"), "l2")
+            offset = direction * volume ** (1 / shape[1:].numel())
+        return self.project(self.centre + self.epsilon * offset.to(self.centre) / self.scale)
+
+
+def _normalization(inputs: Tensor, normalize: Normalize | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation as ``[1, C or 1, 1, ...]``."""
+    mean, std = (inputs.new_tensor(part) for part in normalize or (0.0, 1.0))
+    if any(part.ndim > 1 or part.numel() not in (1, inputs.shape[1]) for part in (mean, std)):
+        raise FnetError(
+            f"normalize must be (mean, std), numbers or one per channel ({inputs.shape[1]}), got {normalize}"
+        )
+    if not bool((std > 0).all()):
+        raise FnetError(f"normalize needs a positive std, got {std.tolist()}")
+    shape = (1, -1, *[1] * (inputs.ndim - 2))
+    return mean.reshape(shape), std.reshape(shape)
+
+
+def _check_within(inputs: Tensor, mean: Tensor, scale: Tensor, bounds: tuple[float, float]) -> None:
+    raw = inputs * scale + mean
+    magnitude = max(abs(value) for value in (*bounds, float(mean.abs().max())) if math.isfinite(value))
+    slack = 8 * torch.finfo(inputs.dtype).eps * magnitude  # what normalising and back may lose
+    if not bool(((raw >= bounds[0] - slack) & (raw <= bounds[1] + slack)).all()):  # NaN fails too
+        span = f"[{raw.min():.6g}, {raw.max():.6g}]"
+        raise FnetError(f"bounds are {bounds} but the raw inputs span {span}; if normalised, pass normalize")
+
+
+def unit(gradient: Tensor, norm: Norm) -> Tensor:
+    """Direction of steepest ascent, of length 1 in ``norm``; zero for a zero gradient."""
+    if norm == "linf":
+        return gradient.sign()
+    smallest = torch.finfo(gradient.dtype).tiny
+    # A confident network's gradients may be 1e-30, where squares vanish: scale first.
+    axes = tuple(range(1, gradient.ndim))
+    gradient = gradient / gradient.abs().amax(dim=axes, keepdim=True).clamp_min(smallest)
+    return gradient / length_of(gradient).clamp_min(smallest)
+
+
+def length_of(offset: Tensor) -> Tensor:
+    """Euclidean length of each sample, ``[S, 1, ...]``."""
+    return torch.linalg.vector_norm(offset, dim=tuple(range(1, offset.ndim)), keepdim=True)
