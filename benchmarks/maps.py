@@ -1,9 +1,11 @@
 """What a self-organising map costs: all samples at once, beside MiniSom's.
 
-    python -m benchmarks.maps
+    python -m benchmarks.maps [--data-dir DATA]
 
 A map of 15 x 15 for 5,000 codes of 128 dimensions (Gaussian clusters), ten passes, the same radii. MiniSom is trained
 sample by sample, as is usual, and by its own batch rule. Interleaved rounds in one run; the fastest of each counts.
+With ``--data-dir`` also the errors of maps of 10 x 10 for what the layers of a CNN show of Fashion-MNIST, ours beside
+MiniSom's after as many passes at the same radii.
 """
 
 import argparse
@@ -11,11 +13,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from minisom import MiniSom
 from torch import Tensor
 
 from benchmarks.tables import fastest, machine, markdown, number, tell, write_json
+from experiments.data import DataModule
+from experiments.models import Classifier
+from fnet_callbacks import functional_codes
 from fnet_callbacks.codes.som import train_map
 
 GRID, SAMPLES, DIMENSIONS, PASSES, SIGMA = (15, 15), 5000, 128, 10, 5.0
@@ -39,26 +45,30 @@ def codes_of(samples: int, dimensions: int) -> Tensor:
     return (codes - codes.mean(0)) / codes.std(0)
 
 
+def minisom(values: np.ndarray, grid: tuple[int, int], passes: int, *, batch: bool = False) -> MiniSom:
+    """MiniSom's map; its radius falls from `SIGMA` to a third of it."""
+    found = MiniSom(*grid, values.shape[1], sigma=SIGMA, learning_rate=0.5, random_seed=0)  # pyright: ignore[reportArgumentType]
+    found.pca_weights_init(values)
+    if batch:
+        found.train_batch_offline(values, passes)
+    else:
+        found.train(values, passes * len(values), random_order=True)
+    return found
+
+
+def radii(passes: int) -> list[float]:
+    """Of each pass, the one that MiniSom's pass ends with."""
+    return [SIGMA / (1 + 2 * (t + 1) / passes) for t in range(passes)]
+
+
 def rows_of(samples: int, rounds: int, *, grid: tuple[int, int] = GRID, passes: int = PASSES) -> list[Row]:
     """Ours first."""
     codes = codes_of(samples, DIMENSIONS)
     values = codes.double().numpy()
-    # MiniSom's radius falls from SIGMA to a third of it; ours of each pass is the one that its pass ends with.
-    radii = [SIGMA / (1 + 2 * (t + 1) / passes) for t in range(passes)]
-
-    def minisom(*, batch: bool) -> MiniSom:
-        found = MiniSom(*grid, DIMENSIONS, sigma=SIGMA, learning_rate=0.5, random_seed=0)  # pyright: ignore[reportArgumentType]
-        found.pca_weights_init(values)
-        if batch:
-            found.train_batch_offline(values, passes)
-        else:
-            found.train(values, passes * len(values), random_order=True)
-        return found
-
     runs = {
-        "fnet_callbacks": lambda: train_map(codes, grid, radii=radii),
-        "MiniSom, sample by sample": lambda: minisom(batch=False),
-        "MiniSom, batch": lambda: minisom(batch=True),
+        "fnet_callbacks": lambda: train_map(codes, grid, radii=radii(passes)),
+        "MiniSom, sample by sample": lambda: minisom(values, grid, passes),
+        "MiniSom, batch": lambda: minisom(values, grid, passes, batch=True),
     }
     errors = {}
     for name, run in runs.items():
@@ -67,6 +77,31 @@ def rows_of(samples: int, rounds: int, *, grid: tuple[int, int] = GRID, passes: 
         errors[name] = found.quantization_error(shown), found.topographic_error(shown)
     seconds = fastest(runs, rounds=rounds)
     return [Row(name, seconds[name], *map(float, errors[name])) for name in runs]
+
+
+def layers_of(data_dir: str, *, samples: int = 2048) -> list[list[str]]:
+    """Rows of a table: layer, units, and both errors of our map and MiniSom's."""
+    data = DataModule("fashion-mnist", data_dir, train_size=5000, seed=0)
+    data.setup("fit")
+    torch.manual_seed(0)
+    model = Classifier("cnn", [16, 32, 64, 128], activation="relu", lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for images, labels in data.train_dataloader():
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    found = functional_codes(model, data.val_dataloader(), max_samples=samples)  # type: ignore[arg-type]
+    rows, grid = [], (10, 10)
+    for layer in found.layers:
+        tell(f"layer {layer.name} ...")
+        codes, values = layer.codes, layer.codes.double().numpy()
+        ours, theirs = train_map(codes, grid, radii=radii(PASSES)), minisom(values, grid, PASSES)
+        errors = [
+            *(ours.quantization_error(codes), theirs.quantization_error(values)),
+            *(ours.topographic_error(codes), theirs.topographic_error(values)),
+        ]
+        rows.append([layer.name, str(codes.shape[1]), *(number(float(e)) for e in errors)])
+    return rows
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -91,11 +126,19 @@ def main() -> None:
     )
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data-dir", help="folder with fashion-mnist/")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
     found = rows_of(arguments.samples, arguments.rounds)
     on = machine("numpy", "torch", "minisom")
     print(f"{on}\n\n{table(found)}")
+    if arguments.data_dir:
+        header = [
+            "layer",
+            "units",
+            *(f"{e}, {w}" for e in ("quantization", "topographic") for w in ("ours", "MiniSom")),
+        ]
+        print(f"\n{markdown(header, layers_of(arguments.data_dir))}")
     write_json(arguments.json, {"machine": on, "rows": [asdict(row) for row in found]})
 
 

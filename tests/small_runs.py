@@ -47,7 +47,16 @@ def write_run(
         {
             "model": "Net",
             "configuration": {"seed": seed, "width": 30, **configuration},
-            "monitors": {"fnet": {"layers": layers}},
+            "monitors": {
+                "fnet": {"layers": layers},
+                "codes": {
+                    "kind": "FunctionalCodeMonitor",
+                    "layers": [
+                        {"name": each["name"], "folder": each["name"].replace("/", "_")} for each in layers
+                    ],
+                },
+                "regions": {"kind": "ReLURegionMonitor"},
+            },
         }
     )
     for t in range(steps):
@@ -58,6 +67,9 @@ def write_run(
         scalars["robust/clean_accuracy"] = 0.1 + 0.2 * t + 0.01 * seed
         scalars["robust/pgd_0.03137_accuracy"] = 0.1 + 0.1 * t * strength + 0.01 * seed
         scalars["lesion/degree_tolerance"] = 0.5 + 0.1 * strength
+        scalars["codes/net.0/label_ami"] = 0.1 * t
+        scalars["codes/net.<b>1<_b>/label_ami"] = 0.2 * t + 0.01 * seed
+        scalars["regions/n_patterns"] = 20.0 + t + seed
         arrays = {f"fnet.{key}": array for key, array in scope.arrays().items()}
         arrays["fnet.layer"] = np.arange(30)[scope.nodes] // 15
         shares = np.linspace(0, 1, 5)

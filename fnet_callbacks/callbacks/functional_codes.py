@@ -144,7 +144,10 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
             "epsilon": self.epsilon,
             "bounds": self.bounds,
             "normalize": self.normalize,
-            "layers": [{"name": layer.name, "n_units": layer.n_units} for layer in self._layers],
+            "layers": [
+                {"name": layer.name, "folder": self._folders[layer.name], "n_units": layer.n_units}
+                for layer in self._layers
+            ],
         }
 
     @property

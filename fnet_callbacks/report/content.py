@@ -64,6 +64,16 @@ class Content:
         groups = self.runs.groups
         return {self.baseline: groups.pop(self.baseline), **groups}
 
+    def of_kind(self, kind: str) -> list[str]:
+        """Names of the monitors of a class, over all runs."""
+        named = [
+            name
+            for run in self.runs.runs
+            for name, settings in run.record.manifest.get("monitors", {}).items()
+            if settings.get("kind") == kind
+        ]
+        return list(dict.fromkeys(named))
+
     def some_runs(self) -> list[Run]:
         """The first runs of each group, as many of each as can be looked at one by one."""
         groups = list(self.groups.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from scipy.cluster import hierarchy
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.compare.topology import Curve, arrays_of
+from fnet_callbacks.report.codes import codes
 from fnet_callbacks.report.communities import allegiances, communities, flows
 from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.regions import regions
 from fnet_callbacks.report.traces import (
     BAND_NOTE,
     COLOURS,
@@ -27,7 +29,7 @@ from fnet_callbacks.report.traces import (
     points,
     shown,
 )
-from fnet_callbacks.report.wording import Key, number
+from fnet_callbacks.report.wording import Key, labels_of, number
 
 WHOLE = "whole network"
 _SCALES = np.arange(101) / 100
@@ -301,18 +303,6 @@ def drifts(content: Content) -> Figure | None:
     )
 
 
-def labels_of(keys: Iterable[str]) -> dict[str, str]:
-    """A scalar's name in words, with its monitor's where two monitors have it."""
-    parts = {key: Key.of(key) for key in keys}
-    monitors: dict[str, set[str]] = {}
-    for part in parts.values():
-        monitors.setdefault(part.label, set()).add(part.monitor)
-    return {
-        key: part.label + (f" ({part.monitor})" if len(monitors[part.label]) > 1 else "")
-        for key, part in parts.items()
-    }
-
-
 def _last(run: Run, content: Content) -> dict[str, np.ndarray]:
     return arrays_of(run, run.record.steps[-1], content.monitor)
 
@@ -332,5 +322,7 @@ FIGURES: Mapping[str, Callable[[Content], Figure | None]] = {
         communities,
         allegiances,
         drifts,
+        codes,
+        regions,
     )
 }

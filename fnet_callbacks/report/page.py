@@ -15,11 +15,11 @@ from plotly.offline import get_plotlyjs
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report import tables
 from fnet_callbacks.report.content import Content
-from fnet_callbacks.report.figures import FIGURES, labels_of
+from fnet_callbacks.report.figures import FIGURES
 from fnet_callbacks.report.summary import summary
-from fnet_callbacks.report.tables import Cell, Table
+from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.traces import Figure
-from fnet_callbacks.report.wording import Key, number, probability
+from fnet_callbacks.report.wording import Key, labels_of, number, probability
 
 # Nothing may be fetched, whatever a name in a record tries.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -100,6 +100,10 @@ def _sections(content: Content, drawn: dict[str, Figure]) -> Iterator[tuple[str,
         _table(communities) if communities.rows else ""
     ):
         yield "time", "Communities and topology through time", through
+    if content.of_kind("FunctionalCodeMonitor"):
+        yield "functional-codes", "Functional codes", of("codes") + _table(tables.code_layers(content))
+    if content.of_kind("ReLURegionMonitor"):
+        yield "linear-regions", "Linear regions", of("regions") + _table(tables.region_values(content))
     yield "costs", "Cost", _table(tables.cost(content))
     yield "configuration", "Configurations", _table(tables.configurations(content))
     yield "definitions", "How each number is defined", _definitions(content)

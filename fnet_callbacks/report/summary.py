@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from fnet_callbacks.compare.comparison import ALPHA, Contrast
 from fnet_callbacks.compare.effects import Interval
 from fnet_callbacks.report.content import Content
-from fnet_callbacks.report.figures import labels_of
-from fnet_callbacks.report.wording import Key, number, probability
+from fnet_callbacks.report.wording import Key, labels_of, number, probability
 
 _MOST_NAMED = 5
 LARGE = 0.8  # Cohen's word for a difference of that many standard deviations

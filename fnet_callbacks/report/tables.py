@@ -7,36 +7,17 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fnet_callbacks.compare.communities import ENTROPIES
 from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.report.codes import code_layers
 from fnet_callbacks.report.content import Content
-from fnet_callbacks.report.figures import WHOLE, labels_of
-from fnet_callbacks.report.wording import Key
-
-Cell = str | float | int
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of texts and numbers; NaN is an empty cell.
-
-    Attributes:
-        name: Unique; the file's name as CSV.
-        title: Above it; empty for one that is only written as CSV.
-        header: Of each column.
-        rows: Each as long as the header.
-        note: Below it.
-    """
-
-    name: str
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    note: str = ""
+from fnet_callbacks.report.figures import WHOLE
+from fnet_callbacks.report.regions import region_values
+from fnet_callbacks.report.tabular import Cell, Table
+from fnet_callbacks.report.wording import Key, labels_of
 
 
 def effects(content: Content) -> Table:
@@ -255,7 +236,7 @@ TABLES: Mapping[str, Callable[[Content], Table]] = {
     f.__name__: f
     for f in (
         *(effects, associations, scores, communities, events, cost, configurations),
-        *(final_values, attack_areas, distances),
+        *(code_layers, region_values, final_values, attack_areas, distances),
     )
 }
 

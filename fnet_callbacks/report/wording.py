@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+_FOLLOWED = re.compile(r"(fgsm|pgd)_(noise_)?(displacement|changed_share|distance|departed_share|departure)")
 _ATTACKED = re.compile(r"(fgsm|pgd)_([0-9.eE+-]+)_(accuracy|zero_gradients)")
 _NAMES = {
     "n_neurons": "live neurons",
@@ -39,6 +41,34 @@ _NAMES = {
     "n_subclusters": "groups of units that were tested",
     "ncut": "normalised cut of the units' clusters",
     "z_score": "normalised cut, z against shuffled networks",
+    "used_units": "codes in use",
+    "label_nmi": "agreement of codes and labels (NMI)",
+    "label_ami": "agreement of codes and labels (AMI)",
+    "prediction_nmi": "agreement of codes and predictions (NMI)",
+    "prediction_ami": "agreement of codes and predictions (AMI)",
+    "compactness": "spread of classes over the map, to chance",
+    "participation_ratio": "participation ratio of codes",
+    "map_distance": "distance from the map of the layer before",
+    "map_change": "distance from the last snapshot's map",
+    "n_patterns": "linear regions that are inhabited",
+    "singleton_share": "share of inputs alone in their region",
+    "pattern_entropy": "entropy of regions",
+    "purity": "purity of regions",
+    "unchanged_share": "share of inputs with the last pattern",
+    "dead_share": "share of units that are dead",
+    "always_on_share": "share of units that are always on",
+    "crossings": "borders between two inputs",
+    "crossings_same": "borders between two inputs of a class",
+    "crossings_different": "borders between two inputs of two classes",
+    "attacked_distance": "breaks that FGSM moves inputs over",
+}
+# What an attack, or noise of its norm, does to codes.
+_FOLLOWED_NAMES = {
+    "displacement": "displacement of codes by",
+    "changed_share": "share of codes changed by",
+    "distance": "distance on the map moved by",
+    "departed_share": "share of codes further than by noise, under",
+    "departure": "layer from which on codes leave noise, under",
 }
 
 # Of the whole network or a layer, its live neurons, and the graph of their strongest correlations.
@@ -104,6 +134,46 @@ DEFINITIONS = {
     "z_score": "Normalised cut less its mean over networks with shuffled weights, in their standard deviations: below "
     "0 where the network falls into clusters better than these (Filan et al. 2021).",
 }  # fmt: skip
+# Of the functional codes of a layer (Lee & Vijayan 2022), and of attacks on them.
+DEFINITIONS |= {
+    "quantization_error": "Mean distance of a sample's code, standardised, from that of its unit on the layer's "
+    "self-organising map (Kohonen 2001).",
+    "topographic_error": "Share of the samples whose two nearest units are no neighbours on the map (Kiviluoto 1996).",
+    "used_units": "Units of the map that are some sample's functional code.",
+    "code_entropy": "Entropy of the functional codes, as a share of the largest that there can be.",
+    "participation_ratio": "(Σλ)² / Σλ² of the eigenvalues λ of the codes' covariance: over how many directions the "
+    "layer spreads its codes.",
+    "map_distance": "How differently the map of the layer before lays out the same samples, once both are turned and "
+    "scaled onto each other (Procrustes disparity): 0 alike, 1 nothing in common.",
+    "map_change": "The same between the layer's own maps at this and the last snapshot.",
+    "label_nmi": "Mutual information of functional code and label, over the mean of their entropies.",
+    "label_ami": "Mutual information of functional code and label, adjusted for chance: 0 by chance, 1 the same.",
+    "prediction_nmi": "Mutual information of functional code and predicted class, over the mean of their entropies.",
+    "prediction_ami": "Mutual information of functional code and predicted class, adjusted for chance.",
+    "compactness": "Distance on the map of a class's samples from their centre, over the same with shuffled labels: 1 "
+    "anywhere, 0 on one unit.",
+    "displacement": "Mean distance by which the codes of attacked inputs are moved, over the mean distance of clean "
+    "codes from their mean.",
+    "changed_share": "Share of the attacked inputs whose functional code is another.",
+    "distance": "Mean distance on the map, in units, of the functional codes of an input and of the attacked one.",
+    "departed_share": "Share of the inputs whose code the attack moves further than noise of the same norm does 95 %.",
+    "departure": "The layer, counted from 1, from which on to the last the attack moves most inputs further than that.",
+}
+# Of the linear regions that inputs are in (Picchiotti & Gori 2021).
+DEFINITIONS |= {
+    "n_patterns": "Distinct patterns of active units among the inputs of the probe: each is a linear region.",
+    "singleton_share": "Share of the inputs that are alone in their region.",
+    "pattern_entropy": "Entropy of the regions' sizes, as a share of log S: 1 where each input has its own.",
+    "purity": "Share of the inputs that are of the commonest class of their region.",
+    "unchanged_share": "Share of the inputs whose pattern is that of the last snapshot.",
+    "dead_share": "Share of the piecewise-linear units that have slope 0 for all inputs.",
+    "always_on_share": "Share of the piecewise-linear units that are on one sloped piece for all inputs.",
+    "crossings": "Borders between regions on the straight line between two inputs, the mean over lines.",
+    "crossings_same": "Borders between regions on the straight line between two inputs of one class, the mean over "
+    "lines.",
+    "crossings_different": "The same between two inputs of different classes.",
+    "attacked_distance": "Mean share of the units' breaks that FGSM moves an input over.",
+}
 # What is asked of each group of units, against random groups of its size in its layer (Hod et al. 2021).
 _ASKED = {
     "importance": "accuracy falls further where its units are lesioned",
@@ -146,13 +216,29 @@ class Key:
         if attacked := _ATTACKED.fullmatch(self.measure):
             attack, epsilon, what = attacked.groups()
             return f"{what.replace('_', ' ')} under {attack.upper()}, ε = {epsilon}"
+        if followed := _FOLLOWED.fullmatch(self.measure):
+            attack, noise, what = followed.groups()
+            by = f"noise of {attack.upper()}'s norm" if noise else attack.upper()
+            return f"{_FOLLOWED_NAMES[what]} {by}"
         return _NAMES.get(self.measure, self.measure.replace("_", " "))
 
     @property
     def definition(self) -> str:
         """What it is; empty where that is not known here."""
-        attacked = _ATTACKED.fullmatch(self.measure)
-        return DEFINITIONS.get(attacked[3] if attacked else self.measure, "")
+        parts = _ATTACKED.fullmatch(self.measure) or _FOLLOWED.fullmatch(self.measure)
+        return DEFINITIONS.get(parts[3] if parts else self.measure, "")
+
+
+def labels_of(keys: Iterable[str]) -> dict[str, str]:
+    """A scalar's name in words, with its monitor's where two monitors have it."""
+    parts = {key: Key.of(key) for key in keys}
+    monitors: dict[str, set[str]] = {}
+    for part in parts.values():
+        monitors.setdefault(part.label, set()).add(part.monitor)
+    return {
+        key: part.label + (f" ({part.monitor})" if len(monitors[part.label]) > 1 else "")
+        for key, part in parts.items()
+    }
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -49,3 +49,16 @@ def convolutional(seed: int) -> tuple[nn.Module, Tensor]:
         nn.Conv2d(4, 5, 2), nn.LeakyReLU(0.1, inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3),
     )  # fmt: skip
     return net, torch.randn(60, 2, 6, 6)
+
+
+class Body(nn.Module):
+    """What a function makes of the input, before a head of two hidden layers."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.function = function
+        self.head = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.function(x))

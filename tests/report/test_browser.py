@@ -24,6 +24,8 @@ SECTIONS = (
         "homology",
         "alike",
         "fault-tolerance",
+        "functional-codes",
+        "linear-regions",
     ),
     *("time", "costs", "configuration", "definitions"),
 )

@@ -1,0 +1,101 @@
+"""What a report says of functional codes: every measure over the depth of the network."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.compare.topology import Curve
+from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.tabular import Cell, Table
+from fnet_callbacks.report.traces import BAND_NOTE, Figure, axes, bands, chosen, options
+from fnet_callbacks.report.wording import Key, labels_of
+
+_KIND = "FunctionalCodeMonitor"
+_IN_TABLE = (
+    *("quantization_error", "topographic_error", "used_units", "code_entropy", "participation_ratio"),
+    *("label_ami", "prediction_ami", "compactness", "map_distance", "pgd_displacement"),
+    *("pgd_noise_displacement", "pgd_departed_share"),
+)
+
+
+def codes(content: Content) -> Figure | None:
+    """A measure over the layers, at the first and the last snapshot, one line a group."""
+    variants: dict[str, Any] = {}
+    labels = labels_of(content.keys)
+    for monitor in content.of_kind(_KIND):
+        layers = {run.name: _layers(run, monitor) for run in content.runs.runs}
+        asked = {
+            labels[key]: key for key in content.keys if Key.of(key).monitor == monitor and Key.of(key).layer
+        }
+        for label, key in asked.items():
+            for when, place in (("at the end", -1), ("before training", 0)):
+                by_run = {
+                    run.name: _over_depth(run, monitor, layers[run.name], Key.of(key).measure, place)
+                    for run in content.runs.runs
+                    if layers[run.name]
+                }
+                if any(np.isfinite(curve.y).any() for curve in by_run.values()):
+                    layout = axes("layer", label)
+                    layout["xaxis"] |= {"dtick": 1}
+                    variants[chosen(label, when)] = {"data": bands(content, by_run), "layout": layout}
+    if not variants:
+        return None
+    return Figure(
+        "codes",
+        "Codes over the depth of the network",
+        "Line chart of the chosen measure over the layers, one line for each group of runs",
+        variants,
+        [("Measure", options(variants, 0)), ("When", options(variants, 1))],
+        "Layers are counted from 1 in the order in which they are computed. " + BAND_NOTE,
+    )
+
+
+def code_layers(content: Content) -> Table:
+    """Measures of the layers' codes at the end of training, the mean over each group's runs."""
+    labels = labels_of(content.keys)
+    rows: list[list[Cell]] = []
+    known: list[str] = []
+    for monitor in content.of_kind(_KIND):
+        measured = {Key.of(key).measure for key in content.keys if Key.of(key).monitor == monitor}
+        known = known or [measure for measure in _IN_TABLE if measure in measured]
+        for group, runs in content.groups.items():
+            layers = dict.fromkeys(layer for run in runs for layer in _layers(run, monitor))
+            rows += [
+                [
+                    group,
+                    layer,
+                    *(
+                        _mean([run.final(f"{monitor}/{layer}/{measure}") for run in runs])
+                        for measure in known
+                    ),
+                ]
+                for layer in layers
+            ]
+    names = {Key.of(key).measure: labels[key] for key in content.keys if Key.of(key).measure in known}
+    return Table(
+        "codes",
+        "Functional codes at the end of training",
+        ["group", "layer", *(names[measure] for measure in known)],
+        rows,
+        "Means over the runs of a group.",
+    )
+
+
+def _layers(run: Run, monitor: str) -> list[str]:
+    """As in the keys, in the order of the network."""
+    settings = run.record.manifest.get("monitors", {}).get(monitor, {})
+    return [layer["folder"] for layer in settings.get("layers", [])]
+
+
+def _over_depth(run: Run, monitor: str, layers: list[str], measure: str, place: int) -> Curve:
+    values = [run.values[place].get(f"{monitor}/{layer}/{measure}", math.nan) for layer in layers]
+    return Curve(np.arange(1, len(layers) + 1), np.array(values, float))
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan

@@ -1,0 +1,52 @@
+"""What a report says of linear regions: how many are inhabited, and how they change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fnet_callbacks.compare.topology import Curve
+from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.tabular import Cell, Table
+from fnet_callbacks.report.traces import BAND_NOTE, Figure, axes, bands
+from fnet_callbacks.report.wording import Key, labels_of
+
+_KIND = "ReLURegionMonitor"
+
+
+def regions(content: Content) -> Figure | None:
+    """Measures of the whole network's regions over training, one line a group."""
+    labels = labels_of(content.keys)
+    variants: dict[str, Any] = {}
+    for key in _keys(content):
+        steps, values = content.runs.curves(key)
+        if np.isfinite(values).any():
+            by_run = {run.name: Curve(steps, row) for run, row in zip(content.runs.runs, values, strict=True)}
+            variants[labels[key]] = {"data": bands(content, by_run), "layout": axes("step", labels[key])}
+    if not variants:
+        return None
+    return Figure(
+        "regions",
+        "Linear regions over training",
+        "Line chart of the chosen measure of linear regions over training, one line for each group of runs",
+        variants,
+        [("Measure", list(variants))],
+        BAND_NOTE,
+    )
+
+
+def region_values(content: Content) -> Table:
+    """What is measured of each run's regions at the end of training."""
+    labels, keys = labels_of(content.keys), _keys(content)
+    rows: list[list[Cell]] = [
+        [content.told(run), *(run.final(key) for key in keys)] for run in content.runs.runs if keys
+    ]
+    return Table(
+        "regions", "Linear regions at the end of training", ["run", *(labels[key] for key in keys)], rows
+    )
+
+
+def _keys(content: Content) -> list[str]:
+    monitors = content.of_kind(_KIND)
+    return [key for key in content.keys if Key.of(key).monitor in monitors and not Key.of(key).layer]

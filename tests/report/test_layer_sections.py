@@ -1,0 +1,71 @@
+"""The sections of functional codes and of linear regions, from records that real monitors wrote."""
+
+import pytest
+from lightning import seed_everything
+from small_models import Net, loader, trainer
+
+from fnet_callbacks import FunctionalCodeMonitor, ReLURegionMonitor
+from fnet_callbacks.compare.runs import read_runs
+from fnet_callbacks.report.codes import code_layers, codes
+from fnet_callbacks.report.content import Content, content_of
+from fnet_callbacks.report.page import page
+from fnet_callbacks.report.regions import region_values, regions
+from fnet_callbacks.report.traces import chosen
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    folders = []
+    for seed in range(2):
+        folder = tmp_path_factory.mktemp(f"run_{seed}")
+        seed_everything(seed)
+        watching = FunctionalCodeMonitor(8, epsilon=0.1, bounds=(0.0, 1.0), probe_size=32, figures=None)
+        counting = ReLURegionMonitor(8, lines=4, probe_size=32)
+        trainer(folder, watching, counting, max_epochs=2).fit(Net(), loader(), loader(32))
+        folders.append(folder)
+    return content_of(read_runs(folders))
+
+
+def test_a_measure_is_drawn_over_depth_at_the_end_and_before_training(content: Content) -> None:
+    figure = codes(content)
+    assert figure is not None
+    (measures, whens) = (options for _, options in figure.selectors)
+    assert list(whens) == ["at the end", "before training"]
+    assert "displacement of codes by PGD" in measures
+    assert "displacement of codes by noise of PGD's norm" in measures
+    label = "agreement of codes and labels (AMI)"
+    first = next(t for t in figure.variants[chosen(label, "at the end")]["data"] if len(t["x"]) == 2)
+    run = content.runs.runs[0]
+    expected = [run.final(f"codes/net.{k}/label_ami") for k in (1, 3)]
+    assert first["y"] == pytest.approx(expected, rel=1e-5)
+    assert first["x"] == [1, 2]
+
+
+def test_the_tables_have_a_row_for_each_layer_and_for_each_run(content: Content) -> None:
+    table = code_layers(content)
+    n_groups = len(content.groups)
+    assert [row[1] for row in table.rows] == ["net.1", "net.3"] * n_groups
+    place = list(table.header).index("participation ratio of codes")
+    group = next(iter(content.groups.values()))
+    values = [run.final("codes/net.1/participation_ratio") for run in group]
+    assert table.rows[0][place] == pytest.approx(sum(values) / len(values))
+    of_runs = region_values(content)
+    assert len(of_runs.rows) == 2
+    assert of_runs.rows[0][1] == content.runs.runs[0].final("regions/n_patterns")
+    figure = regions(content)
+    assert figure is not None
+    assert "linear regions that are inhabited" in figure.variants
+
+
+def test_both_have_a_section_and_every_number_a_definition(content: Content) -> None:
+    text = page(content)
+    assert '<section id="functional-codes">' in text
+    assert '<section id="linear-regions">' in text
+    for measure in ("<dt>participation ratio of codes</dt>", "<dt>purity of regions</dt>"):
+        assert measure in text
+    from fnet_callbacks.report.wording import Key
+
+    undefined = {Key.of(key).measure for key in content.keys if not Key.of(key).definition}
+    assert not undefined & {
+        key.rsplit("/", 1)[1] for key in content.keys if key.startswith(("codes", "regions"))
+    }
