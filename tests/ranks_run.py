@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from small_models import Net, Stream, functional_monitor, loader, robustness_monitor, trainer
 from torch.utils.data import DataLoader
 
-from fnet_callbacks import LesionMonitor, LocalSpecializationMonitor, ReLURegionMonitor
+from fnet_callbacks import FunctionalCodeMonitor, LesionMonitor, LocalSpecializationMonitor, ReLURegionMonitor
 from fnet_callbacks.capture import probe
 
 
@@ -34,7 +34,7 @@ class Diary(pl.Callback):
         metrics = {
             k: float(v)
             for k, v in trainer.callback_metrics.items()
-            if k.startswith(("fnet", "robust", "lesion", "specialization", "regions"))
+            if k.startswith(("fnet", "robust", "lesion", "specialization", "regions", "codes"))
         }
         self.pages.append({"global_step": trainer.global_step, **metrics})
 
@@ -81,6 +81,9 @@ def run(
         LesionMonitor(4, points=3, probe_size=probe_size, on_error=on_error),
         LocalSpecializationMonitor(
             4, k=3, references=5, shuffles=2, probe_size=probe_size, on_error=on_error
+        ),
+        FunctionalCodeMonitor(
+            4, epsilon=0.1, bounds=(0.0, 1.0), probe_size=probe_size, figures=None, on_error=on_error
         ),
         ReLURegionMonitor(4, lines=3, probe_size=probe_size, on_error=on_error),
         Diary(Path(folder)),

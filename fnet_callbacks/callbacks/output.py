@@ -164,7 +164,8 @@ class Output:
         log_dir = trainer.log_dir
         if getattr(trainer, "fast_dev_run", False):
             return None
-        name = min(self._monitors)
+        # That of a network, whatever else is watched beside it.
+        name = min(self._monitors, key=lambda name: (self._monitors[name].plan is None, name))
         if trainer.loggers and isinstance(trainer.loggers[0], (TensorBoardLogger, CSVLogger)) and log_dir:
             return Path(log_dir) / name
         version = trainer.loggers[0].version if trainer.loggers else None

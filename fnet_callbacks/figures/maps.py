@@ -40,9 +40,10 @@ def code_map(layer: MapPortrait, title: str) -> Figure:
 
     if layer.classes is not None:
         _classes(panel("commonest class (white: unused)"), layer, layer.classes)
-    _shaded(
-        panel("distance from neighbours (dark: far)"), layer, layer.apart, _SHADES_APART, layer.apart.max()
-    )
+    far = float(
+        np.quantile(layer.apart, 0.98)
+    )  # else a single unit that stands for an outlier takes all the shades
+    _shaded(panel("distance from neighbours (dark: far)"), layer, layer.apart, _SHADES_APART, far)
     most = max(1, *(hits.max() for hits in (layer.hits, *layer.attacked.values())))
     named = {"clean": layer.hits, **{f"under {name.upper()}": hits for name, hits in layer.attacked.items()}}
     for what, hits in named.items():

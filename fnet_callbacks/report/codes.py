@@ -15,6 +15,7 @@ from fnet_callbacks.report.traces import BAND_NOTE, Figure, axes, bands, chosen,
 from fnet_callbacks.report.wording import Key, labels_of
 
 _KIND = "FunctionalCodeMonitor"
+_FIRST = ("label_ami", "participation_ratio", "pgd_displacement")  # that are shown
 _IN_TABLE = (
     *("quantization_error", "topographic_error", "used_units", "code_entropy", "participation_ratio"),
     *("label_ami", "prediction_ami", "compactness", "map_distance", "pgd_displacement"),
@@ -28,9 +29,9 @@ def codes(content: Content) -> Figure | None:
     labels = labels_of(content.keys)
     for monitor in content.of_kind(_KIND):
         layers = {run.name: _layers(run, monitor) for run in content.runs.runs}
-        asked = {
-            labels[key]: key for key in content.keys if Key.of(key).monitor == monitor and Key.of(key).layer
-        }
+        own = [key for key in content.keys if Key.of(key).monitor == monitor and Key.of(key).layer]
+        own.sort(key=lambda key: Key.of(key).measure not in _FIRST)
+        asked = {labels[key]: key for key in own}
         for label, key in asked.items():
             for when, place in (("at the end", -1), ("before training", 0)):
                 by_run = {

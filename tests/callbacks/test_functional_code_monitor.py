@@ -8,11 +8,11 @@ import pytest
 import torch
 from lightning import seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
-from small_models import BareNet, DictNet, Net, loader, mlp, record, trainer
+from small_models import BareNet, DictNet, Net, functional_monitor, loader, mlp, record, trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from fnet_callbacks import FnetError, FnetWarning, FunctionalCodeMonitor, functional_codes
+from fnet_callbacks import FnetError, FnetWarning, FunctionalCodeMonitor, functional_codes, read_record
 from fnet_callbacks.codes.layer import LABEL_MEASURES, MEASURES
 
 
@@ -213,3 +213,13 @@ def test_a_snapshot_that_fails_is_told_and_training_goes_on(tmp_path: Path, monk
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FnetError, match=message):
         FunctionalCodeMonitor(**arguments)
+
+
+def test_beside_a_network_it_writes_to_the_networks_record(tmp_path: Path) -> None:
+    seed_everything(3)
+    trainer(tmp_path, monitor(), functional_monitor(100), max_epochs=1).fit(Net(), loader(), loader(16))
+    (manifest,) = tmp_path.rglob("manifest.json")
+    assert manifest.parent.name == "fnet"
+    assert {"codes/net.1/used_units", "fnet/modularity"} <= set(
+        read_record(manifest.parent).snapshots[-1].scalars
+    )

@@ -22,7 +22,7 @@ from small_models import (
 )
 from torch import Tensor, nn
 
-from fnet_callbacks import LocalSpecializationMonitor, ReLURegionMonitor
+from fnet_callbacks import FunctionalCodeMonitor, LocalSpecializationMonitor, ReLURegionMonitor
 
 # Lightning, of the frozen BatchNorm.
 pytestmark = pytest.mark.filterwarnings("ignore:Found 1 module.s. in eval mode at the start of training")
@@ -140,7 +140,7 @@ def _bits(value: Any) -> Any:
 
 
 def _is_ours(key: str) -> bool:
-    return key.startswith(("fnet", "robust", "specialization", "regions"))
+    return key.startswith(("fnet", "robust", "specialization", "regions", "codes"))
 
 
 def run(
@@ -210,7 +210,8 @@ def test_monitors_of_groups_and_of_regions_leave_training_bit_equal(tmp_path: Pa
             visualization_steps=2,
             replacement="resample",
             probe_size=32,
-        )
+        ),
+        FunctionalCodeMonitor(2, epsilon=0.1, bounds=(0.0, 1.0), maxima=True, probe_size=32, figures=None),
     ]
     is_piecewise_linear = name not in ("gru", "own generator")
     if is_piecewise_linear:
@@ -221,6 +222,7 @@ def test_monitors_of_groups_and_of_regions_leave_training_bit_equal(tmp_path: Pa
         assert not (differ := [k for k in expected if found[k] != expected[k]]), f"note {number}: {differ}"
     assert watched_log == bare_log
     assert ledger.steps_of("specialization/ncut")[:2] == [0, 3]
+    assert ledger.steps_of("codes/pgd_departure")[:2] == [0, 2]
     assert not is_piecewise_linear or ledger.steps_of("regions/n_patterns")[:2] == [0, 2]
 
 
