@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning as L
@@ -143,7 +143,10 @@ def told(dataset: DatasetName, runs: Sequence[Run]) -> str:
             lines.append(f"| {steps[place]} | {k + 1} | {width} | {cells} |")
     lines += ["", "| claim | mean over seeds | p |", "| --- | ---: | ---: |"]
     for what, values in claims(runs).items():
-        lines.append(f"| {what} | {_told(mean_interval(values))} | {probability(signs_p(values))} |")
+        interval = mean_interval(values)
+        if "correlation" in what:
+            interval = replace(interval, low=max(-1.0, interval.low), high=min(1.0, interval.high))
+        lines.append(f"| {what} | {_told(interval)} | {probability(signs_p(values))} |")
     return "\n".join(lines)
 
 
@@ -167,11 +170,11 @@ def claims(runs: Sequence[Run]) -> dict[str, list[float]]:
         say("2: participation ratio, last layer less first", end[-1] - end[0])
         say("2: its share of the units, last layer less first", share[-1] - share[0])
         say(
-            "3: participation ratio and PGD's displacement over noise's, layers at the end",
+            "3: rank correlation of participation ratio and PGD's displacement over noise's, layers at the end",
             rank_correlation(end, further[:, -1])[0],
         )
         say(
-            "3: the same, snapshots of a layer, mean over layers",
+            "3: the same correlation, snapshots of a layer, mean over layers",
             float(
                 np.mean(
                     [rank_correlation(x, y, tested=False)[0] for x, y in zip(ratio, further, strict=True)]
@@ -192,7 +195,8 @@ def draw(runs: dict[DatasetName, Sequence[Run]]) -> Figure:
             _band(left, values, np.arange(values.shape[1]), f"step {steps[place]}", colour)
         names = ["pixels", *(str(k + 1) for k in range(len(own[0].layers)))]
         left.set_xticks(range(len(names)), names)
-        left.set(title=f"{dataset}: participation ratio of codes", xlabel="layer", yscale="log")
+        left.set(title=f"{dataset}: participation ratio of codes", xlabel="layer")
+        left.set_ylim(bottom=0)
         depth = np.arange(1, len(own[0].layers) + 1)
         for colour, (what, label) in enumerate(
             {"pgd": "PGD", "fgsm": "FGSM", "pgd_noise": "noise of PGD's norm"}.items()

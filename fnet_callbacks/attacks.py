@@ -32,9 +32,11 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     ``logits`` are ``[S, C]``, or ``[S]`` or ``[S, 1]`` where a single logit tells class 1 from class 0.
 
     Raises:
-        FnetError: ``logits`` or ``labels`` has another shape.
+        FnetError: ``logits`` or ``labels`` has another shape, or a label has no logit.
     """
     logits, labels = _as_classes(logits, labels)
+    if len(labels) and int(labels.max()) >= logits.shape[1]:
+        raise FnetError(f"labels go up to {int(labels.max())}, the model has {logits.shape[1]} logits")
     return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 

@@ -27,6 +27,8 @@ def check_radius(epsilon: float | None, bounds: tuple[float, float] | None) -> N
             f"`epsilon={epsilon!r}` and `bounds={bounds!r}` belong together: the attack's radius, and the smallest and "
             "largest legal value of a raw input"
         )
+    if bounds is not None and not (isinstance(bounds, (tuple, list)) and len(bounds) == 2):
+        raise FnetError(f"`bounds={bounds!r}` should be (lowest, highest) of the raw inputs")
     if epsilon is not None and not (isinstance(epsilon, (int, float)) and 0 < epsilon < math.inf):
         raise FnetError(f"`epsilon={epsilon!r}` should be a number above 0")
 
@@ -105,6 +107,8 @@ class Neighbourhood:
 
 def _normalization(inputs: Tensor, normalize: Normalize | None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation as ``[1, C or 1, 1, ...]``."""
+    if normalize is not None and not (isinstance(normalize, (tuple, list)) and len(normalize) == 2):
+        raise FnetError(f"normalize must be (mean, std), numbers or one per channel, got {normalize!r}")
     mean, std = (inputs.new_tensor(part) for part in normalize or (0.0, 1.0))
     if any(part.ndim > 1 or part.numel() not in (1, inputs.shape[1]) for part in (mean, std)):
         raise FnetError(

@@ -17,7 +17,7 @@ from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
 from fnet_callbacks.capture.batches import call_model, resolve
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, folder_names, inside
 from fnet_callbacks.capture.probe import Probe
-from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodes, coded
+from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodes, Samples, coded
 from fnet_callbacks.codes.functional_codes import check_attackable
 from fnet_callbacks.codes.layer import LABEL_MEASURES, MEASURES, Grid, checked_grid
 from fnet_callbacks.codes.measures import map_distance
@@ -77,7 +77,8 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
 
     Reference: Lee & Vijayan (2022), arXiv 2205.10952; see ``functional_codes`` for what of it is our assumption. That
         the map is followed through training is ours.
-    Cost: see ``functional_codes``; on the training thread, of rank 0, which is shown the probe of all ranks.
+    Cost: see ``functional_codes``, and one more forward pass; on the training thread, of rank 0, which is shown the
+        probe of all ranks.
     """
 
     def __init__(
@@ -205,22 +206,21 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
         batches = self.batches()
         inputs = [batch.inputs for batch in batches]
         labels = [batch.labels for batch in batches if batch.labels is not None]
-        n_samples = sum(batch.n_samples for batch in batches)
-        with (
-            self.stopwatch.part("codes"),
-            self.forward.undisturbed(seed=self.probe_seed),
-            self.forward.autocast(),
-        ):
+        samples = Samples(
+            inputs,
+            [batch.n_samples for batch in batches],
+            labels if self._is_labelled and len(labels) == len(batches) else None,
+        )
+        with self.stopwatch.part("codes"), self.forward.undisturbed(seed=self.probe_seed):
             found = coded(
-                Coder(self.forward.called, self._layers, self.maxima),
-                inputs,
-                labels if self._is_labelled and len(labels) == len(batches) else None,
-                checked_grid(self.grid, n_samples),
+                Coder(self.forward.called, self._layers, self.maxima, self.forward.autocast),
+                samples,
+                checked_grid(self.grid, sum(samples.sizes)),
                 to_logits=self._to_logits,
                 attack=self._attack(),
                 initial=self._maps,
             )
-        measured = self._measured(found, n_samples)
+        measured = self._measured(found)
         if self.has_figures:
             with self.stopwatch.part("figures"):
                 portrait = portrait_of(found, inputs, title=f"step {step}", names=self._folders)
@@ -265,8 +265,9 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
             return None
         return logits_of(output, self.output_to_logits)
 
-    def _measured(self, found: FunctionalCodes, n_samples: int) -> Measured:
+    def _measured(self, found: FunctionalCodes) -> Measured:
         scalars = dict.fromkeys(self.keys, math.nan)
+        n_samples = len(found.layers[0].units) if found.layers else 0
         units = np.full((len(self._layers), n_samples), -1, np.int32)
         for layer in found.layers:
             place = f"{self.name}/{self._folders[layer.name]}"
@@ -282,14 +283,37 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
             if path.departure is not None:
                 number = list(self._folders).index(path.layers[path.departure]) + 1
                 scalars[f"{self.name}/{attack}_departure"] = float(number)
-        notes = {
-            key: why
-            for name, why in found.problems.items()
-            for key in self.keys
-            if key.startswith(f"{self.name}/{self._folders[name]}/")
-        }
+        notes = {key: self._reason(key, found) for key, value in scalars.items() if math.isnan(value)}
         grid = np.array(found.layers[0].map.grid if found.layers else (0, 0))
         return Measured(scalars, notes, {"units": units, "grid": grid})
+
+    def _reason(self, key: str, found: FunctionalCodes) -> str:
+        """Why a measure is NaN."""
+        place, _, measure = key.rpartition("/")
+        if measure.endswith("_departure"):
+            if not found.paths:
+                return "a sample has no label" if found.layers else "no layer has codes"
+            return "from no layer on does the attack move most inputs further than noise does"
+        name = next(name for name, folder in self._folders.items() if place == f"{self.name}/{folder}")
+        if name in found.problems:
+            return found.problems[name]
+        if measure.startswith(tuple(f"{attack}_" for attack in self._attacks)):
+            if not found.paths:
+                return "a sample has no label"
+            return "nothing varies in the layer, or what is done to the inputs makes it NaN or infinite"
+        if measure == "map_distance" and name == found.layers[0].name:
+            return "there is no layer before it"
+        if measure == "map_change":
+            last = self._places.get(name)
+            if last is None:
+                return "it has no snapshot before"
+            if last.shape != found[name].places.shape:
+                return "the last snapshot was of fewer inputs"
+        if measure.startswith("prediction_") and found.predictions is None:
+            return "the model returns no logits [S, C]; pass `output_to_logits`"
+        if measure in LABEL_MEASURES:
+            return "all samples are of one class, or without one, or on one unit"
+        return "all samples are on one unit, or nothing varies in the layer"
 
     def _of_layers(
         self, scalars: dict[str, float], layers: Sequence[str], what: str, values: np.ndarray

@@ -108,10 +108,12 @@ def first_samples(
         inputs = (to_inputs or batch_inputs)(batch)
         labels = as_labels((to_labels or label_in)(batch))
         n = batch_size(inputs, labels)
-        cut = apply_to_collection(
-            inputs, Tensor, lambda t, n=n, left=left: t[:left] if t.dim() and len(t) == n else t
-        )
-        found.append((to_device(cut, device), None if labels is None else labels[:left].to(device)))
+        if left < n == len(_tensors(inputs)[0]):  # samples on another axis: the batch is taken whole
+            inputs = apply_to_collection(
+                inputs, Tensor, lambda t, n=n, left=left: t[:left] if t.dim() and len(t) == n else t
+            )
+            labels = None if labels is None else labels[:left]
+        found.append((to_device(inputs, device), None if labels is None else labels.to(device)))
         left -= min(n, left)
         if not left:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.attacks import Model, fgsm, pgd, predicted_classes
-from fnet_callbacks.capture.batches import batch_size, call_model, token_mask
+from fnet_callbacks.capture.batches import call_model, token_mask
 from fnet_callbacks.capture.layers import Layer
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.codes.layer import Grid, LayerCodes, layer_codes
-from fnet_callbacks.codes.propagation import Path, noise_like, shift
+from fnet_callbacks.codes.propagation import Path, Shift, noise_like, shift
 from fnet_callbacks.codes.som import SelfOrganizingMap
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.neighbourhood import Normalize
@@ -31,8 +32,8 @@ class FunctionalCodes:
     Attributes:
         layers: Of those that could be coded, in the order in which they are computed.
         problems: Why a layer has none, by its name.
-        labels: Class of each sample, ``[S]``; None where none were given.
-        predictions: Class that the model gives each, ``[S]``; None without labels or logits.
+        labels: Class of each sample, ``[S]``, below 0 for one without; None where none were given.
+        predictions: Class that the model gives each, ``[S]``; None without labels, or where it returns no logits.
         paths: By attack, its path through the layers; empty where none was asked for.
     """
 
@@ -76,6 +77,26 @@ class Attack:
 
 
 @dataclass(frozen=True, slots=True)
+class Samples:
+    """What is coded.
+
+    Attributes:
+        inputs: Of each batch.
+        sizes: Samples of each batch; their sum is S.
+        labels: Of each batch, below 0 for a sample without one; None where there are none.
+    """
+
+    inputs: Sequence[Any]
+    sizes: Sequence[int]
+    labels: Sequence[Tensor] | None
+
+    @property
+    def are_all_labelled(self) -> bool:
+        """Whether every sample has a label."""
+        return self.labels is not None and all(bool((own >= 0).all()) for own in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
 class Coder:
     """Reads codes off a model that is isolated already.
 
@@ -83,29 +104,37 @@ class Coder:
         model: The model.
         layers: Those that are coded.
         maxima: Whether largest values go beside means.
+        precision: What the model is called in; nothing else is.
     """
 
     model: nn.Module
     layers: Sequence[Layer]
     maxima: bool = False
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
 
-    def values(self, batches: Sequence[Any]) -> tuple[list[Tensor], list[Any]]:
-        """What each layer shows of the samples, ``[S, D]`` each, and what the model returns of each batch."""
+    def values(
+        self, inputs: Sequence[Any], sizes: Sequence[int], see: Callable[[Any, int], object] | None = None
+    ) -> list[Tensor]:
+        """What each layer shows of the samples, ``[S, D]`` each; ``see`` is shown the model's output of each batch."""
         units = [np.arange(layer.n_units) for layer in self.layers]
         watcher = Watcher(self.model, self.layers, units, maxima=self.maxima)
-        found, outputs = [], []
+        found = []
         with watcher.attached():
-            for inputs in batches:
-                watcher.expect(batch_size(inputs), mask=token_mask(inputs))
-                outputs.append(call_model(self.model, inputs))
-                found.append(watcher.parts())
-        return [torch.cat(parts) for parts in zip(*found, strict=True)], outputs
+            for x, n in zip(inputs, sizes, strict=True):
+                watcher.expect(n, mask=token_mask(x))
+                with self.precision():
+                    output = call_model(self.model, x)
+                if see is not None:
+                    see(output, n)
+                parts = watcher.parts()
+                # MPS has no float64.
+                found.append([part.cpu() if part.device.type == "mps" else part for part in parts])
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
 
 def coded(
     coder: Coder,
-    batches: Sequence[Any],
-    labels: Sequence[Tensor] | None,
+    samples: Samples,
     grid: Grid,
     *,
     to_logits: ToLogits = None,
@@ -116,19 +145,24 @@ def coded(
 
     Args:
         coder: Reads the codes.
-        batches: Inputs.
-        labels: Of each batch; None where there are none.
+        samples: What is coded.
         grid: Of the maps.
         to_logits: From what the model returns to logits.
-        attack: None for none.
+        attack: None for none; left aside where a sample has no label.
         initial: Maps by layer, to start from.
 
     Raises:
         FnetError: See ``functional_codes``.
     """
-    values, outputs = coder.values(batches)
-    classes = None if labels is None else torch.cat(list(labels)).cpu().numpy()
-    predictions = None if labels is None else _predictions(outputs, to_logits)
+    predicted: list[Tensor | None] = []
+
+    def see(output: Any, n: int) -> None:
+        predicted.append(_predicted(output, n, to_logits))
+
+    values = coder.values(samples.inputs, samples.sizes, None if samples.labels is None else see)
+    classes = None if samples.labels is None else torch.cat(list(samples.labels)).cpu().numpy()
+    known = [part for part in predicted if part is not None]
+    predictions = torch.cat(known).numpy() if known and len(known) == len(samples.sizes) else None
     layers: list[LayerCodes] = []
     problems: dict[str, str] = {}
     for layer, shown in zip(coder.layers, values, strict=True):
@@ -141,49 +175,40 @@ def coded(
             found = found.of_labels(classes, predictions)
         layers.append(found.after(layers[-1]) if layers else found)
     paths: dict[str, Path] = {}
-    if attack is not None and labels is not None and layers:
-        paths = _paths(coder, batches, labels, layers, attack)
+    if attack is not None and samples.are_all_labelled and layers:
+        paths = _paths(coder, samples, layers, attack)
     return FunctionalCodes(layers, problems, classes, predictions, paths)
 
 
-def _paths(
-    coder: Coder,
-    batches: Sequence[Any],
-    labels: Sequence[Tensor],
-    layers: Sequence[LayerCodes],
-    attack: Attack,
-) -> dict[str, Path]:
+def _paths(coder: Coder, samples: Samples, layers: Sequence[LayerCodes], attack: Attack) -> dict[str, Path]:
     how: dict[str, Any] = {
         "epsilon": attack.epsilon,
         "bounds": attack.bounds,
         "normalize": attack.normalize,
     }
-    known = {layer.name for layer in layers}
-    kept = [i for i, layer in enumerate(coder.layers) if layer.name in known]
+    names = [layer.name for layer in layers]
+    kept = [i for i, layer in enumerate(coder.layers) if layer.name in names]
+    seeds = range(attack.seed, attack.seed + len(samples.sizes))
 
-    def of(changed: Sequence[Tensor]) -> Any:
-        values, _ = coder.values(changed)
+    def of(changed: Sequence[Tensor]) -> Shift:
+        values = coder.values(changed, samples.sizes)
         return shift(layers, [values[i] for i in kept])
 
     found = {}
     for name, function in ATTACKS.items():
-        seeds = [{} if name == "fgsm" else {"seed": attack.seed + i} for i in range(len(batches))]
         attacked = [
-            function(attack.logits, x, y, **how, **seed)
-            for x, y, seed in zip(batches, labels, seeds, strict=True)
+            function(attack.logits, x, y, **how, **({} if name == "fgsm" else {"seed": seed}))
+            for x, y, seed in zip(samples.inputs, samples.labels or (), seeds, strict=True)
         ]
-        noisy = [
-            noise_like(x, a, **how, seed=attack.seed + i)
-            for i, (x, a) in enumerate(zip(batches, attacked, strict=True))
-        ]
-        found[name] = Path([layer.name for layer in layers], of(attacked), of(noisy))
+        pairs = zip(samples.inputs, attacked, seeds, strict=True)
+        noisy = [noise_like(x, a, **how, seed=seed) for x, a, seed in pairs]
+        found[name] = Path(names, of(attacked), of(noisy))
     return found
 
 
-def _predictions(outputs: Sequence[Any], to_logits: ToLogits) -> np.ndarray | None:
-    """Class of each sample; None where what the model returns are no logits."""
-    logits = [to_logits(output) if to_logits else output for output in outputs]
-    known = [part for part in logits if isinstance(part, Tensor) and part.dim() in (1, 2)]
-    if len(known) < len(logits):
+def _predicted(output: Any, n: int, to_logits: ToLogits) -> Tensor | None:
+    """Class of each sample of a batch, on the CPU; None where what the model returns is no logits of them."""
+    logits = to_logits(output) if to_logits else output
+    if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or len(logits) != n:
         return None
-    return torch.cat([predicted_classes(part) for part in known]).cpu().numpy()
+    return predicted_classes(logits).cpu()

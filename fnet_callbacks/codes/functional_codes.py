@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fnet_callbacks.capture.batches import batch_size, call_model, first_samples
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal, choose_layers
-from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodes, coded
+from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodes, Samples, coded
 from fnet_callbacks.codes.layer import Grid, checked_grid
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.neighbourhood import Normalize, check_radius
@@ -53,11 +53,12 @@ def functional_codes(
         normalize: ``(mean, std)`` that were applied to the raw input.
         to_logits: From what the model returns to logits ``[S, C]``.
         batch_to_inputs: From a batch to the model's inputs.
-        batch_to_labels: From a batch to labels ``[S]``.
+        batch_to_labels: From a batch to labels ``[S]``; a sample with one below 0 has none.
         seed: Of PGD's starts and of the noise that attacks are compared with.
 
     Returns:
-        A layer that shows NaN or infinite values has no codes; ``problems`` says so.
+        A layer that shows NaN or infinite values has no codes; ``problems`` says so. An attack without a gradient
+        leaves inputs as they are; ``RobustnessMonitor`` counts these.
 
     Raises:
         FnetError: An argument is out of range, or an attack is asked for without labels or logits.
@@ -77,28 +78,33 @@ def functional_codes(
         read = first_samples(
             loader, max_samples, device=device, to_inputs=batch_to_inputs, to_labels=batch_to_labels
         )
-        batches = [inputs for inputs, _ in read]
         labels = [own for _, own in read if own is not None]
-        labels = labels if len(labels) == len(read) and all((own >= 0).all() for own in labels) else None
-        n_samples = sum(batch_size(*pair) for pair in read)
+        samples = Samples(
+            [inputs for inputs, _ in read],
+            [batch_size(*pair) for pair in read],
+            labels if len(labels) == len(read) else None,
+        )
         attack = None
         if epsilon is not None and bounds is not None:
-            if labels is None:
+            if not samples.are_all_labelled:
                 raise FnetError(
                     "`epsilon` needs labels, one integer of at least 0 a sample; pass `batch_to_labels`"
                 )
-            check_attackable(batches[0])
+            check_attackable(samples.inputs[0])
             attack = Attack(_Logits(model, to_logits), epsilon, bounds, normalize, seed)
         watched = choose_layers(
             model,
-            lambda: call_model(model, batches[0]),
-            n_samples=batch_size(*read[0]),
+            lambda: call_model(model, samples.inputs[0]),
+            n_samples=samples.sizes[0],
             layers=layers,
             signal=signal,
         )
-        coder = Coder(model, watched, maxima)
         return coded(
-            coder, batches, labels, checked_grid(grid, n_samples), to_logits=to_logits, attack=attack
+            Coder(model, watched, maxima),
+            samples,
+            checked_grid(grid, sum(samples.sizes)),
+            to_logits=to_logits,
+            attack=attack,
         )
 
 
@@ -126,4 +132,4 @@ class _Logits(nn.Module):
                 f"the model returns a {type(found).__name__}; pass `to_logits`, a function from what it returns to the "
                 "logits [S, C]"
             )
-        return found
+        return found.to(torch.promote_types(found.dtype, torch.float32))

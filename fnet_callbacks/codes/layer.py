@@ -38,17 +38,18 @@ class LayerCodes:
         map: Of the standardised codes.
         codes: Standardised, ``[S, D]``.
         units: Functional code of each sample, ``[S]``.
-        quantization_error: Mean distance of codes from those of their units.
+        quantization_error: Mean distance of codes from those of their units; it grows as the root of D.
         topographic_error: Share of samples whose two nearest units are no neighbours.
         used_units: Units that are some sample's.
         code_entropy: See ``measures.code_entropy``; so are the next.
         participation_ratio: See there.
-        label_nmi: Normalised mutual information of functional code and label; NaN without labels, as the next.
+        label_nmi: Normalised mutual information of functional code and label, over samples that have one; NaN without
+            labels, as the next.
         label_ami: The same, adjusted for chance.
         prediction_nmi: Of functional code and predicted class.
         prediction_ami: The same, adjusted for chance.
         compactness: See there, of labels.
-        map_distance: From the map of the layer before, see there; NaN for the first.
+        map_distance: From the map of the layer before, the last that has codes, see there; NaN for the first.
     """
 
     name: str
@@ -90,12 +91,13 @@ class LayerCodes:
         return ((values.double() - self.mean) / self.scale).to(self.codes)
 
     def of_labels(self, labels: np.ndarray, predictions: np.ndarray | None) -> LayerCodes:
-        """With what the codes know of classes."""
+        """With what the codes know of classes; a label below 0 is none."""
+        has = labels >= 0
         found = replace(
             self,
-            label_nmi=normalized_mutual_information(self.units, labels),
-            label_ami=_adjusted(self.units, labels),
-            compactness=compactness(self.places, labels),
+            label_nmi=normalized_mutual_information(self.units[has], labels[has]),
+            label_ami=_adjusted(self.units[has], labels[has]),
+            compactness=compactness(self.places[has], labels[has]),
         )
         if predictions is None:
             return found
@@ -191,4 +193,4 @@ def layer_codes(
 def _adjusted(units: np.ndarray, classes: np.ndarray) -> float:
     if len(np.unique(classes)) < 2:
         return math.nan
-    return F.adjusted_mutual_information(units, classes)
+    return F.adjusted_mutual_information(units, np.unique(classes, return_inverse=True)[1])

@@ -44,7 +44,7 @@ def _map(codes: FunctionalCodes, place: int, images: Tensor | None, names: Mappi
         classes=None if codes.labels is None else _commonest(layer.units, codes.labels, n_units),
         apart=layer.map.u_matrix().double().cpu().numpy(),
         attacked={
-            name: np.bincount(path.attack.units[place], minlength=n_units)
+            name: np.bincount(path.attack.units[place][path.attack.units[place] >= 0], minlength=n_units)
             for name, path in codes.paths.items()
         },
         inputs=None if images is None else _means(layer, images),
@@ -53,9 +53,13 @@ def _map(codes: FunctionalCodes, place: int, images: Tensor | None, names: Mappi
 
 def _commonest(units: np.ndarray, classes: np.ndarray, n_units: int) -> np.ndarray:
     """The commonest class of each unit, the smallest of several; -1 without samples."""
-    table = np.zeros((n_units, int(classes.max()) + 1), np.int64)
-    np.add.at(table, (units, classes), 1)
-    return np.where(table.any(axis=1), table.argmax(axis=1), -1)
+    has = classes >= 0
+    known, own = np.unique(classes[has], return_inverse=True)
+    if not len(known):
+        return np.full(n_units, -1)
+    table = np.zeros((n_units, len(known)), np.int64)
+    np.add.at(table, (units[has], own), 1)
+    return np.where(table.any(axis=1), known[table.argmax(axis=1)], -1)
 
 
 def _images(inputs: Sequence[Any]) -> Tensor | None:

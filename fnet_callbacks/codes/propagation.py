@@ -23,8 +23,10 @@ class Shift:
         displacement: Euclidean distance of a sample's code from its clean one, over the mean distance of clean codes
             from their mean, ``[L, S]``; 1 is as far as samples are from the middle.
         units: Its functional code, ``[L, S]``.
-        changed: Whether that is another than the clean one, ``[L, S]``.
+        changed: 1 where that is another than the clean one, else 0, ``[L, S]``.
         distance: Of its two units on the map, in units of the grid, ``[L, S]``.
+
+    A layer in which nothing varies, or that the change drives to NaN or infinite values, has NaN, and units of -1.
     """
 
     displacement: np.ndarray = field(repr=False)
@@ -60,17 +62,25 @@ class Path:
     def departed_share(self) -> np.ndarray:
         """Share of the samples that the attack displaces by more than noise does 95 % of them, ``[L]``.
 
-        About 0.05 where the attack is no more than noise to a layer. The definition is our assumption.
+        About 0.05 where the attack is no more than noise to a layer; NaN where a layer has no displacement. The
+        definition is our assumption.
         """
         usual = np.quantile(self.noise.displacement, _OF_NOISE, axis=1)
-        return (self.attack.displacement > usual[:, None]).mean(axis=1)
+        shares = (self.attack.displacement > usual[:, None]).mean(axis=1)
+        return np.where(
+            np.isfinite(usual) & np.isfinite(self.attack.displacement).all(axis=1), shares, np.nan
+        )
 
     @property
     def departure(self) -> int | None:
-        """Place of the first layer from which on, to the last, most samples have departed; None where there is none."""
-        departed = self.departed_share > 0.5
-        stays = np.logical_and.accumulate(departed[::-1])[::-1]
-        return int(stays.argmax()) if stays.any() else None
+        """Place of the first layer from which on, to the last, most samples have departed; None where there is none.
+
+        Layers without a share are passed over.
+        """
+        shares = self.departed_share
+        known = np.flatnonzero(np.isfinite(shares))
+        stays = np.logical_and.accumulate((shares[known] > 0.5)[::-1])[::-1]
+        return int(known[stays.argmax()]) if stays.any() else None
 
 
 def shift(layers: Sequence[LayerCodes], values: Sequence[Tensor]) -> Shift:
@@ -81,21 +91,23 @@ def shift(layers: Sequence[LayerCodes], values: Sequence[Tensor]) -> Shift:
         values: What each layer shows of the changed ones, ``[S, D]`` each.
 
     Raises:
-        FnetError: Shapes do not fit, or a value is not finite.
+        FnetError: Shapes do not fit.
     """
-    displacement, after, changed, distance = [], [], [], []
-    for layer, shown in zip(layers, values, strict=True):
-        codes = layer.standardized(shown)
-        units = layer.map.nearest(codes)[:, 0].cpu().numpy()
-        scale = (
-            float(layer.codes.norm(dim=1).mean()) or 1.0
-        )  # of a layer in which nothing varies nothing moves
-        displacement.append((codes - layer.codes).norm(dim=1).cpu().numpy() / scale)
-        after.append(units)
-        changed.append(units != layer.units)
-        places = np.stack(np.divmod(units, layer.map.grid[1]), axis=1)
-        distance.append(np.linalg.norm(places - layer.places, axis=1))
-    return Shift(*(np.array(part) for part in (displacement, after, changed, distance)))
+    rows = [_moved(layer, shown) for layer, shown in zip(layers, values, strict=True)]
+    return Shift(*(np.array(part) for part in zip(*rows, strict=True)))
+
+
+def _moved(layer: LayerCodes, values: Tensor) -> tuple[np.ndarray, ...]:
+    """Rows of a `Shift`."""
+    codes = layer.standardized(values)
+    if not layer.n_live or not torch.isfinite(codes).all():
+        unknown = np.full(len(codes), np.nan)
+        return unknown, np.full(len(codes), -1), unknown, unknown
+    units = layer.map.nearest(codes)[:, 0].cpu().numpy()
+    far = (codes - layer.codes).norm(dim=1) / layer.codes.norm(dim=1).mean()
+    places = np.stack(np.divmod(units, layer.map.grid[1]), axis=1)
+    changed = (units != layer.units).astype(np.float64)
+    return far.double().cpu().numpy(), units, changed, np.linalg.norm(places - layer.places, axis=1)
 
 
 def noise_like(
@@ -110,7 +122,7 @@ def noise_like(
     """Inputs with noise of the same Euclidean norm as an attack's on each sample.
 
     Every value goes up or down by ``epsilon`` as far as ``bounds`` allow, by a fair coin; what came of it is scaled to
-    the attack's norm, by which alone it may leave the bounds.
+    the attack's norm, by which alone it may leave the bounds. In half precision the norm is that but for rounding.
 
     Args:
         inputs: ``[S, ...]``.
@@ -118,12 +130,13 @@ def noise_like(
         epsilon: The attack's radius, in the units of ``bounds``.
         bounds: See ``attacks.pgd``; so is ``normalize``.
         normalize: See there.
-        seed: Of the coins, which are thrown on the CPU.
+        seed: Of the coins, which are thrown on the CPU, in a stream apart from that of PGD's starts.
 
     Returns:
         ``[S, ...]``; a sample that the attack left as it was is as it was.
     """
     region = Neighbourhood.around(inputs, epsilon=epsilon, bounds=bounds, normalize=normalize)
-    noise = region.random_corner(torch.Generator().manual_seed(seed)) - inputs
+    own = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
+    noise = region.random_corner(torch.Generator().manual_seed(own)) - inputs
     smallest = torch.finfo(inputs.dtype).tiny
     return inputs + noise * (length_of(attacked - inputs) / length_of(noise).clamp_min(smallest))

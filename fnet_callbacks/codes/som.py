@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from scipy.linalg import eigh
+from torch import Tensor, nn
 
 from fnet_callbacks.errors import FnetError
 
@@ -47,6 +48,10 @@ class SelfOrganizingMap:
         codes = _checked(codes, width=self.weights.shape[1])
         if not 1 <= k <= len(self.weights):
             raise FnetError(f"`k={k}` should be from 1 to {len(self.weights)}, the number of units")
+        with torch.autocast(codes.device.type, enabled=False):
+            return self._nearest(codes, k)
+
+    def _nearest(self, codes: Tensor, k: int) -> Tensor:
         parts = codes.to(self.weights).split(max(1, _AT_ONCE // len(self.weights)))
         return torch.cat(
             [_distances(part, self.weights).topk(k, dim=1, largest=False).indices for part in parts]
@@ -107,7 +112,8 @@ def train_map(
     r"""Trains a map by the batch rule: every unit moves to the mean of all samples, weighted by their nearness to it.
 
     In each pass :math:`w_u = \sum_s h(u, b_s) v_s / \sum_s h(u, b_s)`, where b is the unit of a sample and h a Gaussian
-    of the distance on the grid. Nothing is drawn: the same codes give the same map. Starts from the plane of the two
+    of the distance on the grid. Nothing is drawn: the same codes give the same map. Mixed precision is off: its
+    digits do not tell near units apart. Starts from the plane of the two
     largest principal components, one standard deviation to each side.
 
     Args:
@@ -121,7 +127,8 @@ def train_map(
         FnetError: An argument is out of range, shapes do not fit, or a code is not finite.
 
     Reference: Kohonen (2013), Essentials of the self-organizing map, Neural Networks 37, 52, eq. 8.
-    Cost: O(S U D + U² D) a pass, as matrix products on the codes' device.
+    Cost: O(S U D + U² D) a pass, as matrix products on the codes' device; without ``initial`` once
+        O(S D min(S, D) + min(S, D)³) on the CPU for the principal components.
     """
     codes = _checked(codes, width=None)
     rows, columns = grid
@@ -140,10 +147,15 @@ def train_map(
         )
     else:
         found = SelfOrganizingMap(initial.weights.to(values), (rows, columns))
+    with torch.autocast(values.device.type, enabled=False):
+        return _trained(values, found, radii)
+
+
+def _trained(values: Tensor, found: SelfOrganizingMap, radii: Sequence[float]) -> SelfOrganizingMap:
     apart = torch.cdist(found.positions, found.positions).square()
     for radius in radii:
         units = found.nearest(values)[:, 0]
-        sums = torch.zeros_like(found.weights).index_add_(0, units, values)
+        sums = _sums(values, units, len(found.weights))
         counts = torch.bincount(units, minlength=len(found.weights)).to(values)
         near = torch.exp(-apart / (2 * radius**2))
         total = (near @ counts)[:, None]
@@ -156,10 +168,7 @@ def _plane(codes: Tensor, grid: tuple[int, int]) -> Tensor:
     """Codes on the plane of the two largest principal components; a longer side of the grid lies along the larger."""
     mean = codes.mean(0)
     around = (codes - mean).double()
-    variances, axes = torch.linalg.eigh(around.T @ around / max(1, len(codes) - 1))
-    axes = axes.flip(1)[:, :2]
-    spread = variances.flip(0)[:2].clamp(min=0).sqrt()
-    axes = axes * spread
+    axes = _leading(around) / max(1, len(codes) - 1) ** 0.5
     # The sign of a component means nothing: its largest entry is positive.
     signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
     axes = axes * torch.where(signs == 0, 1.0, signs)
@@ -173,6 +182,26 @@ def _plane(codes: Tensor, grid: tuple[int, int]) -> Tensor:
     if grid[1] > grid[0]:
         first, second = second, first
     return (mean + torch.outer(first, axes[:, 0]) + torch.outer(second, axes[:, 1])).to(codes)
+
+
+def _leading(around: Tensor) -> Tensor:
+    """The two principal axes of centred codes, fewer where there are fewer, each as long as its singular value."""
+    is_wide = around.shape[1] > len(around)
+    product = (around @ around.T if is_wide else around.T @ around).cpu().numpy()
+    n = len(product)
+    squares, vectors = eigh(product, subset_by_index=(max(0, n - 2), n - 1))
+    found = torch.from_numpy(vectors[:, ::-1].copy()).to(around)
+    lengths = torch.from_numpy(squares[::-1].copy()).to(around).clamp(min=0).sqrt()
+    if not is_wide:
+        return found * lengths
+    return around.T @ found  # of a vector of length 1 that is as long as its singular value
+
+
+def _sums(values: Tensor, units: Tensor, n_units: int) -> Tensor:
+    """Of the samples of each unit, ``[U, D]``."""
+    if values.device.type == "cpu":
+        return values.new_zeros(n_units, values.shape[1]).index_add_(0, units, values)
+    return nn.functional.one_hot(units, n_units).to(values).T @ values  # there the other adds in any order
 
 
 def _distances(codes: Tensor, weights: Tensor) -> Tensor:

@@ -55,6 +55,14 @@ class Run:
         """A scalar at the last snapshot; NaN where it is not there."""
         return float(self.values[-1].get(key, np.nan))
 
+    def first(self, key: str) -> float:
+        """A scalar at the first snapshot that has it, as not all monitors need have measured at each."""
+        return float(next((values[key] for values in self.values if key in values), np.nan))
+
+    def last(self, key: str) -> float:
+        """A scalar at the last snapshot that has it."""
+        return float(next((values[key] for values in reversed(self.values) if key in values), np.nan))
+
 
 @dataclass(frozen=True, slots=True)
 class Runs:

@@ -20,7 +20,7 @@ def figures(portrait: CodePortrait) -> dict[str, Figure]:
     for layer in portrait.maps:
         found[layer.name] = code_map(layer, portrait.title)
         if layer.inputs is not None:
-            found[f"{layer.name}.inputs"] = mean_inputs(layer, portrait.title)
+            found[f"{layer.name}/inputs"] = mean_inputs(layer, portrait.title)
     return found
 
 

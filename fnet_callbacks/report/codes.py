@@ -33,9 +33,9 @@ def codes(content: Content) -> Figure | None:
         own.sort(key=lambda key: Key.of(key).measure not in _FIRST)
         asked = {labels[key]: key for key in own}
         for label, key in asked.items():
-            for when, place in (("at the end", -1), ("before training", 0)):
+            for when in ("at the end", "before training"):
                 by_run = {
-                    run.name: _over_depth(run, monitor, layers[run.name], Key.of(key).measure, place)
+                    run.name: _over_depth(run, monitor, layers[run.name], Key.of(key).measure, when)
                     for run in content.runs.runs
                     if layers[run.name]
                 }
@@ -57,32 +57,22 @@ def codes(content: Content) -> Figure | None:
 
 def code_layers(content: Content) -> Table:
     """Measures of the layers' codes at the end of training, the mean over each group's runs."""
-    labels = labels_of(content.keys)
+    monitors = content.of_kind(_KIND)
+    measured = {Key.of(key).measure for key in content.keys if Key.of(key).monitor in monitors}
+    known = [measure for measure in _IN_TABLE if measure in measured]
     rows: list[list[Cell]] = []
-    known: list[str] = []
-    for monitor in content.of_kind(_KIND):
-        measured = {Key.of(key).measure for key in content.keys if Key.of(key).monitor == monitor}
-        known = known or [measure for measure in _IN_TABLE if measure in measured]
+    for monitor in monitors:
         for group, runs in content.groups.items():
-            layers = dict.fromkeys(layer for run in runs for layer in _layers(run, monitor))
-            rows += [
-                [
-                    group,
-                    layer,
-                    *(
-                        _mean([run.final(f"{monitor}/{layer}/{measure}") for run in runs])
-                        for measure in known
-                    ),
-                ]
-                for layer in layers
-            ]
-    names = {Key.of(key).measure: labels[key] for key in content.keys if Key.of(key).measure in known}
+            for layer in dict.fromkeys(layer for run in runs for layer in _layers(run, monitor)):
+                means = (_mean([run.last(f"{monitor}/{layer}/{m}") for run in runs]) for m in known)
+                rows.append([*([monitor] if len(monitors) > 1 else []), group, layer, *means])
+    header = [*(["monitor"] if len(monitors) > 1 else []), "group", "layer"]
     return Table(
         "codes",
         "Functional codes at the end of training",
-        ["group", "layer", *(names[measure] for measure in known)],
+        [*header, *(Key("", "", measure).label for measure in known)],
         rows,
-        "Means over the runs of a group.",
+        "Means over the runs of a group. The quantization error grows as the root of a layer's width.",
     )
 
 
@@ -92,8 +82,9 @@ def _layers(run: Run, monitor: str) -> list[str]:
     return [layer["folder"] for layer in settings.get("layers", [])]
 
 
-def _over_depth(run: Run, monitor: str, layers: list[str], measure: str, place: int) -> Curve:
-    values = [run.values[place].get(f"{monitor}/{layer}/{measure}", math.nan) for layer in layers]
+def _over_depth(run: Run, monitor: str, layers: list[str], measure: str, when: str) -> Curve:
+    of = run.first if when == "before training" else run.last
+    values = [of(f"{monitor}/{layer}/{measure}") for layer in layers]
     return Curve(np.arange(1, len(layers) + 1), np.array(values, float))
 
 

@@ -41,7 +41,7 @@ def region_values(content: Content) -> Table:
     """What is measured of each run's regions at the end of training."""
     labels, keys = labels_of(content.keys), _keys(content)
     rows: list[list[Cell]] = [
-        [content.told(run), *(run.final(key) for key in keys)] for run in content.runs.runs if keys
+        [content.told(run), *(run.last(key) for key in keys)] for run in content.runs.runs if keys
     ]
     return Table(
         "regions", "Linear regions at the end of training", ["run", *(labels[key] for key in keys)], rows

@@ -58,6 +58,11 @@ def test_it_logs_what_the_function_finds_of_the_finished_model(tmp_path: Path) -
     assert scalars["codes/net.1/participation_ratio"] == pytest.approx(last.layers[0].participation_ratio)
     assert 0 <= scalars["codes/net.1/map_change"] <= 1
     assert np.isnan(start.scalars["codes/net.1/map_change"])
+    for snapshot in own.snapshots:  # nothing is NaN without a reason
+        unknown = {k for k, v in snapshot.scalars.items() if k.startswith("codes/") and np.isnan(v)}
+        assert unknown == {k for k in snapshot.notes if k.startswith("codes/")}
+    assert start.notes["codes/net.1/map_distance"] == "there is no layer before it"
+    assert start.notes["codes/net.1/map_change"] == "it has no snapshot before"
 
 
 def test_training_is_not_touched(tmp_path: Path) -> None:
@@ -103,7 +108,7 @@ def test_maps_and_mean_inputs_are_drawn_to_tensorboard(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="")
     trainer(tmp_path, watching, max_epochs=2, logger=logger).fit(Picture(), data, data)
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
-    tags = {f"codes/figures/net.{layer}{what}" for layer in (1, 4) for what in ("", ".inputs")}
+    tags = {f"codes/figures/net.{layer}{what}" for layer in (1, 4) for what in ("", "/inputs")}
     assert set(events.Tags()["images"]) == tags
     assert [image.step for image in events.Images("codes/figures/net.1")] == [0, 8, 16]
     assert "codes/net.4/fgsm_departed_share" in events.Tags()["scalars"]
@@ -161,6 +166,8 @@ def test_logits_in_a_mapping_are_taken_where_it_is_said(tmp_path: Path) -> None:
     trainer(tmp_path / "untold", monitor(), max_epochs=1).fit(DictNet(), loader(), loader(16))
     scalars = record(tmp_path / "untold").snapshots[-1].scalars
     assert np.isnan(scalars["codes/net.1/prediction_nmi"])
+    note = record(tmp_path / "untold").snapshots[-1].notes["codes/net.1/prediction_nmi"]
+    assert "pass `output_to_logits`" in note
     assert np.isfinite(scalars["codes/net.1/label_nmi"])
 
 

@@ -1,5 +1,6 @@
 """Functional codes of finished models: what is read, what is planted, and what is refused."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks import CaptureError, FnetError, functional_codes
-from fnet_callbacks.attacks import fgsm
+from fnet_callbacks.attacks import fgsm, pgd
 from fnet_callbacks.codes.layer import LayerCodes, checked_grid, default_grid, layer_codes
-from fnet_callbacks.codes.measures import map_distance
+from fnet_callbacks.codes.measures import map_distance, normalized_mutual_information
 from fnet_callbacks.codes.propagation import Path, Shift, noise_like, shift
 
 
@@ -116,7 +117,6 @@ def test_a_trained_network_knows_its_classes_in_the_last_layer() -> None:
     last = found.layers[-1]
     assert last.label_ami > 0.4
     assert last.compactness < 0.5
-    assert last.label_nmi >= last.label_ami
     shuffled = [(x, y[torch.randperm(len(y))]) for x, y in batches()]
     chance = functional_codes(cnn(), shuffled).layers[-1]
     assert abs(chance.label_ami) < 0.1
@@ -171,13 +171,10 @@ def test_a_shift_planted_at_the_second_layer_is_located_there() -> None:
 
 def test_nothing_moves_where_nothing_changes() -> None:
     found = functional_codes(cnn().eval(), batches())
-    raw = [
-        layer.codes.double() * layer.scale + layer.mean
-        for layer in found.layers
-        if layer.n_live == len(layer.mean)
-    ]
-    layers = [layer for layer in found.layers if layer.n_live == len(layer.mean)]
-    moved = shift(layers, raw)
+    scales = [torch.where(torch.isfinite(layer.scale), layer.scale, 0) for layer in found.layers]
+    raw = [layer.codes.double() * s + layer.mean for layer, s in zip(found.layers, scales, strict=True)]
+    moved = shift(found.layers, raw)
+    assert moved.displacement.shape == (3, 200)
     assert moved.displacement == pytest.approx(0, abs=1e-5)
     assert not moved.changed.any()
     assert not moved.distance.any()
@@ -186,11 +183,14 @@ def test_nothing_moves_where_nothing_changes() -> None:
 def test_a_departure_lasts_to_the_end() -> None:
     def shifted(displacement: list[float]) -> Shift:
         rows = np.array(displacement)[:, None] * np.ones(10)
-        return Shift(rows, np.zeros_like(rows), rows > 0, rows)
+        return Shift(rows, np.zeros_like(rows), rows, rows)
 
-    quiet = shifted([1.0, 1.0, 1.0, 1.0])
-    for attack, place in (([2, 2, 2, 2], 0), ([2, 1, 2, 2], 2), ([2, 2, 2, 1], None), ([1, 1, 1, 2], 3)):
-        assert Path("abcd", shifted([float(a) for a in attack]), quiet).departure == place
+    quiet, nan = shifted([1.0, 1.0, 1.0, 1.0]), np.nan
+    for attack, place in (
+        *(([2, 2, 2, 2], 0), ([2, 1, 2, 2], 2), ([2, 2, 2, 1], None), ([1, 1, 1, 2], 3)),
+        *(([1, 2, nan, 2], 1), ([1, 2, 2, nan], 1), ([nan, nan, nan, nan], None)),
+    ):
+        assert Path("abcd", shifted([float(a) for a in attack]), quiet).departure == place, attack
 
 
 def test_noise_has_the_norm_of_the_attack_and_not_its_direction() -> None:
@@ -254,7 +254,10 @@ def test_constant_codes_one_class_and_one_channel_have_written_results() -> None
     assert np.isnan(dead.participation_ratio)
     assert np.isnan(dead.map_distance)
     assert np.isnan([single.label_nmi, single.label_ami, single.compactness]).all()
-    assert found.paths["pgd"].attack.displacement[1].max() == 0
+    path = found.paths["pgd"]
+    assert np.isnan(path.attack.displacement[1]).all()
+    assert (path.attack.units[1] == -1).all()
+    assert np.isnan(path.departed_share).tolist() == [False, True, True]
 
 
 def test_without_labels_there_is_nothing_of_classes() -> None:
@@ -345,6 +348,8 @@ def test_logits_are_found_where_it_is_said() -> None:
         ({"epsilon": 0.1}, "belong together"),
         ({"epsilon": -1.0, "bounds": (0, 1)}, "`epsilon=-1.0`"),
         ({"epsilon": 0.1, "bounds": (0.5, 0.6)}, "raw inputs span"),
+        ({"epsilon": 0.1, "bounds": 1.0}, "`bounds=1.0`"),
+        ({"epsilon": 0.1, "bounds": (0, 1), "normalize": 0.5}, "normalize must be"),
         ({"max_samples": 1}, "`max_samples=1`"),
         ({"to_logits": 3}, "`to_logits=3`"),
         ({"batch_to_labels": 3}, "`batch_to_labels=3`"),
@@ -375,3 +380,144 @@ def test_data_that_does_not_fit_is_named() -> None:
     assert len(functional_codes(Two(), pairs).layers) == 3
     with pytest.raises(CaptureError, match="attacks change one tensor"):
         functional_codes(Two(), pairs, epsilon=0.1, bounds=(0.0, 1.0))
+
+
+def test_noise_is_apart_from_the_start_of_pgd() -> None:
+    class Crop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.head = nn.Linear(16, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x[:, :, :4, :4].flatten(1))  # of the rest PGD keeps where it started
+
+    inputs, labels = images()
+    how = {"epsilon": 0.1, "bounds": (0.0, 1.0)}
+    attacked = pgd(Crop(), inputs, labels, seed=3, **how)
+    noise = noise_like(inputs, attacked, seed=3, **how) - inputs
+    alike = nn.functional.cosine_similarity(noise.flatten(1), (attacked - inputs).flatten(1))
+    assert abs(float(alike.mean())) < 0.15
+
+
+def test_mixed_precision_is_that_of_the_model_alone() -> None:
+    torch.manual_seed(0)
+    values = torch.randn(10, 64)[torch.arange(500) % 10] + 0.01 * torch.randn(500, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer_codes("a", values, (8, 8))
+    assert found.units.tolist() == torch.cdist(found.codes, found.map.weights).argmin(1).tolist()
+    assert torch.equal(found.map.weights, layer_codes("a", values, (8, 8)).map.weights)
+
+
+class Overflowing(nn.Module):
+    """NaN outside of what clean inputs show."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x.amax(1, keepdim=True) > self.largest, torch.nan, x)
+
+    largest = 1e9
+
+
+def test_a_layer_that_only_an_attack_breaks_is_nan_in_its_path() -> None:
+    model = cnn().eval()
+    model[8] = nn.Sequential(nn.ReLU(), breaking := Overflowing())
+    with torch.no_grad():
+        breaking.largest = float(model[:8](images()[0]).amax())
+    layers = ["2", "5", "8.1"]
+    found = functional_codes(model, batches(), layers=layers, epsilon=0.3, bounds=(0.0, 1.0))
+    assert not found.problems
+    broken = [np.isnan(path.attack.displacement[2]).all() for path in found.paths.values()]
+    assert any(broken)
+    for path in found.paths.values():
+        assert np.isfinite(path.attack.displacement[:2]).all()
+        assert np.isfinite(path.departed_share[:2]).all()
+
+
+class PerToken(nn.Module):
+    """Logits of each token, beside each other on the first axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = cnn()
+        self.seen: list[Any] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        output = self.net(x).repeat_interleave(7, 0)
+        self.seen.append(weakref.ref(output))
+        return output
+
+
+def test_outputs_that_are_no_logits_of_the_samples_have_no_predictions_and_are_not_kept() -> None:
+    model = PerToken()
+    alive: list[int] = []
+    hook = model.register_forward_pre_hook(lambda m, _: alive.append(sum(r() is not None for r in m.seen)))
+    found = functional_codes(model, batches(size=20))
+    hook.remove()
+    assert found.predictions is None
+    assert np.isfinite(found.layers[0].label_ami)
+    assert max(alive) <= 1
+
+
+def test_samples_without_a_label_are_left_out_of_what_is_said_of_labels() -> None:
+    inputs, labels = images()
+    some = torch.where(torch.arange(200) < 60, -1, labels)
+    found = functional_codes(cnn(), [(inputs, some)]).layers[-1]
+    whole = functional_codes(cnn(), [(inputs, labels)]).layers[-1]
+    assert found.units.tolist() == whole.units.tolist()
+    assert found.label_nmi == pytest.approx(
+        normalized_mutual_information(whole.units[60:], labels.numpy()[60:])
+    )
+    none = functional_codes(cnn(), [(inputs, torch.full((200,), -1))]).layers[-1]
+    assert np.isnan([none.label_nmi, none.label_ami, none.compactness]).all()
+    with pytest.raises(FnetError, match="`epsilon` needs labels"):
+        functional_codes(cnn(), [(inputs, some)], epsilon=0.1, bounds=(0.0, 1.0))
+
+
+def test_labels_far_apart_cost_no_more() -> None:
+    inputs, labels = images()
+    far = functional_codes(cnn(), [(inputs, labels * 10_000_000)]).layers[-1]
+    near = functional_codes(cnn(), [(inputs, labels)]).layers[-1]
+    assert (far.label_nmi, far.label_ami) == (near.label_nmi, near.label_ami)
+
+
+class TimeFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.head = nn.GRU(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0].mean(0))
+
+
+def test_samples_may_be_on_the_second_axis() -> None:
+    data = [(torch.rand(7, 16, 5), torch.arange(16) % 3) for _ in range(4)]
+    found = functional_codes(TimeFirst(), data, max_samples=40)
+    assert found.layers[0].codes.shape == (48, 8)  # batches are taken whole
+    assert found.labels is not None
+    assert len(found.labels) == 48
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.act, self.head = nn.Embedding(11, 6), nn.Tanh(), nn.Linear(6, 2)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.head(self.act(self.embedding(input_ids)).mean(1))
+
+
+def test_padding_is_left_out_of_means_and_maxima() -> None:
+    ids = torch.randint(1, 11, (40, 9), generator=torch.Generator().manual_seed(0))
+    lengths = torch.arange(40) % 9 + 1
+    mask = torch.arange(9) < lengths[:, None]
+    model = Tokens()
+    padded = functional_codes(
+        model, [{"input_ids": ids * mask, "attention_mask": mask.long()}], layers="act", maxima=True
+    )
+    with torch.no_grad():
+        shown = model.act(model.embedding(ids))
+    means = torch.stack([row[:n].mean(0) for row, n in zip(shown, lengths, strict=True)])
+    maxima = torch.stack([row[:n].amax(0) for row, n in zip(shown, lengths, strict=True)])
+    torch.testing.assert_close(padded["act"].mean, torch.cat([means, maxima], 1).double().mean(0))

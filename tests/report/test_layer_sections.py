@@ -1,7 +1,11 @@
 """The sections of functional codes and of linear regions, from records that real monitors wrote."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from lightning import seed_everything
+from lightning.pytorch.callbacks import Callback
 from small_models import Net, loader, trainer
 
 from fnet_callbacks import FunctionalCodeMonitor, ReLURegionMonitor
@@ -69,3 +73,34 @@ def test_both_have_a_section_and_every_number_a_definition(content: Content) -> 
     assert not undefined & {
         key.rsplit("/", 1)[1] for key in content.keys if key.startswith(("codes", "regions"))
     }
+
+
+def test_two_monitors_have_rows_of_their_own_and_the_end_is_where_they_measured_last(tmp_path: Path) -> None:
+    seed_everything(0)
+    options = {"probe_size": 32, "figures": None}
+    monitors = [
+        FunctionalCodeMonitor(8, name="first", **options),
+        FunctionalCodeMonitor(8, name="second", epsilon=0.1, bounds=(0.0, 1.0), **options),
+        ReLURegionMonitor(3, lines=0, probe_size=32),
+    ]
+
+    class Interrupted(Callback):
+        def on_train_batch_end(self, trainer, *args) -> None:
+            if trainer.global_step == 14:
+                raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        trainer(tmp_path, *monitors, Interrupted(), max_epochs=2).fit(Net(), loader(), loader(32))
+    content = content_of(read_runs([tmp_path]))
+    run = content.runs.runs[0]
+    assert run.record.steps[-1] == 12
+    table = code_layers(content)
+    assert [row[:3:2] for row in table.rows] == [
+        [name, layer] for name in ("first", "second") for layer in ("net.1", "net.3")
+    ]
+    place = list(table.header).index("agreement of codes and labels (AMI)")
+    at_8 = run.record.snapshots[list(run.record.steps).index(8)]
+    assert table.rows[0][place] == at_8.scalars["first/net.1/label_ami"]
+    of_pgd = list(table.header).index("displacement of codes by PGD")
+    assert np.isnan(table.rows[0][of_pgd])
+    assert table.rows[2][of_pgd] > 0
