@@ -4,9 +4,9 @@ After Lee & Vijayan (2022, arXiv:2205.10952).
 
     python -m experiments.functional_codes --data-dir DATA [--datasets fashion-mnist cifar10]
 
-A CNN of four stages is trained on each data set, five seeds each. Through training its layers' codes are mapped, and
-FGSM and PGD are followed through them beside noise of the same norm. Told of each data set: a table of the layers at
-some snapshots, the pixels above them; and what the seeds say to three claims of the paper, with intervals over seeds:
+A CNN of four stages (three for digits) is trained on each data set, five seeds each. Through training its layers' codes
+are mapped, and FGSM and PGD are followed through them beside noise of the same norm. Told of each data set: a table of
+the layers at some snapshots; and what the seeds say to three claims of the paper, with intervals over seeds:
 
 1. Codes agree with labels more in deeper layers: the rank correlation over layers of depth and adjusted mutual
    information with the label at the end, and the last layer's less the first's.
@@ -22,6 +22,8 @@ of noise, with bands over seeds. What is there already is not trained again.
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -78,8 +80,13 @@ def run_of(dataset: DatasetName, seed: int, asked: argparse.Namespace) -> Run:
     folder = asked.out / f"{dataset}-{seed}"
     data = DataModule(dataset, asked.data_dir, train_size=asked.train_size, seed=seed)
     data.setup("fit")
-    if not (folder / "done").is_file():
+    options = {name: getattr(asked, name) for name in ("train_size", "epochs", "snapshots", "samples")}
+    done = folder / "done.json"
+    if not done.is_file():
         _train(data, dataset, seed, folder, asked)
+        done.write_text(json.dumps(options))
+    elif (kept := json.loads(done.read_text())) != options:
+        raise FnetError(f"`out`: {folder} was made with {kept}, not {options}; take another folder")
     record = read_record(folder / "codes")
     layers = [layer["name"] for layer in record.manifest["monitors"]["codes"]["layers"]]
     assert data.validation is not None
@@ -93,7 +100,12 @@ def _train(
 ) -> None:
     L.seed_everything(seed, verbose=False)
     module = Classifier(
-        "cnn", STAGES, activation="relu", lr=1e-3, input_shape=data.input_shape, num_classes=data.num_classes
+        "cnn",
+        STAGES[: int(math.log2(min(data.input_shape[1:])))],  # each halves the image
+        activation="relu",
+        lr=1e-3,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
     )
     steps = len(data.train_dataloader())
     options = {"probe_size": asked.samples, "bounds": (0.0, 1.0)}
@@ -111,7 +123,6 @@ def _train(
     )
     trainer.fit(module, data.train_dataloader(), data.val_dataloader())
     torch.save(module.state_dict(), folder / "weights.pt")
-    (folder / "done").touch()
 
 
 def told(dataset: DatasetName, runs: Sequence[Run]) -> str:
