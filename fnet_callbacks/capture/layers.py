@@ -1,6 +1,7 @@
 """Which layers are watched, and how the axes of each one's activation are laid out."""
 
 import fnmatch
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ NONLINEARITIES = tuple(
     for c in vars(nn.modules.activation).values()
     if isinstance(c, type) and issubclass(c, nn.Module) and c not in (nn.Module, *_NOT_NONLINEAR)
 )
+# Of other packages: transformers' NewGELUActivation, timm's Swish, one's own.
+_NAMED_LIKE_ONE = re.compile(r"activation|relu|gelu|silu|swish|mish|tanh|sigmoid|softplus", re.IGNORECASE)
 _CHANNELS_FIRST = (
     nn.modules.conv._ConvNd,
     nn.modules.batchnorm._NormBase,  # BatchNorm and InstanceNorm
@@ -137,10 +140,10 @@ def choose_layers(
         module: The model whose submodules are hooked.
         run: One forward pass on a batch; called once, inside the caller's isolation.
         n_samples: Samples in that batch; tells the batch axis.
-        layers: ``"auto"`` takes the outputs of nonlinearity and recurrent modules, where there are none those of
-            parametric modules; what comes at or after the last parametric module (the output head) is left out, unless
-            it is all there is. Or glob patterns over module names; of nested matches the innermost counts, a
-            name without wildcards is taken as it is.
+        layers: ``"auto"`` takes the outputs of nonlinearity and recurrent modules (torch's, and those without weights
+            that are called like a nonlinearity), where there are none those of parametric modules; what comes at or
+            after the last parametric module (the output head) is left out, unless it is all there is. Or glob patterns
+            over module names; of nested matches the innermost counts, a name without wildcards is taken as it is.
         signal: ``"post"`` watches outputs; ``"pre"`` the input of each nonlinearity, before an in-place one
             changes it.
 
@@ -184,7 +187,7 @@ def _trace(module: nn.Module, run: Callable[[], object]) -> list[_Call]:
                 _Call(
                     module=name,
                     call=seen[name],
-                    is_nonlinearity=isinstance(m, NONLINEARITIES),
+                    is_nonlinearity=isinstance(m, NONLINEARITIES) or _is_named_like_one(m),
                     is_parametric=isinstance(m, PARAMETRIC),
                     is_recurrent=isinstance(m, (nn.RNNBase, nn.RNNCellBase)),
                     output_shape=None if tensor is None else tuple(tensor.shape),
@@ -204,6 +207,13 @@ def _trace(module: nn.Module, run: Callable[[], object]) -> list[_Call]:
         for handle in handles:
             handle.remove()
     return calls
+
+
+def _is_named_like_one(module: nn.Module) -> bool:
+    """Whether a class that is none of torch's is called like a nonlinearity, and has neither weights nor parts."""
+    if type(module).__module__.startswith("torch.") or not _NAMED_LIKE_ONE.search(type(module).__name__):
+        return False
+    return not any(True for _ in module.children()) and not any(p.dim() > 1 for p in module.parameters())
 
 
 def _layout(module: nn.Module, output: Tensor | None, previous: tuple[int, int]) -> tuple[int, int]:

@@ -1,0 +1,114 @@
+"""A monitor in one line on models as users bring them: what it watches, and that its numbers are there."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zoo
+from lightning import seed_everything
+from small_models import record, trainer
+from torch import nn
+from torch.utils.data import DataLoader
+from zoo import Trained
+
+from fnet_callbacks import FunctionalNetworkMonitor
+
+# Lightning, of parts that are in eval mode and of short epochs.
+pytestmark = pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
+
+Case = tuple[Callable[[], Any], Callable[[], DataLoader], dict[str, int]]
+CASES: dict[str, Case] = {
+    "MLP": (lambda: Trained(zoo.mlp()), zoo.table, {"net.1": 16, "net.3": 12}),
+    "LeNet": (lambda: Trained(zoo.lenet()), zoo.images, {"net.1": 6, "net.4": 16, "net.8": 20}),
+    "ResNet-18": (
+        lambda: Trained(zoo.resnet()),
+        lambda: zoo.images(3),
+        {"net.2": 4}
+        | {
+            f"net.{block}.relu#{call}": width
+            for block, width in zip(range(3, 11), (4, 4, 8, 8, 16, 16, 32, 32), strict=True)
+            for call in range(2)
+        },
+    ),
+    "depthwise-separable": (
+        lambda: Trained(zoo.separable()),
+        lambda: zoo.images(3),
+        {"net.2": 3, "net.4": 8, "net.8": 8, "net.10": 12},
+    ),
+    "U-Net": (
+        lambda: Trained(zoo.UNet()),
+        zoo.masks,
+        {"net.down.1": 6, "net.middle.2": 12, "net.join.1": 6},
+    ),
+    "GRU": (lambda: Trained(zoo.Recurrent(nn.GRU)), zoo.sequences, {"net.rnn": 12}),
+    "LSTM": (lambda: Trained(zoo.Recurrent(nn.LSTM)), zoo.sequences, {"net.rnn": 12}),
+    "GPT-2": (
+        lambda: Trained(zoo.gpt2(), zoo.own_loss),
+        zoo.language,
+        {"net.transformer.h.0.mlp.act": 64, "net.transformer.h.1.mlp.act": 64},
+    ),
+    "ViT": (
+        lambda: Trained(zoo.vit(), zoo.own_loss),
+        zoo.pictures,
+        {f"net.vit.layers.{k}.mlp.activation_fn": 32 for k in range(2)},
+    ),
+    # Its activations are functions: all that has weights, the head aside.
+    "nn.TransformerEncoder": (
+        lambda: Trained(zoo.Encoder()),
+        zoo.tokens,
+        {"net.embedding": 8}
+        | {
+            f"net.encoder.layers.{k}.{part}": width
+            for k in range(2)
+            for part, width in (("self_attn", 8), ("norm1", 8), ("linear1", 16), ("linear2", 8), ("norm2", 8))
+        },
+    ),
+    # What an expert shows of the tokens that it was sent is of no sample.
+    "mixture of experts": (lambda: Trained(zoo.Experts()), zoo.tokens, {"net.mix.1": 12}),
+    "autoencoder": (
+        lambda: Trained(zoo.autoencoder(), zoo.reconstruction),
+        zoo.unlabelled,
+        {"net.1": 16, "net.3": 4, "net.5": 16},
+    ),
+    "GAN": (zoo.Gan, zoo.unlabelled, {"discriminator.1": 16, "discriminator.3": 8}),
+    "functional activations": (
+        lambda: Trained(zoo.FunctionalOnly()),
+        zoo.table,
+        {"net.first": 16, "net.second": 12},
+    ),
+    "multilabel": (lambda: Trained(zoo.mlp(), zoo.binary_loss), zoo.multilabel, {"net.1": 16, "net.3": 12}),
+    "regression": (lambda: Trained(zoo.mlp(1), zoo.squared), zoo.regression, {"net.1": 16, "net.3": 12}),
+    "graph network": (
+        lambda: zoo.Graphs(zoo.GraphNet(), zoo.labelled_loss),
+        zoo.graphs,
+        {"net.act1": 12, "net.act2": 12},
+    ),
+    "half precision": (
+        lambda: zoo.HalfPrecision(zoo.mlp().bfloat16()),
+        zoo.table,
+        {"net.1": 16, "net.3": 12},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_is_watched_in_one_line(tmp_path: Path, name: str) -> None:
+    make, data, expected = CASES[name]
+    seed_everything(0)
+    monitor = FunctionalNetworkMonitor(every_n_steps=2, worker="inline", figures=None, on_error="raise")
+    model = make()
+    loaders = [data()] if isinstance(model, zoo.Gan) else [data(), data()]
+    trainer(tmp_path, monitor, max_epochs=1).fit(model, *loaders)
+    own = record(tmp_path)
+    found = {layer["name"]: layer["n_units"] for layer in own.manifest["monitors"]["fnet"]["layers"]}
+    assert found == expected
+    assert own.steps == [0, 2, 4]
+    for snapshot in own.snapshots:
+        assert snapshot.scalars["fnet/n_neurons"] >= 2
+        assert 0 <= snapshot.scalars["fnet/mean_abs_correlation"] <= 1
+        assert math.isfinite(snapshot.scalars["fnet/modularity"])
+        assert math.isfinite(snapshot.scalars["fnet/loops"])
+    has_classes = name not in ("U-Net", "GPT-2", "autoencoder", "GAN", "multilabel", "regression")
+    assert math.isfinite(own.snapshots[-1].scalars["fnet/selectivity_entropy"]) == has_classes
