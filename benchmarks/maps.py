@@ -5,7 +5,7 @@
 A map of 15 x 15 for 5,000 codes of 128 dimensions (Gaussian clusters), ten passes, the same radii. MiniSom is trained
 sample by sample, as is usual, and by its own batch rule. Interleaved rounds in one run; the fastest of each counts.
 With ``--data-dir`` also the errors of maps of 10 x 10 for what the layers of a CNN show of Fashion-MNIST, ours beside
-MiniSom's after as many passes at the same radii.
+MiniSom's after as many passes at the same radii, which depend on the order of the samples: five orders.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from experiments.models import Classifier
 from fnet_callbacks import functional_codes
 from fnet_callbacks.codes.som import train_map
 
-GRID, SAMPLES, DIMENSIONS, PASSES, SIGMA = (15, 15), 5000, 128, 10, 5.0
+GRID, SAMPLES, DIMENSIONS, PASSES, SIGMA, SEEDS = (15, 15), 5000, 128, 10, 5.0, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,11 @@ def codes_of(samples: int, dimensions: int) -> Tensor:
     return (codes - codes.mean(0)) / codes.std(0)
 
 
-def minisom(values: np.ndarray, grid: tuple[int, int], passes: int, *, batch: bool = False) -> MiniSom:
+def minisom(
+    values: np.ndarray, grid: tuple[int, int], passes: int, *, batch: bool = False, seed: int = 0
+) -> MiniSom:
     """MiniSom's map; its radius falls from `SIGMA` to a third of it."""
-    found = MiniSom(*grid, values.shape[1], sigma=SIGMA, learning_rate=0.5, random_seed=0)  # pyright: ignore[reportArgumentType]
+    found = MiniSom(*grid, values.shape[1], sigma=SIGMA, learning_rate=0.5, random_seed=seed)  # pyright: ignore[reportArgumentType]
     found.pca_weights_init(values)
     if batch:
         found.train_batch_offline(values, passes)
@@ -79,6 +81,12 @@ def rows_of(samples: int, rounds: int, *, grid: tuple[int, int] = GRID, passes: 
     return [Row(name, seconds[name], *map(float, errors[name])) for name in runs]
 
 
+def told(values: Sequence[float]) -> str:
+    """Mean, and from what to what."""
+    mean, low, high = (number(float(f(values))) for f in (np.mean, np.min, np.max))
+    return f"{mean} ({low} to {high})"
+
+
 def layers_of(data_dir: str, *, samples: int = 2048) -> list[list[str]]:
     """Rows of a table: layer, units, and both errors of our map and MiniSom's."""
     data = DataModule("fashion-mnist", data_dir, train_size=5000, seed=0)
@@ -95,12 +103,18 @@ def layers_of(data_dir: str, *, samples: int = 2048) -> list[list[str]]:
     for layer in found.layers:
         tell(f"layer {layer.name} ...")
         codes, values = layer.codes, layer.codes.double().numpy()
-        ours, theirs = train_map(codes, grid, radii=radii(PASSES)), minisom(values, grid, PASSES)
-        errors = [
-            *(ours.quantization_error(codes), theirs.quantization_error(values)),
-            *(ours.topographic_error(codes), theirs.topographic_error(values)),
-        ]
-        rows.append([layer.name, str(codes.shape[1]), *(number(float(e)) for e in errors)])
+        ours = train_map(codes, grid, radii=radii(PASSES))
+        theirs = [minisom(values, grid, PASSES, seed=seed) for seed in range(SEEDS)]
+        rows.append(
+            [
+                *(layer.name, str(codes.shape[1])),
+                *(
+                    number(ours.quantization_error(codes)),
+                    told([m.quantization_error(values) for m in theirs]),
+                ),
+                *(number(ours.topographic_error(codes)), told([m.topographic_error(values) for m in theirs])),
+            ]
+        )
     return rows
 
 
