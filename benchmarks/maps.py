@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ def rows_of(samples: int, rounds: int, *, grid: tuple[int, int] = GRID, passes: 
     return [Row(name, seconds[name], *map(float, errors[name])) for name in runs]
 
 
-def told(values: Sequence[float]) -> str:
+def told(values: Sequence[Any]) -> str:
     """Mean, and from what to what."""
     mean, low, high = (number(float(f(values))) for f in (np.mean, np.min, np.max))
     return f"{mean} ({low} to {high})"
