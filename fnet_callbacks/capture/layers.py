@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -166,7 +167,7 @@ def choose_layers(
     if not chosen:
         raise CaptureError(
             f"`layers={layers!r}` leaves nothing to watch; modules that ran: {_names(calls)}. A hook does "
-            "not fire on a module whose `forward` is bypassed (functional calls, torch.jit)"
+            f"not fire on a module whose `forward` is bypassed by functional calls{_scripted(module)}"
         )
     counts = Counter(c.module for c in calls)
     return [_layer(c, n_calls=counts[c.module], signal=signal, n_samples=n_samples) for c in chosen]
@@ -200,7 +201,10 @@ def _trace(module: nn.Module, run: Callable[[], object]) -> list[_Call]:
 
         return record
 
-    handles = [m.register_forward_hook(hook(name)) for name, m in module.named_modules() if name]
+    hooked = [
+        (name, m) for name, m in module.named_modules() if name and not isinstance(m, torch.jit.ScriptModule)
+    ]
+    handles = [m.register_forward_hook(hook(name)) for name, m in hooked]
     try:
         run()
     finally:
@@ -257,9 +261,21 @@ def _matching(module: nn.Module, calls: list[_Call], layers: str | Sequence[str]
     if idle := sorted(chosen - {plain_name(c.module) for c in found}):
         raise CaptureError(
             f"`layers`: the hook on {', '.join(idle)} never fires; the module's `forward` is not called in a "
-            f"forward pass of the model. Modules that ran: {_names(calls)}"
+            f"forward pass of the model. Modules that ran: {_names(calls)}{_scripted(module)}"
         )
     return found
+
+
+def _scripted(module: nn.Module) -> str:
+    """What is scripted or traced, for an error; empty where nothing is."""
+    found = [
+        name or "the model itself"
+        for name, m in module.named_modules()
+        if isinstance(m, torch.jit.ScriptModule)
+    ]
+    if not found:
+        return ""
+    return f". Scripted or traced by torch.jit, which takes no hooks: {found[0]}; pass the model as it was before"
 
 
 def _names(calls: list[_Call]) -> str:

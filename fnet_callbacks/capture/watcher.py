@@ -129,6 +129,8 @@ class Watcher:
     @torch.no_grad()
     def _reduce(self, activation: Tensor, index: int) -> Tensor:
         self._units[index] = units = self._units[index].to(activation.device)
+        if activation.is_quantized:
+            activation = activation.dequantize()
         values = samples_first(activation, self.layers[index], n_samples=self._n_samples)
         if self._tokens_per_sample is not None:
             return rows_of_units(values, units, token_positions=self._token_positions(values))

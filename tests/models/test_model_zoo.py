@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import zoo
 from lightning import seed_everything
 from small_models import record, trainer
@@ -13,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from zoo import Trained
 
-from fnet_callbacks import FunctionalNetworkMonitor
+from fnet_callbacks import CaptureError, FunctionalNetworkMonitor
 
 # Lightning, of parts that are in eval mode and of short epochs.
 pytestmark = pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
@@ -112,3 +113,91 @@ def test_a_model_is_watched_in_one_line(tmp_path: Path, name: str) -> None:
         assert math.isfinite(snapshot.scalars["fnet/loops"])
     has_classes = name not in ("U-Net", "GPT-2", "autoencoder", "GAN", "multilabel", "regression")
     assert math.isfinite(own.snapshots[-1].scalars["fnet/selectivity_entropy"]) == has_classes
+
+
+def test_tokens_of_a_language_model_are_samples_that_are_drawn_once(tmp_path: Path) -> None:
+    seed_everything(0)
+    monitor = FunctionalNetworkMonitor(
+        every_n_steps=2, samples="tokens", max_samples=100, worker="inline", figures=None, on_error="raise"
+    )
+    trainer(tmp_path, monitor, max_epochs=1).fit(
+        Trained(zoo.gpt2(), zoo.own_loss), zoo.language(), zoo.language()
+    )
+    counts = {snapshot.scalars["fnet/n_samples"] for snapshot in record(tmp_path).snapshots}
+    assert len(counts) == 1
+    assert 48 <= counts.pop() <= 100
+
+
+def watched(folder: Path, module: Any, **options: Any) -> list[str]:
+    """Names of the layers that are watched in a fit."""
+    seed_everything(0)
+    monitor = FunctionalNetworkMonitor(
+        every_n_steps=2, worker="inline", figures=None, on_error="raise", **options
+    )
+    loaders = [zoo.table()] if isinstance(module, zoo.NoForward) else [zoo.table(), zoo.table()]
+    trainer(folder, monitor, max_epochs=1).fit(module, *loaders)
+    own = record(folder)
+    assert all(math.isfinite(s.scalars["fnet/modularity"]) for s in own.snapshots)
+    return [layer["name"] for layer in own.manifest["monitors"]["fnet"]["layers"]]
+
+
+def test_without_forward_the_submodule_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="pass `model='net'`"):
+        watched(tmp_path / "without", zoo.NoForward())
+    assert watched(tmp_path / "with", zoo.NoForward(), model="net") == ["net.1", "net.3"]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_compiled_model_is_watched_as_it_was(tmp_path: Path, whole: bool) -> None:
+    module = Trained(zoo.mlp())
+    if whole:
+        module = torch.compile(module, backend="eager")
+    else:
+        module.net = torch.compile(module.net, backend="eager")
+    assert watched(tmp_path, module) == ["net.1", "net.3"]
+
+
+class Joined(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body, self.head = body, zoo.mlp()
+        self.adapt = nn.Linear(3, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.adapt(self.body(x)))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("make", [torch.jit.script, lambda net: torch.jit.trace(net, torch.randn(2, 10))])
+def test_what_is_scripted_or_traced_is_refused_by_name_and_the_rest_is_watched(
+    tmp_path: Path, make: Callable[[nn.Module], nn.Module]
+) -> None:
+    whole = Trained(zoo.mlp())
+    whole.net = make(whole.net)
+    with pytest.raises(
+        CaptureError, match=r"leaves nothing to watch.*takes no hooks: net; pass the model as"
+    ):
+        watched(tmp_path / "whole", whole)
+    with pytest.raises(CaptureError, match=r"hook on net.1 never fires.*takes no hooks: net;"):
+        watched(tmp_path / "named", whole, layers=["net.1"])
+    assert watched(tmp_path / "part", Trained(Joined(make(zoo.mlp())))) == ["net.head.1", "net.head.3"]
+
+
+class Rounded(nn.Module):
+    """Eight bits between a linear layer and the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.head = nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        if not self.training:
+            x = torch.quantize_per_tensor(x, 0.02, 128, torch.quint8)
+        x = self.act(x)
+        return self.head(x.dequantize() if x.is_quantized else x)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # torch will take it away
+def test_quantised_activations_are_read_as_what_they_stand_for(tmp_path: Path) -> None:
+    assert watched(tmp_path, Trained(Rounded())) == ["net.act"]
