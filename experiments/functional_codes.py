@@ -31,7 +31,6 @@ from pathlib import Path
 
 import lightning as L
 import numpy as np
-import torch
 from lightning.pytorch.loggers import CSVLogger
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -122,7 +121,6 @@ def _train(
         enable_model_summary=False,
     )
     trainer.fit(module, data.train_dataloader(), data.val_dataloader())
-    torch.save(module.state_dict(), folder / "weights.pt")
 
 
 def told(dataset: DatasetName, runs: Sequence[Run]) -> str:

@@ -14,13 +14,13 @@ from fnet_callbacks.capture.batches import (
     batch_size,
     call_model,
     detached_copy,
+    logits_of,
     submodule,
     to_device,
     token_mask,
 )
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.probe import BatchReader
-from fnet_callbacks.errors import FnetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +144,3 @@ class _LogitsModel(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return logits_of(self._forward(inputs), self._to_logits)
-
-
-def logits_of(output: Any, to_logits: Callable[[Any], Any] | None) -> Tensor:
-    """The logits in a model's output, float32 at least.
-
-    Raises:
-        FnetError: The output is no tensor and ``output_to_logits`` was not given, or gave none.
-    """
-    logits = to_logits(output) if to_logits else output
-    if not isinstance(logits, Tensor):
-        raise FnetError(
-            f"the model returns a {type(output).__name__}; pass `output_to_logits`, a function from what it returns to "
-            "the logits [S, C]"
-        )
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from fnet_callbacks.attacks import fgsm
 from fnet_callbacks.callbacks.arguments import check_figures, draws_at
-from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
+from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
-from fnet_callbacks.capture.batches import call_model, resolve
+from fnet_callbacks.capture.batches import call_model, logits_of, resolve
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, folder_names, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodes, Samples, coded
@@ -198,8 +199,7 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
             check_attackable(batch.inputs)
             attack = self._attack()
             assert attack is not None
-            how = {"epsilon": attack.epsilon, "bounds": attack.bounds, "normalize": attack.normalize}
-            ATTACKS["fgsm"](attack.logits, batch.inputs, batch.labels, **how)
+            fgsm(attack.logits, batch.inputs, batch.labels, **attack.reach)
 
     @override
     def measure(self, step: int) -> Measured:

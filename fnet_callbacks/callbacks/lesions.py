@@ -13,9 +13,9 @@ from typing_extensions import override
 from fnet_callbacks import functional as F
 from fnet_callbacks.attacks import correct_predictions
 from fnet_callbacks.callbacks.arguments import check_integer
-from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
+from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
-from fnet_callbacks.capture.batches import resolve
+from fnet_callbacks.capture.batches import logits_of, resolve
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.silencer import Silencer

@@ -12,9 +12,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
+from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
-from fnet_callbacks.capture.batches import call_model, resolve
+from fnet_callbacks.capture.batches import call_model, logits_of, resolve
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError

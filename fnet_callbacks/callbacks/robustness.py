@@ -23,9 +23,9 @@ from fnet_callbacks.attacks import (
     robust_accuracy,
 )
 from fnet_callbacks.callbacks.arguments import check_integer, check_number
-from fnet_callbacks.callbacks.forward import Batch, Forward, logits_of
+from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
-from fnet_callbacks.capture.batches import resolve
+from fnet_callbacks.capture.batches import logits_of, resolve
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError, FnetWarning
 from fnet_callbacks.worker.jobs import Measured

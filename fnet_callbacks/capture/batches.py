@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,48 +78,26 @@ def batch_size(inputs: Any, labels: Tensor | None = None) -> int:
     return len(labels) if labels is not None else len(_tensors(inputs)[0])
 
 
-def first_samples(
-    loader: Iterable[Any],
-    most: int,
-    *,
-    device: torch.device,
-    to_inputs: Callable[[Any], Any] | None = None,
-    to_labels: Callable[[Any], Any] | None = None,
-) -> list[tuple[Any, Tensor | None]]:
-    """Inputs and labels of the first samples of a loader, on a device.
+def logits_of(
+    output: Any, to_logits: Callable[[Any], Any] | None, *, argument: str = "output_to_logits"
+) -> Tensor:
+    """The logits in a model's output, float32 at least.
 
     Args:
-        loader: Batches.
-        most: Samples, at least 2.
-        device: Where they are brought.
-        to_inputs: From a batch to the model's inputs; default `batch_inputs`.
-        to_labels: From a batch to labels ``[S]``; default what stands where labels do. None where they are no integers.
+        output: What the model returned.
+        to_logits: From it to the logits; None where it is the logits.
+        argument: What the user knows ``to_logits`` as.
 
     Raises:
-        FnetError: ``most`` is below 2, a function is none, or there is no batch.
+        FnetError: The output is no tensor and ``to_logits`` was not given, or gave none.
     """
-    if not isinstance(most, int) or most < 2:
-        raise FnetError(f"`max_samples={most!r}` should be an integer of at least 2")
-    for name, function in (("batch_to_inputs", to_inputs), ("batch_to_labels", to_labels)):
-        if function is not None and not callable(function):
-            raise FnetError(f"`{name}={function!r}` should be a function")
-    found, left = [], most
-    for batch in loader:
-        inputs = (to_inputs or batch_inputs)(batch)
-        labels = as_labels((to_labels or label_in)(batch))
-        n = batch_size(inputs, labels)
-        if left < n == len(_tensors(inputs)[0]):  # samples on another axis: the batch is taken whole
-            inputs = apply_to_collection(
-                inputs, Tensor, lambda t, n=n, left=left: t[:left] if t.dim() and len(t) == n else t
-            )
-            labels = None if labels is None else labels[:left]
-        found.append((to_device(inputs, device), None if labels is None else labels.to(device)))
-        left -= min(n, left)
-        if not left:
-            break
-    if not found:
-        raise FnetError("`loader` has no batch")
-    return found
+    logits = to_logits(output) if to_logits else output
+    if not isinstance(logits, Tensor):
+        raise FnetError(
+            f"the model returns a {type(output).__name__}; pass `{argument}`, a function from what it returns to "
+            "the logits [S, C]"
+        )
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def token_mask(inputs: Any) -> Tensor | None:

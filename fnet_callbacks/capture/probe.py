@@ -1,11 +1,12 @@
 """The fixed, seeded set of inputs on which snapshots are taken."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.utils.data import (
     ConcatDataset,
@@ -24,9 +25,10 @@ from fnet_callbacks.capture.batches import (
     detached_copy,
     holds_tensor,
     label_in,
+    to_device,
 )
 from fnet_callbacks.capture.isolation import generators_kept
-from fnet_callbacks.errors import CaptureError
+from fnet_callbacks.errors import CaptureError, FnetError
 
 _LABEL_ATTRIBUTES = ("targets", "labels", "y")
 # Drawing by label reads the labels; where only items have them, a data set of up to so many probes is read.
@@ -68,6 +70,49 @@ class BatchReader:
     def size(self, batch: Any) -> int:
         """Samples in the batch."""
         return batch_size(self.inputs(batch), self.labels(batch))
+
+
+def first_samples(
+    loader: Iterable[Any],
+    most: int,
+    *,
+    device: torch.device,
+    to_inputs: Callable[[Any], Any] | None = None,
+    to_labels: Callable[[Any], Any] | None = None,
+) -> list[tuple[Any, Tensor | None]]:
+    """Inputs and labels of the first samples of a loader, on a device.
+
+    Args:
+        loader: Batches.
+        most: Samples, at least 2.
+        device: Where they are brought.
+        to_inputs: See `BatchReader`; so is ``to_labels``.
+        to_labels: See there.
+
+    Raises:
+        FnetError: ``most`` is below 2, a function is none, there is no batch, or no tensor in one.
+    """
+    if not isinstance(most, int) or most < 2:
+        raise FnetError(f"`max_samples={most!r}` should be an integer of at least 2")
+    for name, function in (("batch_to_inputs", to_inputs), ("batch_to_labels", to_labels)):
+        if function is not None and not callable(function):
+            raise FnetError(f"`{name}={function!r}` should be a function")
+    reader, found, left = BatchReader(to_inputs, to_labels), [], most
+    for batch in loader:
+        inputs, labels = reader.inputs(batch), reader.labels(batch)
+        n = batch_size(inputs, labels)
+        if left < n == batch_size(inputs):  # samples on another axis: the batch is taken whole
+            inputs = apply_to_collection(
+                inputs, Tensor, lambda t, n=n, left=left: t[:left] if t.dim() and len(t) == n else t
+            )
+            labels = None if labels is None else labels[:left]
+        found.append((to_device(inputs, device), None if labels is None else labels.to(device)))
+        left -= min(n, left)
+        if not left:
+            break
+    if not found:
+        raise FnetError("`loader` has no batch")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,11 @@ class Attack:
     normalize: Normalize | None = None
     seed: int = 0
 
+    @property
+    def reach(self) -> dict[str, Any]:
+        """What of it an attack and noise take alike."""
+        return {"epsilon": self.epsilon, "bounds": self.bounds, "normalize": self.normalize}
+
 
 @dataclass(frozen=True, slots=True)
 class Samples:
@@ -181,11 +186,6 @@ def coded(
 
 
 def _paths(coder: Coder, samples: Samples, layers: Sequence[LayerCodes], attack: Attack) -> dict[str, Path]:
-    how: dict[str, Any] = {
-        "epsilon": attack.epsilon,
-        "bounds": attack.bounds,
-        "normalize": attack.normalize,
-    }
     names = [layer.name for layer in layers]
     kept = [i for i, layer in enumerate(coder.layers) if layer.name in names]
     seeds = range(attack.seed, attack.seed + len(samples.sizes))
@@ -197,11 +197,11 @@ def _paths(coder: Coder, samples: Samples, layers: Sequence[LayerCodes], attack:
     found = {}
     for name, function in ATTACKS.items():
         attacked = [
-            function(attack.logits, x, y, **how, **({} if name == "fgsm" else {"seed": seed}))
+            function(attack.logits, x, y, **attack.reach, **({} if name == "fgsm" else {"seed": seed}))
             for x, y, seed in zip(samples.inputs, samples.labels or (), seeds, strict=True)
         ]
         pairs = zip(samples.inputs, attacked, seeds, strict=True)
-        noisy = [noise_like(x, a, **how, seed=seed) for x, a, seed in pairs]
+        noisy = [noise_like(x, a, **attack.reach, seed=seed) for x, a, seed in pairs]
         found[name] = Path(names, of(attacked), of(noisy))
     return found
 

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.batches import batch_size, call_model, first_samples
+from fnet_callbacks.capture.batches import batch_size, call_model, logits_of
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal, choose_layers
+from fnet_callbacks.capture.probe import first_samples
 from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodes, Samples, coded
 from fnet_callbacks.codes.layer import Grid, checked_grid
 from fnet_callbacks.errors import CaptureError, FnetError
@@ -123,13 +124,7 @@ class _Logits(nn.Module):
     def __init__(self, called: nn.Module, to_logits: Callable[[Any], Tensor] | None) -> None:
         super().__init__()
         self.called = called  # an attack looks here for recurrent modules
-        self._to_logits = to_logits or (lambda output: output)
+        self._to_logits = to_logits
 
     def forward(self, inputs: Tensor) -> Tensor:
-        found = self._to_logits(call_model(self.called, inputs))
-        if not isinstance(found, Tensor):
-            raise FnetError(
-                f"the model returns a {type(found).__name__}; pass `to_logits`, a function from what it returns to the "
-                "logits [S, C]"
-            )
-        return found.to(torch.promote_types(found.dtype, torch.float32))
+        return logits_of(call_model(self.called, inputs), self._to_logits, argument="to_logits")

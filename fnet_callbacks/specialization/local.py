@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.batches import first_samples
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal
+from fnet_callbacks.capture.probe import first_samples
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.analysis import analyzed
 from fnet_callbacks.specialization.findings import LocalSpecialization

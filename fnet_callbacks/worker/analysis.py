@@ -72,7 +72,7 @@ class Analysis:
                 for part, ms in costs[name].by_part().items()
             },
             carry={name: self._networks[name].previous for name in job.readings},
-            portraits=self._portraits(job),
+            portraits=self._portraits(job, measured),
             failures=failures,
             worker_seconds={name: costs[name].worker_ms / 1e3 for name in job.readings},
         )
@@ -112,12 +112,9 @@ class Analysis:
             except OSError as error:
                 failures["record"] = str(error)
 
-    def _portraits(self, job: Job) -> dict[str, Portrait | CodePortrait]:
+    def _portraits(self, job: Job, measured: Mapping[str, Measured]) -> dict[str, Portrait | CodePortrait]:
         """Those of this step that are wanted."""
-        for name, network in self._networks.items():
-            if network.portrait is not None:
-                self._made[name] = network.portrait
-        for name, found in job.measured.items():
+        for name, found in measured.items():
             if found.portrait is not None:
                 self._made[name] = job.step, found.portrait
         return {n: self._made[n][1] for n in job.draw if n in self._made and self._made[n][0] == job.step}
@@ -136,7 +133,6 @@ class NetworkAnalysis:
         self.previous = dict(previous)
         # Of each neuron.
         self._layers = np.repeat(np.arange(len(plan.layers)), [layer.n_neurons for layer in plan.layers])
-        self.portrait: tuple[int, Portrait] | None = None  # the last, and its step
 
     def measure(
         self, step: int, reading: Reading, stopwatch: Stopwatch, advance: Callable[[], object]
@@ -160,10 +156,9 @@ class NetworkAnalysis:
         found.scalars[f"{self.plan.name}/n_samples"] = float(moments.count)
         with stopwatch.part("record"):
             found.arrays.update(self._arrays(networks[WHOLE]))
-            if self.plan.has_figures:
-                self.portrait = step, self._portrait(networks[WHOLE], step)
+            portrait = self._portrait(networks[WHOLE], step) if self.plan.has_figures else None
         self.previous = following
-        return found
+        return replace(found, portrait=portrait)
 
     def _scope(
         self, name: str, moments: Moments, activity: Activity, neurons: slice, stopwatch: Stopwatch
