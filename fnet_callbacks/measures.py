@@ -6,6 +6,7 @@ its null graphs, the diagrams) is a property of the scope and charged to its own
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -277,7 +278,8 @@ def measure(
     names: Iterable[str],
     *,
     on_error: Literal["warn", "raise"] = "warn",
-    advance: Callable[[], object] = lambda: None,
+    around: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    given_up: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Measures a scope.
 
@@ -289,7 +291,8 @@ def measure(
         scope: The network.
         names: Measures of the registry.
         on_error: What to do where a measure raises.
-        advance: Called after each measure, for a progress bar.
+        around: From the name of a measure to what it is taken in.
+        given_up: Measures that are taken as failed without being tried, and why.
 
     Returns:
         Name to value.
@@ -298,7 +301,9 @@ def measure(
     for name in names:
         values[name] = math.nan
         try:
-            with scope.stopwatch.part(name):
+            if given_up and name in given_up:
+                raise TimeoutError(given_up[name])
+            with around(name), scope.stopwatch.part(name):
                 values[name] = float(BY_NAME[name].of(scope))
         except NoValueError as reason:
             scope.notes[name] = str(reason)
@@ -310,5 +315,4 @@ def measure(
             scope.notes.setdefault(name, "not defined for this network")
         elif BY_NAME[name].reads == "diagrams" and scope.homology_bound:
             scope.notes[name] = scope.homology_bound
-        advance()
     return values

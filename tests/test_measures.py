@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -367,8 +368,27 @@ def test_what_is_carried_on_is_by_neuron():
     assert carried.edges.max() == 5
 
 
-def test_the_progress_bar_advances_with_each_measure():
-    steps = []
+def test_each_measure_is_taken_in_what_was_given():
+    begun, ended = [], []
+
+    @contextmanager
+    def around(name):
+        begun.append(name)
+        try:
+            yield
+        finally:
+            ended.append(name)
+
     scope = Scope(np.eye(3), Activity(np.full(3, 0.5)))
-    values = measure(scope, ["n_neurons", "sigma", "modularity"], advance=lambda: steps.append(len(steps)))
-    assert len(values) == len(steps) == 3
+    values = measure(scope, ["n_neurons", "sigma", "modularity"], around=around)
+    assert list(values) == begun == ended == ["n_neurons", "sigma", "modularity"]
+
+
+def test_a_measure_that_was_given_up_is_not_tried():
+    scope = Scope(np.eye(3), Activity(np.full(3, 0.5)))
+    values = measure(scope, ["n_neurons", "modularity"], given_up={"n_neurons": "too long"})
+    assert np.isnan(values["n_neurons"])
+    assert scope.notes["n_neurons"] == "failed: TimeoutError: too long"
+    assert "n_neurons" not in scope.stopwatch.ms
+    with pytest.raises(TimeoutError, match="too long"):
+        measure(scope, ["n_neurons"], given_up={"n_neurons": "too long"}, on_error="raise")

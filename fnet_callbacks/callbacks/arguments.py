@@ -67,6 +67,8 @@ def check_arguments(monitor: FunctionalNetworkMonitor) -> None:
     for argument, number, smallest in least:
         check_integer(argument, number, at_least=smallest)
     check_figures(monitor.figures)
+    if monitor.measure_timeout_s is not None:
+        check_number("measure_timeout_s", monitor.measure_timeout_s, above=0)
     patterns = [monitor.layers] if isinstance(monitor.layers, str) else monitor.layers
     if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
         raise FnetError(f"`layers={monitor.layers!r}` should be 'auto' or glob patterns over module names")

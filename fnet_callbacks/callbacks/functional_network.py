@@ -79,6 +79,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         save_correlation: Keeps the correlation matrix in the record too, float32.
         figures: ``"log"`` draws the snapshots 0, 1, 2, 4, 8, ... and the last; an integer every k-th and the last; None
             none.
+        measure_timeout_s: Seconds after which the worker gives a measure up: it is NaN from that snapshot on, and a
+            warning names it. None for no limit. On the training thread (``worker="inline"``) nothing is cut off.
         on_error: ``"warn"`` lets training go on where a measure fails, ``"raise"`` does not.
 
     Raises:
@@ -122,6 +124,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         homology_backend: F.Backend = "native",
         save_correlation: bool = False,
         figures: Literal["log"] | int | None = "log",
+        measure_timeout_s: float | None = 600.0,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
         super().__init__(
@@ -143,6 +146,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         self.max_samples, self.max_neurons = max_samples, max_neurons
         self.figures: Literal["log"] | int | None = figures
         self.save_correlation = save_correlation
+        self.measure_timeout_s = measure_timeout_s
         self.worker, self.when_busy = worker, when_busy
         self.graph = GraphSettings(
             method=method,
@@ -175,6 +179,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             **self.time_settings,
             "worker": self.worker,
             "when_busy": self.when_busy,
+            "measure_timeout_s": self.measure_timeout_s,
             "measures": self.measures,
             "layer_measures": self.layer_measures,
             "signal": self.signal,
@@ -219,6 +224,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             self.save_correlation,
             self.has_figures,
             self.on_error,
+            self.measure_timeout_s,
         )
 
     @property

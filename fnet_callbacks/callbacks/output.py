@@ -9,7 +9,7 @@ import re
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from fnet_callbacks.callbacks.configuration import configuration
 from fnet_callbacks.errors import FnetWarning, RecordError
 from fnet_callbacks.record import SnapshotStore
 from fnet_callbacks.sinks import Sinks
+from fnet_callbacks.worker.analysis import Around
 from fnet_callbacks.worker.analyst import Analyst
 from fnet_callbacks.worker.artist import Artist, Order, Pictures
 from fnet_callbacks.worker.jobs import Job, Plan, Result
@@ -92,10 +93,10 @@ class Output:
         figures = folder / "figures" if folder else None
         self._sinks = Sinks(self._trainer.loggers, keys=keys, figure_folder=figures)
 
-    def submit(self, job: Job, advance: Callable[[], object]) -> None:
+    def submit(self, job: Job, around: Around) -> None:
         """Hands over a snapshot; see ``Analyst.submit``."""
         assert self._analyst is not None
-        self._analyst.submit(job, advance)
+        self._analyst.submit(job, around)
 
     def collect(self, *, wait: bool) -> tuple[list[Result], float]:
         """Writes what has come to the loggers, and has drawn what is to be drawn.

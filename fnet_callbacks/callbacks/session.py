@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
+from tqdm.auto import tqdm
 
 from fnet_callbacks.callbacks.output import Output
 from fnet_callbacks.callbacks.passes import Passes
@@ -251,7 +252,7 @@ class Session:
             sum(len(m.keys) for m in due if m.name in job.readings), "measures", self.step
         ) as bar:
             try:
-                self._output.submit(job, bar.update)
+                self._output.submit(job, lambda *_: _counted(bar))
             except Exception as error:
                 self._error = error
         seconds = time.perf_counter() - start
@@ -355,3 +356,9 @@ class Session:
         """Puts values where EarlyStopping, ModelCheckpoint, Ray Tune and Optuna look for them, on every rank."""
         self._values.update(values)
         self._trainer.callback_metrics.update({k: torch.tensor(v) for k, v in values.items()})
+
+
+@contextmanager
+def _counted(bar: tqdm) -> Iterator[None]:
+    yield
+    bar.update()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache
 
@@ -23,6 +24,14 @@ from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
 from fnet_callbacks.scope import Activity, Scope, Stopwatch
 from fnet_callbacks.worker.jobs import WHOLE, Job, Measured, Moments, NetworkPlan, Plan, Reading, Result
 
+# What the taking of each measure stands in: a time limit, a progress bar.
+Around = Callable[[NetworkPlan, str], AbstractContextManager[object]]
+
+
+def nothing_around(network: NetworkPlan, measure: str) -> AbstractContextManager[object]:
+    """Takes a measure as it is."""
+    return nullcontext()
+
 
 class Analysis:
     """Measures the networks of one fit and writes its record.
@@ -36,15 +45,15 @@ class Analysis:
         self._is_worker = is_worker
         self._cpu_seconds = 0.0  # of this process, that were told of already
         self._networks = {
-            name: NetworkAnalysis(network, plan.carry.get(name, {}))
+            name: NetworkAnalysis(network, plan.carry.get(name, {}), plan.given_up.get(name, {}))
             for name, network in plan.networks.items()
         }
         self._store = None if plan.folder is None else SnapshotStore(plan.folder)
         self._last: Snapshot | None = None
         self._made: dict[str, tuple[int, Portrait | CodePortrait]] = {}  # by monitor, the last, and its step
 
-    def run(self, job: Job, advance: Callable[[], object] = lambda: None) -> Result:
-        """Does a job; calls ``advance`` after each key that was measured, for a progress bar.
+    def run(self, job: Job, around: Around = nothing_around) -> Result:
+        """Does a job; takes each measure in ``around``.
 
         Raises:
             Exception: What a measure raised, where its monitor's ``on_error`` is ``"raise"``; at step 0 also an
@@ -56,7 +65,7 @@ class Analysis:
             network, stopwatch = self._networks[name], Stopwatch()
             try:
                 with _one_blas_thread():
-                    measured[name] = network.measure(job.step, reading, stopwatch, advance)
+                    measured[name] = network.measure(job.step, reading, stopwatch, around)
             except Exception as error:
                 if network.plan.on_error == "raise" or (isinstance(error, FnetError) and job.step == 0):
                     raise
@@ -126,17 +135,19 @@ class NetworkAnalysis:
     Args:
         plan: What is measured.
         previous: By scope, the last snapshot of an interrupted run.
+        given_up: Measures that are not tried any more, and why.
     """
 
-    def __init__(self, plan: NetworkPlan, previous: Mapping[str, Previous]) -> None:
+    def __init__(
+        self, plan: NetworkPlan, previous: Mapping[str, Previous], given_up: Mapping[str, str]
+    ) -> None:
         self.plan = plan
+        self._given_up = given_up
         self.previous = dict(previous)
         # Of each neuron.
         self._layers = np.repeat(np.arange(len(plan.layers)), [layer.n_neurons for layer in plan.layers])
 
-    def measure(
-        self, step: int, reading: Reading, stopwatch: Stopwatch, advance: Callable[[], object]
-    ) -> Measured:
+    def measure(self, step: int, reading: Reading, stopwatch: Stopwatch, around: Around) -> Measured:
         """Measures the whole network and its layers; costs go to ``stopwatch``."""
         with stopwatch.part("correlation"):
             moments = _moments(reading)
@@ -148,7 +159,13 @@ class NetworkAnalysis:
         networks: dict[str, Scope] = {}
         for scope, neurons, names in self.plan.scopes():
             network = networks[scope] = self._scope(scope, moments, activity, neurons, stopwatch)
-            values = measure(network, names, on_error=self.plan.on_error, advance=advance)
+            values = measure(
+                network,
+                names,
+                on_error=self.plan.on_error,
+                around=lambda name: around(self.plan, name),
+                given_up=self._given_up,
+            )
             found.scalars.update({self.plan.key(scope, name): value for name, value in values.items()})
             found.notes.update({self.plan.key(scope, name): note for name, note in network.notes.items()})
             if scope == WHOLE or compare_snapshots(names):  # the record has names that last

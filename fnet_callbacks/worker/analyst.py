@@ -2,26 +2,29 @@
 
 The child is ``python -m fnet_callbacks.worker.analyst``. A job stays with the parent until its result is there, so
 that nothing is lost when the child ends: it is started once more, with what the last result left to compare with, and
-should that end too, the training thread does the work itself.
+should that end too, the training thread does the work itself. A measure that does not end in time is ended with its
+process; the next does that snapshot again, without the measure.
 """
 
 from __future__ import annotations
 
 import traceback
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.history import Previous
-from fnet_callbacks.worker.analysis import Analysis
-from fnet_callbacks.worker.jobs import TYPES, Job, Plan, Result
-from fnet_callbacks.worker.process import Child, serve
+from fnet_callbacks.worker.analysis import Analysis, Around, nothing_around
+from fnet_callbacks.worker.jobs import TYPES, Job, NetworkPlan, Plan, Result
+from fnet_callbacks.worker.process import Child, board, serve
 from fnet_callbacks.worker.wire import Segment, Wire
 
 _WIRE = Wire(TYPES)
 _NICENESS = 5
+_BETWEEN = "\n"  # a monitor and its measure, on the board
 _SECONDS_LEFT = 5.0  # less than a run takes to start again and go on with the record
 
 
@@ -36,6 +39,7 @@ class Analyst:
     def __init__(self, plan: Plan, *, threads: int | None) -> None:
         self._plan = plan
         self._carry: dict[str, Mapping[str, Previous]] = dict(plan.carry)
+        self._given_up: defaultdict[str, dict[str, str]] = defaultdict(dict)  # by monitor and measure, why
         self._threads = threads
         self._done: deque[Result] = deque()
         self._analysis: Analysis | None = None
@@ -62,7 +66,7 @@ class Analyst:
         """The child's process id; None without one."""
         return None if self._child is None else self._child.pid
 
-    def submit(self, job: Job, advance: Callable[[], object] = lambda: None) -> None:
+    def submit(self, job: Job, around: Around = nothing_around) -> None:
         """Hands over a job; waits while too many are on the way.
 
         Raises:
@@ -77,7 +81,7 @@ class Analyst:
             except OSError as error:
                 self._take_over(f"there is too little shared memory for a snapshot ({error})")
         assert self._analysis is not None
-        self._done.append(self._analysis.run(job, advance))
+        self._done.append(self._analysis.run(job, around))
 
     def results(self, *, wait: bool) -> list[Result]:
         """The results that came since the last call, in the order of the jobs; with ``wait`` all there will be."""
@@ -111,28 +115,42 @@ class Analyst:
     def _start(self) -> None:
         try:
             self._child = Child(__name__, _WIRE, threads=self._threads or 1, niceness=_NICENESS)
-            self._child.tell(replace(self._plan, carry=self._carry))
+            self._child.tell(self._plan_from_here())
         except OSError as error:
             self._take_over(f"the worker cannot start ({error})")
 
     def _go_on_without_it(self, child: Child) -> None:
         status, self._child = child.end(), None
-        if self._has_ended_before:
+        if child.stuck_at is not None:
+            self._give_up(*child.stuck_at.split(_BETWEEN))
+        elif self._has_ended_before:
             self._measure_here(child.unanswered)
             return
-        self._has_ended_before = True
-        warnings.warn(
-            f"the worker that measures has ended (exit status {status}); it is started once more. Should that end too, "
-            "snapshots are measured on the training thread. None is lost",
-            FnetWarning,
-            stacklevel=2,
-        )
+        else:
+            self._has_ended_before = True
+            warnings.warn(
+                f"the worker that measures has ended (exit status {status}); it is started once more. Should that end "
+                "too, snapshots are measured on the training thread. None is lost",
+                FnetWarning,
+                stacklevel=2,
+            )
         self._start()
         if self._child is None:
             self._measure_here(child.unanswered)
         else:
             for segment in child.unanswered:
                 self._child.ask_again(segment)
+
+    def _give_up(self, network: str, measure: str) -> None:
+        """Leaves a measure out that did not end; the snapshot is measured once more, and says so."""
+        seconds = self._plan.networks[network].measure_timeout_s
+        self._given_up[network][measure] = (
+            f"no value after {seconds:g} s, the `measure_timeout_s`; not tried again in this run"
+        )
+
+    def _plan_from_here(self) -> Plan:
+        """The plan for another to go on with."""
+        return replace(self._plan, carry=self._carry, given_up=self._given_up)
 
     def _take_over(self, reason: str) -> None:
         warnings.warn(f"snapshots are measured on the training thread: {reason}", FnetWarning, stacklevel=2)
@@ -143,7 +161,7 @@ class Analyst:
 
     def _measure_here(self, jobs: Iterable[Segment]) -> None:
         if self._analysis is None:
-            self._analysis = Analysis(replace(self._plan, carry=self._carry))
+            self._analysis = Analysis(self._plan_from_here())
         for segment in jobs:
             job: Job = _WIRE.unpack(segment)
             segment.close()
@@ -157,6 +175,9 @@ def main() -> None:
     """The child: gets the plan, then jobs."""
     analysis: Analysis | None = None
 
+    def in_time(network: NetworkPlan, measure: str) -> AbstractContextManager[None]:
+        return board().at(network.name + _BETWEEN + measure, seconds=network.measure_timeout_s)
+
     def answer(asked: Plan | Job) -> Result | None:
         nonlocal analysis
         if isinstance(asked, Plan):
@@ -164,7 +185,7 @@ def main() -> None:
             return None
         assert analysis is not None
         try:
-            return analysis.run(asked)
+            return analysis.run(asked, in_time)
         except Exception as error:
             traceback.print_exc()
             return Result(step=asked.step, error=repr(error))

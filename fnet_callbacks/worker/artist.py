@@ -16,7 +16,7 @@ import numpy as np
 
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.portrait import PORTRAITS, CodePortrait, Portrait
-from fnet_callbacks.worker.process import Child, serve
+from fnet_callbacks.worker.process import Child, board, serve
 from fnet_callbacks.worker.wire import Wire
 
 
@@ -49,6 +49,7 @@ class Pictures:
 
 
 _WIRE = Wire((Order, Pictures, *PORTRAITS))
+_MOST_SECONDS = 600.0  # for the figures of a portrait
 _NICENESS = 10  # behind the analysis, for which training may be waiting
 
 
@@ -109,7 +110,10 @@ class Artist:
             pictures: Pictures | None = self._child.answer(wait=wait)
         except EOFError:
             child, self._child = self._child, None
-            failure = f"the process that draws has ended (exit status {child.end()})"
+            status = child.end()
+            failure = f"the process that draws has ended (exit status {status})"
+            if child.stuck_at is not None:
+                failure = f"they were not done after {_MOST_SECONDS:g} s"
             lost: list[Order] = [_WIRE.unpack(segment) for segment in child.unanswered]
             child.give_up()
             self._done.extend(Pictures(order.step, order.sitter, failure=failure) for order in lost)
@@ -155,7 +159,13 @@ def _png(image: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """The child."""
-    serve(_WIRE, _painter())
+    draw = _painter()
+
+    def answer(order: Order) -> Pictures:
+        with board().at("figures", seconds=_MOST_SECONDS):
+            return draw(order)
+
+    serve(_WIRE, answer)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,7 @@ class NetworkPlan:
     save_correlation: bool
     has_figures: bool
     on_error: Literal["warn", "raise"]
+    measure_timeout_s: float | None = None
 
     def scopes(self) -> list[tuple[str, slice, Sequence[str]]]:
         """What is measured: the scope's name, its neurons, its measures; the whole network first."""
@@ -126,11 +127,13 @@ class Plan:
         folder: The record's; None where none is written.
         networks: By monitor.
         carry: By monitor and scope, what the next snapshot is compared with.
+        given_up: By monitor and measure, why it is not tried any more.
     """
 
     folder: str | None
     networks: Mapping[str, NetworkPlan]
     carry: Mapping[str, Mapping[str, Previous]]
+    given_up: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -18,8 +19,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from fnet_callbacks.worker.board import Board
 from fnet_callbacks.worker.wire import Segment, Wire, receive, send
 
 _SECONDS_TO_END = 2.0
@@ -38,6 +41,7 @@ class Child:
 
     Attributes:
         unanswered: The messages that it still owes an answer to, in order; they outlive it.
+        stuck_at: After its `end`, what took longer than its `board` allows; None where it ended otherwise.
 
     Raises:
         OSError: It cannot be started here.
@@ -49,20 +53,31 @@ class Child:
         if not sys.executable or getattr(sys, "frozen", False):
             raise OSError("sys.executable is no Python interpreter")
         self.unanswered: deque[Segment] = deque()
+        self.stuck_at: str | None = None
         self._wire = wire
+        self._board = Board()
         self._channel, theirs = socket.socketpair()
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    module,
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                    str(self._board.fd),
+                ],
+                pass_fds=[theirs.fileno(), self._board.fd],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **one_thread, "NUMBA_NUM_THREADS": str(threads), "PYTHONPATH": paths},
                 start_new_session=True,
             )
         except BaseException:
             self._channel.close()
+            self._board.close()
             raise
         finally:
             theirs.close()
@@ -138,10 +153,15 @@ class Child:
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)  # a data loader's fork may hold our end open
         self._channel.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(0 if self.unanswered else _SECONDS_TO_END)
-        self._process.kill()
-        return self._process.wait()
+        try:
+            status = self._process.wait(0 if self.unanswered else _SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        if status == -signal.SIGALRM and self.stuck_at is None:
+            self.stuck_at = self._board.last
+        self._board.close()
+        return status
 
     def _received(self) -> Any:
         owed = self.unanswered.popleft()  # first: an interrupt from here on leaves nothing to wait for
@@ -189,6 +209,12 @@ def serve(wire: Wire, answer: Callable[[Any], Any], *, seconds_left: float = 0.0
                 with contextlib.suppress(OSError):  # nobody is there, but more may have been handed over
                     send(channel, segment)
                 segment.close()
+
+
+@cache
+def board() -> Board:
+    """The child's own, on which it says what it is at."""
+    return Board(int(sys.argv[3]))
 
 
 def _end_with(parent: int, seconds_left: float) -> None:

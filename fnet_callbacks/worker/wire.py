@@ -63,7 +63,7 @@ class Wire:
             raise TypeError(f"{type(value).__name__} cannot travel between processes")
 
         text = json.dumps(message, default=plain).encode()
-        segment = Segment(_new_file(), end + len(text), end)
+        segment = Segment(new_file(), end + len(text), end)
         try:
             for place, array in zip(places, arrays, strict=True):
                 segment.write(place, np.ascontiguousarray(array).data.cast("B") if array.size else b"")
@@ -142,7 +142,8 @@ def receive(channel: socket.socket) -> Segment | None:
     return Segment(fds[0], *_HEAD.unpack(head))
 
 
-def _new_file() -> int:
+def new_file() -> int:
+    """The file descriptor of a file in memory that has no name."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("fnet_callbacks", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:

@@ -1,0 +1,188 @@
+"""What takes for ever costs a value, not the run: measures without an end, loggers that do not answer."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from processes import workers_of
+from small_models import Ledger, Net, csv_record, fit_to_csv, functional_monitor, loader, trainer
+
+from fnet_callbacks import FnetError, FnetWarning, read_record
+from fnet_callbacks.worker.board import Board
+
+# Stands in the worker's path, so that one of its measures never returns; the lock is held as a library would hold it.
+STUCK = """
+import sys
+if "fnet_callbacks.worker.analyst" in sys.orig_argv:
+    import time
+    from dataclasses import replace
+    import numba
+    from fnet_callbacks import measures
+
+    @numba.njit
+    def spin(n):
+        while n >= 0:
+            n += n & 1
+        return n
+
+    def for_ever(scope):
+        return {"sleeps": lambda: time.sleep(1e6), "holds the lock": lambda: spin(2)}[%r]()
+
+    def once(scope):
+        return for_ever(scope) if len(scope.nodes) > 20 else of(scope)
+
+    of = measures.BY_NAME["modularity"].of
+    measures.BY_NAME = {**measures.BY_NAME, "modularity": replace(measures.BY_NAME["modularity"], of=once)}
+"""
+
+
+def fit(folder: Path, *callbacks: Any, **options: Any) -> None:
+    """The same weights each time."""
+    torch.manual_seed(0)
+    fit_to_csv(folder, *callbacks, **options)
+
+
+@pytest.fixture(params=["sleeps", "holds the lock"])
+def stuck(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "path"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(STUCK % request.param)
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.mark.usefixtures("stuck")
+def test_a_measure_that_never_returns_is_given_up_and_all_else_is_measured(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"measures": "fast", "on_error": "warn"}
+    fit(tmp_path / "whole", functional_monitor(2, **settings))
+    with pytest.warns(FnetWarning) as caught:
+        fit(tmp_path / "cut", functional_monitor(2, worker="process", measure_timeout_s=1.5, **settings))
+    messages = [str(w.message) for w in caught if issubclass(w.category, FnetWarning)]
+    key = "fnet/modularity"
+    assert all("no value after 1.5 s, the `measure_timeout_s`" in m for m in messages), messages
+    assert [m for m in messages if m.startswith(f"{key} failed: TimeoutError")]
+    whole, cut = csv_record(tmp_path / "whole"), csv_record(tmp_path / "cut")
+    assert cut.steps == whole.steps == [0, 2, 4, 6, 8]
+    for ours, theirs in zip(cut.snapshots, whole.snapshots, strict=True):
+        assert np.isnan(ours.scalars[key])
+        others = {k: v for k, v in ours.scalars.items() if not k.endswith("/modularity")}
+        np.testing.assert_equal(others, {k: theirs.scalars[k] for k in others})
+        assert len(others) > 20
+    assert not workers_of(os.getpid())
+
+
+@pytest.mark.usefixtures("stuck")
+def test_it_ends_the_run_where_that_was_asked_for(tmp_path: Path) -> None:
+    monitor = functional_monitor(
+        4, worker="process", measure_timeout_s=1.0, measures=["modularity"], on_error="raise"
+    )
+    with pytest.raises(FnetError, match="no value after 1 s"):
+        fit(tmp_path, monitor)
+    assert not workers_of(os.getpid())
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "long", True, float("nan")])
+def test_a_limit_that_is_none_is_refused(seconds: Any) -> None:
+    with pytest.raises(FnetError, match=r"`measure_timeout_s=.*should be a number above 0"):
+        functional_monitor(measure_timeout_s=seconds)
+
+
+def test_the_alarm_ends_a_process_that_ignores_it_by_inheritance() -> None:
+    board = Board()
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        with board.at("a block that lasts", seconds=0.05):
+            time.sleep(60)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGALRM
+    assert board.last == "a block that lasts"
+    board.close()
+
+
+def test_a_block_that_ends_in_time_ends_nothing() -> None:
+    board = Board()
+    with board.at("x" * 10_000, seconds=0.05):
+        pass
+    time.sleep(0.1)
+    with board.at("as long as it likes", seconds=None):
+        time.sleep(0.1)
+    assert board.last == "as long as it likes"
+    board.close()
+
+
+class Blocks(Ledger):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if "fnet/step" in metrics:
+            self.asked.set()
+            self.may_answer.wait(60)
+        super().log_metrics(metrics, step)
+
+
+def test_the_record_does_not_wait_for_a_logger_that_blocks(tmp_path: Path) -> None:
+    blocks, seen = Blocks(), []
+
+    def look() -> None:
+        blocks.asked.wait(60)
+        try:
+            (file,) = tmp_path.rglob("scalars.jsonl")
+            seen.append(read_record(file.parent).steps)
+        finally:
+            blocks.may_answer.set()
+
+    looks = threading.Thread(target=look)
+    looks.start()
+    fitted = trainer(
+        tmp_path,
+        functional_monitor(4, measures="fast", worker="process", on_error="warn"),
+        logger=[CSVLogger(tmp_path, name="csv"), blocks],
+    )
+    fitted.fit(Net(), loader())
+    looks.join()
+    assert seen[0][0] == 0
+    assert blocks.steps_of("fnet/modularity") == [0, 4, 8]
+    assert csv_record(tmp_path).steps == [0, 4, 8]
+
+
+def test_what_a_slow_logger_takes_is_told_as_a_cost(tmp_path: Path) -> None:
+    class Slow(Ledger):
+        def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+            if "fnet/step" in metrics:
+                time.sleep(0.2)
+            super().log_metrics(metrics, step)
+
+    fit(tmp_path, functional_monitor(2, measures="fast"), logger=[CSVLogger(tmp_path, name="csv"), Slow()])
+    output = [s.cost_ms["fnet/cost_ms/output"] for s in csv_record(tmp_path).snapshots]
+    assert min(output[1:]) >= 200
+
+
+def test_the_hour_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that is set back and forth, as on a machine that wakes up, changes neither series nor budget."""
+    settings: dict[str, Any] = {"measures": "fast", "overhead_budget": 1.0}
+    fit(tmp_path / "steady", functional_monitor(2, **settings))
+    wall = iter([jump for _ in range(10**6) for jump in (-1e8, 1e8, 0)])
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + next(wall))
+    fit(tmp_path / "jumps", functional_monitor(2, **settings))
+    steady, jumps = csv_record(tmp_path / "steady"), csv_record(tmp_path / "jumps")
+    assert steady.steps[0] == jumps.steps[0] == 0
+    assert steady.steps[-1] == jumps.steps[-1] == 8
+    for one, other in zip(steady.snapshots, jumps.snapshots, strict=False):
+        if one.step == other.step:
+            np.testing.assert_equal(one.scalars["fnet/modularity"], other.scalars["fnet/modularity"])
+    shares = jumps.series("fnet/overhead_share")
+    assert ((shares >= 0) & (shares <= 1.5)).all()
+    assert min(c for s in jumps.snapshots for c in s.cost_ms.values()) >= 0
