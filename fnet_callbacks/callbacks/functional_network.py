@@ -25,7 +25,7 @@ from fnet_callbacks.errors import CaptureError
 from fnet_callbacks.history import History, Previous
 from fnet_callbacks.measures import names_of
 from fnet_callbacks.scope import GraphSettings
-from fnet_callbacks.worker.jobs import WHOLE, LayerPlan, NetworkPlan, Reading
+from fnet_callbacks.worker.jobs import LayerPlan, NetworkPlan, Reading
 
 
 class FunctionalNetworkMonitor(ProbeMonitor):
@@ -204,12 +204,14 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     @property
     @override
     def keys(self) -> list[str]:
-        scopes = [self.plan.key(layer.name, m) for layer in self.plan.layers for m in self.layer_measures]
-        return [self.plan.key(WHOLE, m) for m in self.measures] + scopes
+        return [prefix + name for _, prefix, _, names in self.plan.scopes() for name in names]
 
     @property
     @override
     def plan(self) -> NetworkPlan:
+        return self._plan
+
+    def _planned(self) -> NetworkPlan:
         folders = folder_names([layer.name for layer in self._layers])
         layers = [
             LayerPlan(layer.name, folders[layer.name], len(units))
@@ -269,6 +271,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         )
         n_units = [layer.n_units for layer in self._layers]
         self._units = draw_neurons(n_units, max_neurons=self.max_neurons, seed=self.probe_seed)
+        self._plan = self._planned()
         self._watcher = Watcher(
             forward.module,
             self._layers,

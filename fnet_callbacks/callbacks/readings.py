@@ -158,7 +158,7 @@ class SumReader(Reader):
             scope: select_on_device(
                 correlation[own, own], method=g.method, density=g.density, threshold=g.threshold, sign=g.sign
             )
-            for scope, own, _ in self._plan.scopes()
+            for scope, _, own, _ in self._plan.scopes()
         }
 
 

@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fnet_callbacks.errors import CaptureError
+from fnet_callbacks.errors import CaptureError, FnetWarning
 
 Signal = Literal["post", "pre"]
 
@@ -21,8 +22,12 @@ NONLINEARITIES = tuple(
     for c in vars(nn.modules.activation).values()
     if isinstance(c, type) and issubclass(c, nn.Module) and c not in (nn.Module, *_NOT_NONLINEAR)
 )
+MOST_LAYERS = (
+    256  # that ``layers="auto"`` takes: each has keys, a share of the neurons, a place in the figures
+)
 # Of other packages: transformers' NewGELUActivation, timm's Swish, one's own.
 _NAMED_LIKE_ONE = re.compile(r"activation|relu|gelu|silu|swish|mish|tanh|sigmoid|softplus", re.IGNORECASE)
+_NO_PART_OF_A_KEY = re.compile(r"[/\x00-\x1f\x7f]")
 _CHANNELS_FIRST = (
     nn.modules.conv._ConvNd,
     nn.modules.batchnorm._NormBase,  # BatchNorm and InstanceNorm
@@ -106,6 +111,21 @@ def plain_name(name: str) -> str:
     return name.replace("_orig_mod.", "").removesuffix("._orig_mod")
 
 
+def module_of(model: nn.Module, name: str) -> nn.Module:
+    """The module of a name in ``named_modules``, also where ``setattr`` gave it a name with dots.
+
+    Raises:
+        CaptureError: The model has none of that name any more.
+    """
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        for found, module in model.named_modules():
+            if found == name:
+                return module
+    raise CaptureError(f"{name} was watched from the start and is not in the model any more")
+
+
 def inside(layers: str | Sequence[str], model: str | None) -> str | Sequence[str]:
     """Patterns over names in a module as those over names in its submodule ``model``, where that is what is called."""
     if model is None or not isinstance(layers, (str, list, tuple)):
@@ -117,10 +137,10 @@ def inside(layers: str | Sequence[str], model: str | None) -> str | Sequence[str
 
 
 def folder_names(names: Sequence[str]) -> dict[str, str]:
-    """What each layer is called where a slash would part the name; no two are called alike."""
+    """What each layer is called in keys: no slash parts its name, no two are called alike."""
     folders: dict[str, str] = {}
     for name in names:
-        folder = name.replace("/", "_")
+        folder = _NO_PART_OF_A_KEY.sub("_", name)
         while folder in folders.values():
             folder += "_"
         folders[name] = folder
@@ -143,8 +163,9 @@ def choose_layers(
         n_samples: Samples in that batch; tells the batch axis.
         layers: ``"auto"`` takes the outputs of nonlinearity and recurrent modules (torch's, and those without weights
             that are called like a nonlinearity), where there are none those of parametric modules; what comes at or
-            after the last parametric module (the output head) is left out, unless it is all there is. Or glob patterns
-            over module names; of nested matches the innermost counts, a name without wildcards is taken as it is.
+            after the last parametric module (the output head) is left out, unless it is all there is; of more than 256
+            layers 256, evenly spaced, with a warning. Or glob patterns over module names; of nested matches the
+            innermost counts, a name without wildcards is taken as it is.
         signal: ``"post"`` watches outputs; ``"pre"`` the input of each nonlinearity, before an in-place one
             changes it.
 
@@ -164,6 +185,13 @@ def choose_layers(
     calls = _trace(module, run)
     is_automatic = layers == "auto"
     chosen = _automatic(calls, signal, n_samples) if is_automatic else _matching(module, calls, layers)
+    if is_automatic and len(chosen) > MOST_LAYERS:
+        warnings.warn(
+            f"`layers='auto'` found {len(chosen)} layers and takes {MOST_LAYERS} of them, evenly spaced; name others",
+            FnetWarning,
+            stacklevel=2,
+        )
+        chosen = [chosen[i * len(chosen) // MOST_LAYERS] for i in range(MOST_LAYERS)]
     if not chosen:
         raise CaptureError(
             f"`layers={layers!r}` leaves nothing to watch; modules that ran: {_names(calls)}. A hook does "

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.layers import Layer, first_tensor, with_first_tensor
+from fnet_callbacks.capture.layers import Layer, first_tensor, module_of, with_first_tensor
 
 
 class Silencer:
@@ -39,7 +39,7 @@ class Silencer:
                 by_module.setdefault(layer.module, {})[layer.call] = layer, torch.from_numpy(np.asarray(own))
         with contextlib.ExitStack() as handles:
             for name, calls in by_module.items():
-                handles.callback(self._attach(self._module.get_submodule(name), calls).remove)
+                handles.callback(self._attach(module_of(self._module, name), calls).remove)
             yield
 
     @staticmethod

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.layers import Layer, first_tensor
+from fnet_callbacks.capture.layers import Layer, first_tensor, module_of
 from fnet_callbacks.capture.units import draw_tokens, maxima_of_units, rows_of_units, samples_first
 from fnet_callbacks.errors import CaptureError
 
@@ -70,7 +70,7 @@ class Watcher:
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Keeps the hooks on the model for the length of a block."""
-        handles = [self._attach(self._module.get_submodule(name), name) for name in self._of_module]
+        handles = [self._attach(module_of(self._module, name), name) for name in self._of_module]
         try:
             yield
         finally:

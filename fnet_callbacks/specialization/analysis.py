@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.capture.batches import call_model, token_mask
-from fnet_callbacks.capture.layers import Layer, choose_layers
+from fnet_callbacks.capture.layers import Layer, choose_layers, module_of
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.findings import QUESTIONS, GroupTest, LocalSpecialization, Subcluster
@@ -97,7 +97,7 @@ def analyzed(
 
 def _outputs(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
     """What the nonlinearities make of the watched inputs, which is what later layers see; not of gated units."""
-    gated = [isinstance(model.get_submodule(layer.module), nn.GLU) for layer in layers]
+    gated = [isinstance(module_of(model, layer.module), nn.GLU) for layer in layers]
     return [layer if g else replace(layer, takes_input=False) for g, layer in zip(gated, layers, strict=True)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fnet_callbacks.capture.batches import call_model
-from fnet_callbacks.capture.layers import Layer, first_tensor, with_first_tensor
+from fnet_callbacks.capture.layers import Layer, first_tensor, module_of, with_first_tensor
 
 
 def call_changed(
@@ -31,7 +31,7 @@ def call_changed(
         found = change(tensor)
         return None if found is None else with_first_tensor(value, found)
 
-    module = model.get_submodule(layer.module)
+    module = module_of(model, layer.module)
     handle = (
         module.register_forward_pre_hook(lambda _, arguments: changed(arguments))
         if layer.takes_input

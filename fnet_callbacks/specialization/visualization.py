@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fnet_callbacks.attacks import differentiable_rnn
 from fnet_callbacks.capture.batches import call_model
-from fnet_callbacks.capture.layers import NONLINEARITIES, Layer
+from fnet_callbacks.capture.layers import NONLINEARITIES, Layer, module_of
 from fnet_callbacks.capture.units import samples_first
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.specialization.calling import call_changed
@@ -83,7 +83,7 @@ def visualize(
             "`visualization_steps`: an input is made by gradient ascent, so that it should be one tensor of "
             f"floating-point numbers; these are {', '.join(sorted(kinds))}. Take 0 steps"
         )
-    if isinstance(model.get_submodule(layer.module), NONLINEARITIES):
+    if isinstance(module_of(model, layer.module), NONLINEARITIES):
         shapes: list[int] = []
         before = replace(layer, takes_input=True)
         with torch.no_grad():

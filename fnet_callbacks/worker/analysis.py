@@ -157,7 +157,7 @@ class NetworkAnalysis:
         )
 
         networks: dict[str, Scope] = {}
-        for scope, neurons, names in self.plan.scopes():
+        for scope, keys, neurons, names in self.plan.scopes():
             network = networks[scope] = self._scope(scope, moments, activity, neurons, stopwatch)
             values = measure(
                 network,
@@ -166,8 +166,8 @@ class NetworkAnalysis:
                 around=lambda name: around(self.plan, name),
                 given_up=self._given_up,
             )
-            found.scalars.update({self.plan.key(scope, name): value for name, value in values.items()})
-            found.notes.update({self.plan.key(scope, name): note for name, note in network.notes.items()})
+            found.scalars.update({keys + name: value for name, value in values.items()})
+            found.notes.update({keys + name: note for name, note in network.notes.items()})
             if scope == WHOLE or compare_snapshots(names):  # the record has names that last
                 following[scope] = network.to_previous()
         found.scalars[f"{self.plan.name}/n_samples"] = float(moments.count)

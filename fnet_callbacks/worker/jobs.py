@@ -99,24 +99,22 @@ class NetworkPlan:
     on_error: Literal["warn", "raise"]
     measure_timeout_s: float | None = None
 
-    def scopes(self) -> list[tuple[str, slice, Sequence[str]]]:
-        """What is measured: the scope's name, its neurons, its measures; the whole network first."""
+    def scopes(self) -> list[tuple[str, str, slice, Sequence[str]]]:
+        """What is measured: the scope's name, where its keys begin, its neurons, its measures; the whole first."""
         layers = self.layers if self.layer_measures else ()
         ends = itertools.accumulate(layer.n_neurons for layer in layers)
         return [
-            (WHOLE, slice(None), self.measures),
+            (WHOLE, f"{self.name}/", slice(None), self.measures),
             *(
-                (layer.name, slice(end - layer.n_neurons, end), self.layer_measures)
+                (
+                    layer.name,
+                    f"{self.name}_layers/{layer.folder}/",
+                    slice(end - layer.n_neurons, end),
+                    self.layer_measures,
+                )
                 for layer, end in zip(layers, ends, strict=True)
             ),
         ]
-
-    def key(self, scope: str, measure: str) -> str:
-        """Where a measure of a scope is logged."""
-        if scope == WHOLE:
-            return f"{self.name}/{measure}"
-        folder = next(layer.folder for layer in self.layers if layer.name == scope)
-        return f"{self.name}_layers/{folder}/{measure}"
 
 
 @dataclass(frozen=True, slots=True)
