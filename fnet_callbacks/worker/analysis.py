@@ -139,7 +139,10 @@ class NetworkAnalysis:
     """
 
     def __init__(
-        self, plan: NetworkPlan, previous: Mapping[str, Previous], given_up: Mapping[str, str]
+        self,
+        plan: NetworkPlan,
+        previous: Mapping[str, Previous],
+        given_up: Mapping[str, str] | None = None,
     ) -> None:
         self.plan = plan
         self._given_up = given_up
@@ -147,7 +150,9 @@ class NetworkAnalysis:
         # Of each neuron.
         self._layers = np.repeat(np.arange(len(plan.layers)), [layer.n_neurons for layer in plan.layers])
 
-    def measure(self, step: int, reading: Reading, stopwatch: Stopwatch, around: Around) -> Measured:
+    def measure(
+        self, step: int, reading: Reading, stopwatch: Stopwatch, around: Around = nothing_around
+    ) -> Measured:
         """Measures the whole network and its layers; costs go to ``stopwatch``."""
         with stopwatch.part("correlation"):
             moments = _moments(reading)

@@ -52,7 +52,7 @@ def reading_of(reader, *, device="cpu", n_dead=0, with_labels=False, seed=0):
 def measured(plan, readings):
     """What is measured at each step, as plain values."""
     analysis = NetworkAnalysis(plan, {})
-    found = [analysis.measure(k, reading, Stopwatch(), lambda: None) for k, reading in enumerate(readings)]
+    found = [analysis.measure(k, reading, Stopwatch()) for k, reading in enumerate(readings)]
     return [(f.scalars, f.notes, f.arrays) for f in found]
 
 
