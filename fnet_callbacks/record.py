@@ -62,10 +62,13 @@ class SnapshotStore:
 
     Args:
         folder: The record's folder; made when first written to.
+        manifest: The text of its manifest, where another store wrote it: with it the record begins anew should the
+            folder be removed.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, manifest: str | None = None) -> None:
         self.folder = Path(folder)
+        self.manifest = manifest
 
     def start(self, manifest: Mapping[str, Any]) -> None:
         """Begins a record; one that is already there is moved aside, never overwritten.
@@ -81,9 +84,12 @@ class SnapshotStore:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Writes ``manifest.json`` beside itself and renames it; NaN and infinity, no JSON, become null."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         strict = json.loads(json.dumps(dict(manifest), default=str), parse_constant=lambda _: None)
-        text = json.dumps({"format": FORMAT, "version": VERSION, **strict}, indent=1)
+        self.manifest = json.dumps({"format": FORMAT, "version": VERSION, **strict}, indent=1)
+        self._write_manifest(self.manifest)
+
+    def _write_manifest(self, text: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         _write_beside(self.folder / MANIFEST, lambda f: f.write(text.encode()))
 
     def adopt(self, source: str | os.PathLike[str], *, step: int) -> int:
@@ -113,16 +119,23 @@ class SnapshotStore:
         _write_beside(self.folder / SCALARS, lambda f: f.write(lines))
         return len(kept)
 
-    def append(self, snapshot: Snapshot) -> None:
+    def append(self, snapshot: Snapshot) -> bool:
         """Writes a snapshot: first its arrays, then its line.
+
+        Returns:
+            Whether the record was still there; False where somebody had removed it, and it begins anew.
 
         Raises:
             OSError: The disk is full or cannot be written; what was recorded before stays readable.
         """
+        was_there = self.manifest is None or (self.folder / MANIFEST).exists()
+        if self.manifest is not None and not was_there:
+            self._write_manifest(self.manifest)
         if snapshot.arrays:
             arrays: dict[str, Any] = dict(snapshot.arrays)
             _write_beside(self.folder / _array_name(snapshot.step), lambda f: np.savez(f, **arrays))
         _append_line(self.folder / SCALARS, _line(snapshot))
+        return was_there
 
     def _supersede(self, snapshots: list[Snapshot]) -> None:
         if not snapshots:

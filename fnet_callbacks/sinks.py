@@ -60,7 +60,7 @@ class Sinks:
         for writer in takers:
             self._try(writer.logger, lambda writer=writer: writer.figures(step, images))
         if not takers and (folder := self._figure_folder) is not None:
-            self._try(self, lambda: _save_figures(folder, step, images))
+            self._try(folder, lambda: _save_figures(folder, step, images))
 
     def _try(self, sink: Any, write: Callable[[], object]) -> None:
         try:
@@ -68,8 +68,9 @@ class Sinks:
         except Exception as error:
             if id(sink) not in self._complained:
                 self._complained.add(id(sink))
+                name = str(sink) if isinstance(sink, Path) else type(sink).__name__
                 warnings.warn(
-                    f"{type(sink).__name__} failed: {error!r}; training goes on, and later failures of it are not told",
+                    f"{name} failed: {error!r}; training goes on, and later failures of it are not told",
                     FnetWarning,
                     stacklevel=2,
                 )

@@ -85,10 +85,16 @@ class Output:
         self.keys = frozenset(keys)
         if not self._trainer.is_global_zero:
             return
-        self._folder = self._begun(folder, self._manifest(probes), resumed_from, step)
+        store = self._begun(folder, self._manifest(probes), resumed_from, step)
+        self._folder = None if store is None else store.folder.absolute()
         networks = {name: m.plan for name, m in self._monitors.items() if m.plan is not None}
         carry = {name: self._monitors[name].previous for name in networks}
-        plan = Plan(None if self._folder is None else str(self._folder), networks, carry)
+        plan = Plan(
+            None if self._folder is None else str(self._folder),
+            networks,
+            carry,
+            manifest=store and store.manifest,
+        )
         self._analyst = Analyst(plan, threads=None if self.is_inline else self._threads())
         figures = folder / "figures" if folder else None
         self._sinks = Sinks(self._trainer.loggers, keys=keys, figure_folder=figures)
@@ -133,8 +139,8 @@ class Output:
             if note.startswith("failed: "):
                 self._complain(key, f"{key} {note}; it is NaN, training goes on")
         for name, reason in result.failures.items():
-            what = "is not in the record" if name == "record" else f"has no snapshot of {name}"
-            self._complain(f"{name} {reason}", f"step {result.step} {what}: {reason}")
+            what = "" if name == "record" else f"has no snapshot of {name}: "
+            self._complain(f"{name} {reason}", f"step {result.step} {what}{reason}")
 
     def _show(self, pictures: Sequence[Pictures]) -> None:
         assert self._sinks is not None or not pictures
@@ -190,8 +196,8 @@ class Output:
     @staticmethod
     def _begun(
         folder: Path | None, manifest: Mapping[str, Any], resumed_from: str | None, step: int
-    ) -> Path | None:
-        """The folder of a record that was begun; None where it cannot be."""
+    ) -> SnapshotStore | None:
+        """A record that was begun; None where it cannot be."""
         if folder is None:
             return None
         store = SnapshotStore(folder)
@@ -203,7 +209,7 @@ class Output:
         except OSError as error:
             warnings.warn(f"no record is written: {folder} cannot be ({error})", FnetWarning, stacklevel=2)
             return None
-        return folder.absolute()
+        return store
 
 
 def _adopted(store: SnapshotStore, source: str, step: int) -> bool:

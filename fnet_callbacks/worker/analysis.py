@@ -48,7 +48,7 @@ class Analysis:
             name: NetworkAnalysis(network, plan.carry.get(name, {}), plan.given_up.get(name, {}))
             for name, network in plan.networks.items()
         }
-        self._store = None if plan.folder is None else SnapshotStore(plan.folder)
+        self._store = None if plan.folder is None else SnapshotStore(plan.folder, manifest=plan.manifest)
         self._last: Snapshot | None = None
         self._made: dict[str, tuple[int, Portrait | CodePortrait]] = {}  # by monitor, the last, and its step
 
@@ -117,9 +117,10 @@ class Analysis:
         self._last = snapshot
         if self._store is not None:
             try:
-                self._store.append(snapshot)
+                if not self._store.append(snapshot):
+                    failures["record"] = "begins the record anew: its folder was removed, with all in it"
             except OSError as error:
-                failures["record"] = str(error)
+                failures["record"] = f"is not in the record: {error}"
 
     def _portraits(self, job: Job, measured: Mapping[str, Measured]) -> dict[str, Portrait | CodePortrait]:
         """Those of this step that are wanted."""

@@ -126,12 +126,14 @@ class Plan:
         networks: By monitor.
         carry: By monitor and scope, what the next snapshot is compared with.
         given_up: By monitor and measure, why it is not tried any more.
+        manifest: The record's, as text; see ``SnapshotStore``.
     """
 
     folder: str | None
     networks: Mapping[str, NetworkPlan]
     carry: Mapping[str, Mapping[str, Previous]]
     given_up: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    manifest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class Result:
         cost_ms: Key to milliseconds.
         carry: By monitor and scope, what the next snapshot is compared with.
         portraits: By monitor, those that were wanted.
-        failures: By monitor, why it has no snapshot; by ``"record"``, why the record has none.
+        failures: By monitor, why it has no snapshot; by ``"record"``, what became of the record.
         worker_seconds: By monitor, CPU time spent off the training thread.
         error: Why training must stop; None where it need not.
     """

@@ -56,10 +56,10 @@ def test_a_full_disk_loses_no_snapshot_that_was_there(
 ) -> None:
     append = record_module.SnapshotStore.append
 
-    def full_at_4(self: Any, snapshot: Any) -> None:
+    def full_at_4(self: Any, snapshot: Any) -> bool:
         if snapshot.step == 4:
             raise OSError(errno.ENOSPC, "No space left on device")
-        append(self, snapshot)
+        return append(self, snapshot)
 
     monkeypatch.setattr(record_module.SnapshotStore, "append", full_at_4)
     with pytest.warns(FnetWarning, match="step 4 is not in the record: .*No space left"):

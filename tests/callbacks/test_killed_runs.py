@@ -1,0 +1,31 @@
+"""Runs ended by SIGTERM and SIGINT at random moments lose no snapshot that had finished, and leave no process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import killed_runs
+import pytest
+
+RUNS = 50 if "FNET_ALL" in os.environ else 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 + 30 * RUNS)
+def test_whatever_the_moment_nothing_that_finished_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    tests = Path(killed_runs.__file__).parent
+    path = os.pathsep.join([str(tests.parent), str(tests)])
+    ended = subprocess.run(
+        [sys.executable, killed_runs.__file__, str(RUNS)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    total = json.loads(ended.stdout.splitlines()[-1])
+    with capsys.disabled():
+        print(f"\n{total['runs']} runs were killed: {total}")
+    assert total["lost"] == total["orphans"] == total["did not end"] == 0
+    assert total["expected"] == total["found"] > 5 * RUNS
