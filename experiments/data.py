@@ -25,6 +25,7 @@ Split = tuple[np.ndarray, np.ndarray]  # images uint8 [S, C, H, W], labels int64
 
 VALIDATION_SHARE = 1 / 6  # 10,000 of MNIST's 60,000
 SPLIT_SEED = 0  # not the user's seed: runs that are compared must be validated on the same images
+MAX_BYTES = 2**29  # of a file, unpacked: ten times the largest, the training images of MNIST
 CIFAR_RECORD = 1 + 3 * 32 * 32
 
 
@@ -253,9 +254,12 @@ def _read(path: str | Path) -> bytes:
     opener = {".gz": gzip.open, ".xz": lzma.open}.get(Path(path).suffix, open)
     try:
         with opener(path, "rb") as file:
-            return file.read()
+            content = file.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise FnetError(f"{path}: cannot be read: {error}") from error
+    if len(content) > MAX_BYTES:
+        raise FnetError(f"{path}: more than {MAX_BYTES} bytes; no file of these sets is as large")
+    return content
 
 
 def stratified_order(labels: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import time
@@ -26,6 +27,7 @@ except ImportError:  # no Unix
 LoggerName = Literal["tensorboard", "csv", "wandb"]
 TRIAL, STATE, CONFIG, LOCK = "trial.json", "state.json", "asked.yaml", "running.lock"
 _LONGEST_NAME = 100
+_MOST_TRIALS, _MOST_VALUES = 10_000, 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ def read_sweep(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
     if empty := [key for key, values in axes.items() if not values]:
         raise FnetError(f"{path}: `{empty[0]}` has no value; the grid is empty")
     varied = [key for key, values in axes.items() if len(values) > 1]
+    if (n_trials := math.prod(map(len, axes.values()))) > _MOST_TRIALS:
+        raise FnetError(f"{path}: the grid has {n_trials} trials; {_MOST_TRIALS} are the most")
     trials: dict[str, Trial] = {}
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
@@ -245,11 +249,27 @@ def _index(place: Any, part: str, key: str) -> Any:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        _check_size(found, path)
+        json.dumps(found, default=str)
+    except FnetError:
+        raise
+    except Exception as error:  # what is no configuration raises whatever the parser stumbles over
         raise FnetError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise FnetError(f"{path} should be a mapping from names to values")
     return found
+
+
+def _check_size(content: Any, path: Path) -> None:
+    """Refuses what is little text and, by aliases within aliases, more values than memory holds."""
+    left, n_values = [content], 0
+    while left:
+        value = left.pop()
+        n_values += 1
+        if n_values > _MOST_VALUES:
+            raise FnetError(f"{path} holds more than {_MOST_VALUES} values; it is no configuration")
+        if isinstance(value, (dict, list)):
+            left += value.values() if isinstance(value, dict) else value
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

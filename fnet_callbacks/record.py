@@ -228,8 +228,23 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
         raise RecordError(
             f"{folder} is a record of version {manifest.get('version')!r}; this package reads {VERSION}"
         )
+    _check_monitors(manifest.get("monitors", {}), folder / MANIFEST)
     snapshots = {s.step: s for s in _read_lines(folder / SCALARS)}
     return Record(folder, manifest, tuple(snapshots[step] for step in sorted(snapshots)))
+
+
+def _check_monitors(monitors: Any, path: Path) -> None:
+    """That they are as monitors write them, where there are any: names to settings, with layers by name."""
+    is_right = isinstance(monitors, dict) and all(isinstance(s, dict) for s in monitors.values())
+    layers = [settings.get("layers", []) for settings in monitors.values()] if is_right else [None]
+    if not all(isinstance(own, list) and all(map(_is_layer, own)) for own in layers):
+        raise RecordError(
+            f"{path}: `monitors` should be names with settings, `layers` of each a list with names"
+        )
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, dict) and "name" in value
 
 
 def _read_lines(path: Path) -> Iterator[Snapshot]:

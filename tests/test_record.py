@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from fnet_callbacks import record as room
 from fnet_callbacks.errors import RecordError
@@ -315,50 +313,3 @@ def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         SnapshotStore(tmp_path / "file" / "fnet").start(MANIFEST)
-
-
-FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@FUZZ
-@given(manifest=st.binary(max_size=60), scalars=st.binary(max_size=80))
-def test_random_bytes_in_the_place_of_text_raise_a_record_error_or_nothing(tmp_path, manifest, scalars):
-    store(tmp_path / "r") if not (tmp_path / "r").exists() else None
-    good = json.dumps({"format": "fnet-record", "version": 1}).encode()
-    for first in (manifest, good):
-        (tmp_path / "r" / "manifest.json").write_bytes(first)
-        (tmp_path / "r" / "scalars.jsonl").write_bytes(scalars)
-        with contextlib.suppress(RecordError):
-            read_record(tmp_path / "r")
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@FUZZ
-@given(row=st.fixed_dictionaries(dict.fromkeys(("step", "scalars", "cost_ms", "notes", "end", "time"), JSON)))
-def test_any_json_in_the_place_of_a_snapshot_raises_a_record_error_or_nothing(tmp_path, row):
-    (tmp_path / "manifest.json").write_text('{"format": "fnet-record", "version": 1}')
-    (tmp_path / "scalars.jsonl").write_text(json.dumps(row) + "\n")
-    with contextlib.suppress(RecordError):
-        read_record(tmp_path)
-
-
-@FUZZ
-@given(data=st.data())
-def test_random_bytes_in_an_archive_raise_a_record_error_or_nothing(tmp_path, data):
-    good = tmp_path / "good.npz"
-    if not good.exists():
-        np.savez_compressed(good, a=np.arange(4), b=np.zeros((0, 2)))
-    content = bytearray(good.read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    (tmp_path / "snapshot_0.npz").write_bytes(
-        data.draw(st.sampled_from([bytes(content), data.draw(st.binary())]))
-    )
-    with contextlib.suppress(RecordError):
-        Record(tmp_path, {}, (Snapshot(0, {}),)).arrays(0)

@@ -79,7 +79,7 @@ def code_layers(content: Content) -> Table:
 def _layers(run: Run, monitor: str) -> list[str]:
     """As in the keys, in the order of the network."""
     settings = run.record.manifest.get("monitors", {}).get(monitor, {})
-    return [layer["folder"] for layer in settings.get("layers", [])]
+    return [str(layer.get("folder", layer["name"])) for layer in settings.get("layers", [])]
 
 
 def _over_depth(run: Run, monitor: str, layers: list[str], measure: str, when: str) -> Curve:

@@ -133,29 +133,6 @@ def test_a_missing_file_is_an_fnet_error(tmp_path):
         read_idx(tmp_path / "nothing")
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    content=st.one_of(
-        st.binary(max_size=60),
-        st.binary(max_size=40).map(lambda tail: b"\x00\x00\x08" + tail),
-        st.tuples(st.integers(0, 4), st.binary(min_size=3072, max_size=3072)).map(
-            lambda p: p[0] * b"\x01" + p[1]
-        ),
-    ),
-    suffix=st.sampled_from(["", ".gz", ".xz"]),
-    packed=st.booleans(),
-)
-def test_random_bytes_give_an_array_or_an_fnet_error(tmp_path_factory, content, suffix, packed):
-    path = tmp_path_factory.getbasetemp() / f"random{suffix}"
-    path.write_bytes(PACK[suffix](content) if packed else content)
-    for reader in (lambda p: (read_idx(p),), read_cifar10):
-        try:
-            arrays = reader(path)
-        except FnetError:
-            continue
-        assert arrays[0].nbytes <= len(content)
-
-
 def test_digits_are_float_images_in_the_unit_interval():
     module = DataModule()
     module.setup("fit")
