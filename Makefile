@@ -8,7 +8,7 @@ export NUMBA_NUM_THREADS ?= 2
 export OMP_NUM_THREADS ?= 2
 BENCH ?= floor scale lesions peers overhead
 
-.PHONY: help install demo report test check bench clean
+.PHONY: help install demo report test check bench docs clean
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,11 @@ check: $(READY) ## lint, types, doctests, the layer test
 bench: $(READY) ## what things cost, as tables; `make bench BENCH=floor` for one of floor, scale, lesions, peers, overhead
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,benchmark]"
 	for name in $(BENCH); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+docs: $(READY) ## the documentation as a site, in build/docs
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 clean: ## remove what the other commands made
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -68,8 +68,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         model: Name of the submodule to call where the LightningModule has no ``forward``.
         method: ``"mst"`` (spanning tree and strongest edges up to ``density``), ``"density"`` or ``"threshold"``.
         density: Share of the pairs of neurons that are edges.
-        threshold: Smallest |r| of an edge; for ``method="threshold"``.
-        sign: ``"absolute"`` takes |r|, ``"positive"`` leaves negative correlations out.
+        threshold: Smallest ``|r|`` of an edge; for ``method="threshold"``.
+        sign: ``"absolute"`` takes ``|r|``, ``"positive"`` leaves negative correlations out.
         nulls: Random graphs that sigma and the modularity's z-score are read against.
         seed: Of the null graphs and of the communities.
         homology_radius: Largest distance ``1 - |r|`` of the filtration; ``"graph"`` for the radius at which the complex

@@ -25,12 +25,12 @@ class Selection:
         n_neurons: N.
         nodes: Neuron of each node, ``[n]`` int64, ascending.
         tree: The maximum spanning tree, ``[max(n - 1, 0), 2]`` int32, by node, i < j, sorted by (i, j).
-        tree_weights: |r| along the tree, ``[max(n - 1, 0)]`` float64.
+        tree_weights: ``|r|`` along the tree, ``[max(n - 1, 0)]`` float64.
         edges: ``[E, 2]`` int32, by node, i < j, sorted by (i, j).
         scale: The radius on ``1 - |r|`` at which a Vietoris-Rips complex has the graph's edges; see `graph_scale`.
         mean_abs_correlation: See `mean_abs_correlation`.
         effective_rank: See `effective_rank`.
-        weight_counts: How many pairs have which weight, |r| or a positive r, ``[4096]`` int64: in bin k those from
+        weight_counts: How many pairs have which weight, ``|r|`` or a positive r, ``[4096]`` int64: in bin k those from
             k / 4095 on.
     """
 
@@ -103,7 +103,7 @@ def spanning_tree(correlation: np.ndarray, *, sign: Sign = "absolute") -> np.nda
 
     Args:
         correlation: ``[N, N]``, symmetric, float32 or float64 (other types are converted).
-        sign: The weight is |r| (``"absolute"``) or r (``"positive"``).
+        sign: The weight is ``|r|`` (``"absolute"``) or r (``"positive"``).
 
     Returns:
         ``[max(N - 1, 0), 2]`` int32, i < j, sorted by (i, j).
@@ -146,7 +146,7 @@ def graph_from_correlation(
         method: Which edges are kept, see above.
         density: Share of all pairs that is joined, in [0, 1]; not used by ``"threshold"``.
         threshold: Smallest weight that is an edge, in [0, 1]; ``"threshold"`` only, and required there.
-        sign: The weight is |r| (``"absolute"``), or r (``"positive"``). With ``"positive"`` only pairs with r
+        sign: The weight is ``|r|`` (``"absolute"``), or r (``"positive"``). With ``"positive"`` only pairs with r
             > 0 are joined, apart from the tree, so that there may be fewer edges than ``density`` asks for.
         tree: The result of `spanning_tree` for this matrix and sign, where it is known already; ``"mst"``
             only.
@@ -178,7 +178,7 @@ def graph_from_correlation(
 def graph_scale(correlation: np.ndarray, graph: Graph, tree: np.ndarray | None = None) -> float:
     """The radius on the distance ``1 - |r|`` at which a Vietoris-Rips complex has the edges of the graph.
 
-    ``1 - m``, where m lies midway between the weakest |r| kept beyond the tree and the next smaller |r| of
+    ``1 - m``, where m lies midway between the weakest ``|r|`` kept beyond the tree and the next smaller ``|r|`` of
     any pair. Where the graph is its tree alone, the weakest tree edge takes the first place. The few edges
     that only the tree has kept are weaker and so not in the complex.
 
@@ -189,7 +189,7 @@ def graph_scale(correlation: np.ndarray, graph: Graph, tree: np.ndarray | None =
 
     Returns:
         eps in [0, 1]; 0 for a graph without edges. Where no pair is weaker (a complete graph) the next
-        smaller |r| is taken as 0.
+        smaller ``|r|`` is taken as 0.
 
     Raises:
         FnetError: ``correlation`` is not square, not symmetric or holds NaN, or the sizes differ.

@@ -1,0 +1,96 @@
+"""The documentation: its code runs, and it leaves nothing out."""
+
+import doctest
+import importlib
+import math
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pytest
+from small_scopes import activations, scope_of
+
+from fnet_callbacks import measures
+from fnet_callbacks.cli import main
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str, int]]:
+    """Language, text and first line of each fenced block."""
+    text = page.read_text()
+    for found in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield found[1], found[2], text[: found.start(2)].count("\n")
+
+
+def run(page: Path, namespace: dict[str, Any]) -> dict[str, Any]:
+    """Runs a page's Python and its `fnet` commands, in their order."""
+    for language, text, line in blocks(page):
+        if language == "python":
+            exec(compile("\n" * line + text, str(page), "exec"), namespace)  # with the page's line numbers
+        for command in text.splitlines() if language == "bash" else ():
+            assert main(shlex.split(command.removeprefix("fnet "))) == 0, command
+    return namespace
+
+
+def assert_printed(text: str, namespace: dict[str, Any]) -> None:
+    """That a text's examples print what stands there."""
+    example = doctest.DocTestParser().get_doctest(text, namespace, "example", None, 0)
+    assert len(example.examples) > 1
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run(DOCS / "tutorial.md", {"__name__": "tutorial"})
+    assert 0 < found["stopping"].best_score < math.inf
+    assert Path(found["best"].best_model_path).exists()
+    assert (tmp_path / "curve.png").exists()
+    assert "dropout" in (tmp_path / "report.html").read_text()
+
+
+def test_a_measure_is_added_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run(DOCS / "adding_a_measure.md", dict(vars(measures)))
+    found["test_degree_assortativity_is_networkxs"]()
+    assert_printed(found["degree_assortativity"].__doc__, found)
+    monkeypatch.setattr(measures, "MEASURES", found["MEASURES"])
+    monkeypatch.setattr(measures, "BY_NAME", {m.name: m for m in found["MEASURES"]})
+    assert "degree_assortativity" in measures.names_of("fast")
+    scope = scope_of(activations())
+    expected = nx.degree_assortativity_coefficient(scope.graph.to_networkx())
+    values = measures.measure(scope, ["degree_assortativity"], on_error="raise")
+    assert values == {"degree_assortativity": pytest.approx(expected)}
+
+
+def test_what_the_page_of_measures_prints_is_what_comes_out() -> None:
+    (example,) = (text for language, text, _ in blocks(DOCS / "measures.md") if language == "pycon")
+    assert_printed(example, {})
+
+
+def test_every_measure_has_its_row_with_its_tier() -> None:
+    reference = (DOCS / "measures.md").read_text().split("## What each is")[1]
+    rows = [line.split("|") for line in reference.splitlines() if line.startswith("| `")]
+    tiers = {name: row[2].strip() for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    for name, measure in measures.BY_NAME.items():
+        assert tiers.get(name) == measure.tier, name
+
+
+@pytest.mark.parametrize("module", ["fnet_callbacks", "fnet_callbacks.functional", "fnet_callbacks.metrics"])
+def test_every_public_name_is_in_the_reference(module: str) -> None:
+    shown = set()
+    for page in (DOCS / "api").glob("*.md"):
+        for section in page.read_text().split(".. currentmodule:: ")[1:]:
+            if section.split()[0] == module:
+                shown |= set(re.findall(r"^\.\. auto\w+:: (\w+)$", section, re.MULTILINE))
+    assert shown == set(importlib.import_module(module).__all__)
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:]+)", (ROOT / "README.md").read_text())
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
