@@ -8,10 +8,10 @@ export NUMBA_NUM_THREADS ?= 2
 export OMP_NUM_THREADS ?= 2
 BENCH ?= floor scale lesions peers overhead
 
-.PHONY: help install demo report test check bench docs clean
+.PHONY: help install demo report test test-all audit check bench docs clean
 
 help:
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,8 +27,15 @@ report: $(READY) ## train three regularisations with three seeds each on digits;
 	$(BIN)/python -m experiments.sweep experiments/sweeps/digits.yaml
 	$(BIN)/fnet report runs/digits -o runs/digits/report.html
 
-test: $(READY) ## the whole test suite
+test: $(READY) ## the whole test suite, in under a quarter of an hour
 	$(BIN)/python -m pytest
+
+test-all: $(READY) ## every cell of every table: 50 killed runs, ten resumed ones, 100,000 fuzzed files; an hour
+	FNET_ALL=1 $(BIN)/python -m pytest
+
+audit: $(READY) ## known vulnerabilities of what is installed, where their database can be reached
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 check: $(READY) ## lint, types, doctests, the layer test
 	$(BIN)/ruff check .

@@ -281,8 +281,14 @@ class ProbeMonitor(Callback):
         if self._session is None or not state_dict:
             self._state = state_dict or None
             return
-        self._session.go_on_from(state_dict)
-        self.take_up(state_dict["carry"])
+        try:
+            self._session.go_on_from(state_dict)
+            self.take_up(state_dict["carry"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FnetError(
+                f"the checkpoint's state of {self.name!r} is none that a monitor wrote ({error!r}); give the monitor "
+                "another `name`, or leave the state out"
+            ) from error
 
     def _drives(self, trainer: pl.Trainer) -> bool:
         return _monitors(trainer)[0] is self

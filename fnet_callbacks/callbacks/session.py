@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,12 +163,13 @@ class Session:
 
     def go_on_from(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint's ``state``; of several monitors' states the one that came furthest counts."""
-        if self._resumed_from is None or state["step"] > self.step:
-            self.step, self._last_steps = state["step"], dict(state["last_steps"])
+        step = operator.index(state["step"])
+        if self._resumed_from is None or step > self.step:
+            self.step, self._last_steps = step, dict(state["last_steps"])
             self._counts, self._values = dict(state["counts"]), dict(state["values"])
             self._skipped = dict(state.get("skipped", {}))
             self._resumed_from = state["record"]
-            self._kept_probes = state["probes"]
+            self._kept_probes = dict(state["probes"])
 
     def _open(self, batch: Any) -> None:
         for monitor in self.monitors:
