@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
 
 from experiments.data import SOURCES, DataModule, DatasetName
+from experiments.language import Transformer
 from experiments.models import build
 from experiments.regularizers import Regularizer
 
@@ -123,38 +124,9 @@ def resnet18() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 
-class TransformerBlock(nn.Module):
-    """Causal attention, then a dense part four times as wide, each normalised before and added to its input."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm, self.dense_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.queries_keys_values, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.dense = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Shape ``[S, T, width]``, as the input."""
-        split = self.queries_keys_values(self.attention_norm(tokens)).chunk(3, dim=-1)
-        by_head = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in split)
-        attended = functional.scaled_dot_product_attention(*by_head, is_causal=True)
-        tokens = tokens + self.mix(attended.transpose(1, 2).flatten(2))
-        return tokens + self.dense(self.dense_norm(tokens))
-
-
-class Transformer(nn.Module):
+def transformer() -> nn.Module:
     """A decoder of the size that is usual for a text by characters."""
-
-    def __init__(self, layers: int = 6, width: int = 384, heads: int = 6) -> None:
-        super().__init__()
-        self.tokens, self.places = nn.Embedding(VOCABULARY, width), nn.Embedding(CONTEXT, width)
-        self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(layers)))
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, VOCABULARY))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits ``[S, T, vocabulary]`` of the tokens that follow."""
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        return self.head(self.blocks(self.tokens(tokens) + self.places(places)))
+    return Transformer(VOCABULARY, CONTEXT, layers=6, width=384, heads=6)
 
 
 def digits(data_dir: str | None) -> tuple[Dataset, str]:
@@ -192,7 +164,7 @@ BENCHMARKS = {
     # 64 sequences of 128 tokens are 8,192 samples: as many as the monitor takes by default.
     "gpt": Benchmark(
         f"transformer, 6 layers, width 384 (10.7 M weights), batches of 8 x {CONTEXT} tokens, probe of 64 x {CONTEXT}",
-        Transformer,
+        transformer,
         characters,
         8,
         is_language=True,

@@ -1,7 +1,8 @@
-"""Train one classifier with the monitors on, from a flat YAML file.
+"""Train one model with the monitors on, from a flat YAML file: a classifier of images, or a reader of a text.
 
     python -m experiments.train fit --config experiments/configs/digits_mlp.yaml
     python -m experiments.train fit --config experiments/configs/fashion_cnn.yaml --data-dir DATA
+    python -m experiments.train text fit --config experiments/configs/text.yaml --data.text_file TEXT
 
 Anything in the file can be set on the command line too: ``--model.regularizer dropout --trainer.max_epochs 5``.
 """
@@ -14,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import fnet_callbacks  # noqa: F401 - makes the monitors known to YAML by their short names
 from experiments.data import DataModule
+from experiments.language import LanguageModel, TextModule
 from experiments.models import Classifier
 from fnet_callbacks import FnetError, read_record
 
@@ -36,15 +38,8 @@ SUMMARY = (
 )
 
 
-class TrainCLI(LightningCLI):
-    """Lightning's command line, with the data's shapes passed to the model and a summary at the end."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """``--data-dir``, and what the model learns from the data."""
-        parser.add_argument("--data-dir", type=str | None, default=None, help="folder with the data sets")
-        parser.link_arguments("data_dir", "data.data_dir")
-        parser.link_arguments("data.input_shape", "model.input_shape", apply_on="instantiate")
-        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+class _CLI(LightningCLI):
+    """Lightning's command line, with a summary at the end."""
 
     def after_fit(self) -> None:
         """Print first, best and last values, and how to see the rest."""
@@ -58,6 +53,26 @@ class TrainCLI(LightningCLI):
         print(
             f"\nSee it evolve: {Path(sys.executable).parent / 'tensorboard'} --logdir {Path(folder).parent}"
         )
+
+
+class TrainCLI(_CLI):
+    """A classifier, which learns the images' shape from the data."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """``--data-dir``, and what the model learns from the data."""
+        parser.add_argument("--data-dir", type=str | None, default=None, help="folder with the data sets")
+        parser.link_arguments("data_dir", "data.data_dir")
+        parser.link_arguments("data.input_shape", "model.input_shape", apply_on="instantiate")
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+
+
+class TextCLI(_CLI):
+    """A transformer, which learns the characters from the text."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What the model learns from the data."""
+        parser.link_arguments("data.vocabulary", "model.vocabulary", apply_on="instantiate")
+        parser.link_arguments("data.context", "model.context", apply_on="instantiate")
 
 
 def summary(folder: Path) -> str:
@@ -90,4 +105,8 @@ def summary(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    TrainCLI(Classifier, DataModule)
+    if sys.argv[1:2] == ["text"]:
+        sys.argv.pop(1)
+        TextCLI(LanguageModel, TextModule)
+    else:
+        TrainCLI(Classifier, DataModule)
