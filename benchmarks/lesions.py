@@ -57,7 +57,7 @@ def rows_of(samples: int, rounds: int, *, width: int = WIDTH, clusters: int = CL
     batches = [LabelledBatch(inputs, labels)]
     found = []
     with isolated(model, seed=0):
-        layers = choose_layers(model, lambda: model(inputs), n_samples=samples)
+        layers = choose_layers(model, model, inputs, n_samples=samples)
         for k, layer in enumerate(layers):
             tell(f"layer {layer.name} ...")
             groups = groups_of(width, clusters, k)

@@ -185,7 +185,8 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
         with forward.autocast():
             self._layers: list[Layer] = choose_layers(
                 forward.called,
-                lambda: call_model(forward.called, batch.inputs),
+                lambda inputs: call_model(forward.called, inputs),
+                batch.inputs,
                 n_samples=batch.n_samples,
                 layers=inside(self.layers, self.model),
                 signal=self.signal,

@@ -264,7 +264,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     def prepare(self, forward: Forward, probe: Probe, batch: Batch) -> None:
         self._layers: list[Layer] = choose_layers(
             forward.module,
-            lambda: forward(batch.inputs),
+            forward,
+            batch.inputs,
             n_samples=batch.n_samples,
             layers=self.layers,
             signal=self.signal,

@@ -143,7 +143,7 @@ class LesionMonitor(ProbeMonitor):
                 "`batch_to_labels`, a function from your batch to labels [S]"
             )
         self._layers: list[Layer] = choose_layers(
-            forward.module, lambda: forward(batch.inputs), n_samples=batch.n_samples, layers=self.layers
+            forward.module, forward, batch.inputs, n_samples=batch.n_samples, layers=self.layers
         )
         n_units = [layer.n_units for layer in self._layers]
         self._units = draw_neurons(n_units, max_neurons=self.max_neurons, seed=self.probe_seed)

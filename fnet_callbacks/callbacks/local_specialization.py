@@ -172,7 +172,8 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
         with forward.autocast():
             self._layers: list[Layer] = choose_layers(
                 forward.called,
-                lambda: call_model(forward.called, batch.inputs),
+                lambda inputs: call_model(forward.called, inputs),
+                batch.inputs,
                 n_samples=batch.n_samples,
                 layers=self.options.layers,
                 signal=self.options.signal,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -149,7 +150,8 @@ def folder_names(names: Sequence[str]) -> dict[str, str]:
 
 def choose_layers(
     module: nn.Module,
-    run: Callable[[], object],
+    run: Callable[[Any], object],
+    inputs: Any,
     *,
     n_samples: int,
     layers: str | Sequence[str] = "auto",
@@ -159,7 +161,8 @@ def choose_layers(
 
     Args:
         module: The model whose submodules are hooked.
-        run: One forward pass on a batch; called once, inside the caller's isolation.
+        run: A forward pass, on what it is called with; inside the caller's isolation.
+        inputs: Of a batch.
         n_samples: Samples in that batch; tells the batch axis.
         layers: ``"auto"`` takes the outputs of nonlinearity and recurrent modules (torch's, and those without weights
             that are called like a nonlinearity), where there are none those of parametric modules; what comes at or
@@ -178,13 +181,18 @@ def choose_layers(
 
     Reference: post-activation as in Zhang et al. (arXiv 2205.11702), pre-activation as in Hod et al.
         (2110.08058).
-    Cost: one forward pass.
+    Cost: one forward pass; where ``"auto"`` finds layers with tokens folded into their samples, half a pass more.
     """
     if signal not in ("post", "pre"):
         raise CaptureError(f"`signal={signal!r}` should be 'post' or 'pre'")
-    calls = _trace(module, run)
+    calls = _trace(module, lambda: run(inputs))
     is_automatic = layers == "auto"
-    chosen = _automatic(calls, signal, n_samples) if is_automatic else _matching(module, calls, layers)
+    if is_automatic:
+        by_chance = _folded_by_chance(module, run, inputs, calls, signal, n_samples)
+        whole = [c for c in calls if (c.module, c.call) not in by_chance]
+        chosen = _automatic(whole, signal, n_samples)
+    else:
+        chosen = _matching(module, calls, layers)
     if is_automatic and len(chosen) > MOST_LAYERS:
         warnings.warn(
             f"`layers='auto'` found {len(chosen)} layers and takes {MOST_LAYERS} of them, evenly spaced; name others",
@@ -269,6 +277,43 @@ def _automatic(calls: list[_Call], signal: Signal, n_samples: int) -> list[_Call
         or [c for c in hidden if c.is_parametric]
         or [c for _, c in usable if c.is_parametric]
     )
+
+
+def _folded_by_chance(
+    module: nn.Module,
+    run: Callable[[Any], object],
+    inputs: Any,
+    calls: list[_Call],
+    signal: Signal,
+    n_samples: int,
+) -> set[tuple[str, int]]:
+    """Modules and calls that see some tokens only, of a number that the samples divide by chance.
+
+    Of half the samples they see another number than half: an expert, which is sent the tokens that it is for.
+    """
+    of_all, half = _tokens_folded(calls, signal, n_samples), n_samples // 2
+    if not of_all or not half:
+        return set()
+    fewer = apply_to_collection(inputs, Tensor, lambda t: _first(t, half, n_samples))
+    try:
+        of_half = _tokens_folded(_trace(module, lambda: run(fewer)), signal, half)
+    except Exception:  # a model that takes batches of one size alone
+        return set()
+    return {key for key, tokens in of_all.items() if of_half.get(key) != tokens}
+
+
+def _tokens_folded(calls: list[_Call], signal: Signal, n_samples: int) -> dict[tuple[str, int], float]:
+    """By module and call, how many tokens of each sample are folded into the samples' axis, where some are."""
+    shapes = {(c.module, c.call): (c, _shape(c, signal)) for c in calls}
+    return {
+        key: shape[0] / n_samples
+        for key, (call, shape) in shapes.items()
+        if shape is not None and (axes := _axes(call, shape, n_samples)) is not None and axes[2]
+    }
+
+
+def _first(tensor: Tensor, n: int, n_samples: int) -> Tensor:
+    return tensor[:n] if tensor.dim() and len(tensor) == n_samples else tensor
 
 
 def _matching(module: nn.Module, calls: list[_Call], layers: str | Sequence[str]) -> list[_Call]:

@@ -95,7 +95,8 @@ def functional_codes(
             attack = Attack(_Logits(model, to_logits), epsilon, bounds, normalize, seed)
         watched = choose_layers(
             model,
-            lambda: call_model(model, samples.inputs[0]),
+            lambda inputs: call_model(model, inputs),
+            samples.inputs[0],
             n_samples=samples.sizes[0],
             layers=layers,
             signal=signal,

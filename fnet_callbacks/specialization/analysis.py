@@ -43,7 +43,8 @@ def analyzed(
     asked = settings
     layers = choose_layers(
         model,
-        lambda: call_model(model, batches[0].inputs),
+        lambda inputs: call_model(model, inputs),
+        batches[0].inputs,
         n_samples=len(batches[0].labels),
         layers=asked.layers,
         signal=asked.signal,

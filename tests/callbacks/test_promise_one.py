@@ -21,6 +21,7 @@ from small_models import (
     trainer,
 )
 from torch import Tensor, nn
+from training_trace import Trace, assert_same, is_ours
 
 from fnet_callbacks import FunctionalCodeMonitor, LocalSpecializationMonitor, ReLURegionMonitor
 
@@ -98,51 +99,6 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Sequence[int]]] = {
 }
 
 
-class Trace(pl.Callback):
-    """Writes down everything that training is made of, at every batch."""
-
-    def __init__(self) -> None:
-        self.lines: list[dict[str, Any]] = []
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self._note(trainer, pl_module)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        self._note(trainer, pl_module)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._note(trainer, pl_module)
-
-    def _note(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        line: dict[str, Any] = {f"weight {k}": v for k, v in module.state_dict().items()}
-        line |= {f"gradient {k}": p.grad for k, p in module.named_parameters()}
-        line |= {f"buffer {k}": b for k, b in module.named_buffers()}
-        line |= {f"mode {k}": m.training for k, m in module.named_modules()}
-        for i, optimizer in enumerate(trainer.optimizers):
-            for j, state in optimizer.state_dict()["state"].items():
-                line |= {f"optimiser {i} {j} {k}": v for k, v in state.items()}
-        line["torch"] = torch.get_rng_state()
-        line["numpy"] = repr(np.random.get_state())  # noqa: NPY002
-        line["python"] = random.getstate()
-        if isinstance(module.net, OwnNoise):
-            line["own generator"] = module.net.generator.get_state()
-            line["own attributes"] = (module.net.calls, list(module.net.history))
-        for name in ("train_accuracy", "val_accuracy"):
-            line[f"metric {name}"] = getattr(module, name).metric_state["tp"]
-        line |= {f"logged {k}": v for k, v in trainer.callback_metrics.items() if not _is_ours(k)}
-        self.lines.append({k: _bits(v) for k, v in line.items()})
-
-
-def _bits(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.dtype, tuple(value.shape), value.detach().cpu().contiguous().numpy().tobytes()
-    return value
-
-
-def _is_ours(key: str) -> bool:
-    return key.startswith(("fnet", "robust", "specialization", "regions", "codes"))
-
-
 def run(
     folder: Path, model: Callable[[], Any], shape: Sequence[int], monitors: list[Any], **options: Any
 ) -> Any:
@@ -160,7 +116,7 @@ def run(
         **options,
     )
     fit.fit(model(), loader(shape=shape), loader(32, shape=shape, seed=1))
-    logged = [(step, {k: v for k, v in m.items() if not _is_ours(k)}) for step, m in ledger.rows]
+    logged = [(step, {k: v for k, v in m.items() if not is_ours(k)}) for step, m in ledger.rows]
     return trace.lines, [(step, metrics) for step, metrics in logged if metrics], ledger
 
 
@@ -170,10 +126,8 @@ def assert_untouched(
     monitors = [functional_monitor(2, source=source, measures="fast"), robustness_monitor(3)]
     bare, bare_log, _ = run(folder / "bare", model, shape, [], **options)
     watched, watched_log, ledger = run(folder / "watched", model, shape, monitors, **options)
-    assert len(watched) == len(bare) > 20
-    for number, (expected, found) in enumerate(zip(bare, watched, strict=True)):
-        assert found.keys() == expected.keys()
-        assert not (differ := [k for k in expected if found[k] != expected[k]]), f"note {number}: {differ}"
+    assert len(bare) > 20
+    assert_same(bare, watched)
     assert watched_log == bare_log
     assert {"train_loss", "train_accuracy", "val_accuracy"} <= {
         k.removesuffix("_step") for _, m in bare_log for k in m
@@ -218,8 +172,7 @@ def test_monitors_of_groups_and_of_regions_leave_training_bit_equal(tmp_path: Pa
         monitors.append(ReLURegionMonitor(2, lines=2, epsilon=0.1, bounds=(0.0, 1.0), probe_size=32))
     bare, bare_log, _ = run(tmp_path / "bare", lambda: Net(make()), shape, [])
     watched, watched_log, ledger = run(tmp_path / "watched", lambda: Net(make()), shape, monitors)
-    for number, (expected, found) in enumerate(zip(bare, watched, strict=True)):
-        assert not (differ := [k for k in expected if found[k] != expected[k]]), f"note {number}: {differ}"
+    assert_same(bare, watched)
     assert watched_log == bare_log
     assert ledger.steps_of("specialization/ncut")[:2] == [0, 3]
     assert ledger.steps_of("codes/pgd_departure")[:2] == [0, 2]
@@ -258,6 +211,6 @@ def test_two_runs_of_one_seed_measure_the_same(tmp_path: Path) -> None:
         monitors = [functional_monitor(layer_measures=[]), robustness_monitor()]
         ledger = run(tmp_path, lambda: Net(dropout_mlp()), (FEATURES,), monitors)[2]
         found.append(
-            [(s, {k: v for k, v in m.items() if _is_ours(k) and "cost" not in k}) for s, m in ledger.rows]
+            [(s, {k: v for k, v in m.items() if is_ours(k) and "cost" not in k}) for s, m in ledger.rows]
         )
     np.testing.assert_equal(found[0], found[1])

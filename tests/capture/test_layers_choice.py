@@ -13,7 +13,7 @@ S = 6  # samples; no other length in these tests is a 6, unless it says so
 
 def choose(model: nn.Module, *inputs: torch.Tensor, **options) -> list[Layer]:
     with isolated(model, seed=0):
-        return choose_layers(model, lambda: model(*inputs), n_samples=S, **options)
+        return choose_layers(model, lambda given: model(*given), inputs, n_samples=S, **options)
 
 
 def names(model: nn.Module, *inputs: torch.Tensor, **options) -> list[str]:
@@ -274,3 +274,26 @@ def test_the_hooks_of_the_trial_pass_are_gone_after_it_even_if_it_failed():
     with pytest.raises(RuntimeError):
         choose(model, torch.rand(S, 7))
     assert not any(m._forward_hooks for m in model.modules())
+
+
+class Routed(nn.Module):
+    """Sends some tokens to a part of itself: of four samples as many as they would be with two tokens each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all, self.act, self.some, self.head = nn.Linear(3, 5), nn.ReLU(), nn.ReLU(), nn.Linear(5, 2)
+        self.flat = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.act(self.all(x))
+        self.flat(x.flatten(0, 1))
+        self.some(x.flatten(0, 1)[: 2 * S if len(x) == S else 1])
+        return self.head(x.mean(1))
+
+
+def test_tokens_whose_number_the_samples_divide_by_chance_are_no_folded_tokens():
+    model, inputs = Routed(), torch.randn(S, 7, 3)
+    found = choose(model, inputs)
+    assert [layer.name for layer in found] == ["act", "flat"]
+    assert [layer.is_folded for layer in found] == [False, True]
+    assert names(model, inputs, layers="some") == ["some"]  # who names it knows

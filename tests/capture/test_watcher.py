@@ -15,7 +15,7 @@ def watcher_of(
     model: nn.Module, inputs: torch.Tensor, *, tokens_per_sample: int | None = None, **options
 ) -> Watcher:
     with isolated(model, seed=0):
-        layers = choose_layers(model, lambda: model(inputs), n_samples=len(inputs), **options)
+        layers = choose_layers(model, model, inputs, n_samples=len(inputs), **options)
     units = [np.arange(layer.n_units) for layer in layers]
     return Watcher(model, layers, units, tokens_per_sample=tokens_per_sample)
 

@@ -1,9 +1,10 @@
 """A monitor in one line on models as users bring them: what it watches, and that its numbers are there."""
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from lightning import seed_everything
 from small_models import record, trainer
 from torch import nn
 from torch.utils.data import DataLoader
+from training_trace import Trace, assert_same
 from zoo import Trained
 
-from fnet_callbacks import CaptureError, FunctionalNetworkMonitor
+from fnet_callbacks import CaptureError, FnetWarning, FunctionalNetworkMonitor
 
 # Lightning, of parts that are in eval mode and of short epochs.
 pytestmark = pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
@@ -113,6 +115,29 @@ def test_a_model_is_watched_in_one_line(tmp_path: Path, name: str) -> None:
         assert math.isfinite(snapshot.scalars["fnet/loops"])
     has_classes = name not in ("U-Net", "GPT-2", "autoencoder", "GAN", "multilabel", "regression")
     assert math.isfinite(own.snapshots[-1].scalars["fnet/selectivity_entropy"]) == has_classes
+
+
+@pytest.mark.parametrize("source", ["probe", "train"])
+@pytest.mark.parametrize("name", CASES)
+def test_its_training_is_bit_equal_with_and_without_the_monitor(
+    tmp_path: Path, name: str, source: Literal["probe", "train"]
+) -> None:
+    make, data, _ = CASES[name]
+    traces = []
+    for is_watched in (False, True):
+        seed_everything(0)
+        trace = Trace()
+        monitor = FunctionalNetworkMonitor(2, source=source, measures="fast", figures=None, worker="inline")
+        callbacks = [trace, monitor] if is_watched else [trace]
+        model = make()
+        loaders = [data()] if isinstance(model, zoo.Gan) else [data(), data()]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FnetWarning)  # of live batches that the model splits
+            trainer(tmp_path / f"{is_watched}", *callbacks, max_epochs=2).fit(model, *loaders)
+        traces.append(trace.lines)
+    assert len(traces[0]) > 10
+    assert_same(*traces)
+    assert record(tmp_path).steps[0] == 0
 
 
 def test_tokens_of_a_language_model_are_samples_that_are_drawn_once(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def data(model: nn.Module) -> list[LabelledBatch]:
 
 def layers(model: nn.Module, batches: list[LabelledBatch], names: Any = "auto") -> list[Layer]:
     inputs = batches[0].inputs
-    return choose_layers(model, lambda: model(inputs), n_samples=len(inputs), layers=names)
+    return choose_layers(model, model, inputs, n_samples=len(inputs), layers=names)
 
 
 def accuracy(model: Callable[[Tensor], Tensor], batches: list[LabelledBatch]) -> np.ndarray:
@@ -314,7 +314,7 @@ def test_batches_may_be_mappings() -> None:
     named, plain = Named(), data(model)
     batches = [LabelledBatch({"x": b.inputs}, b.labels) for b in plain]
     with isolated(named, seed=0):
-        layer = choose_layers(named, lambda: named(plain[0].inputs), n_samples=17)[0]
+        layer = choose_layers(named, named, plain[0].inputs, n_samples=17)[0]
         found = Lesions(named, layer, batches, num_classes=3).accuracies(GROUPS)
         np.testing.assert_allclose(found, Lesions(named, layer, plain, num_classes=3).accuracies(GROUPS))
 
@@ -334,7 +334,7 @@ def test_an_input_that_others_read_too_is_lesioned_for_its_layer_alone() -> None
     batches = data(model)
     with isolated(model, seed=0):
         inputs = batches[0].inputs
-        (layer,) = choose_layers(model, lambda: model(inputs), n_samples=17, layers="act", signal="pre")
+        (layer,) = choose_layers(model, model, inputs, n_samples=17, layers="act", signal="pre")
         lesions = Lesions(model, layer, batches, num_classes=3)
         assert not lesions.is_cut
         with Silencer(model, [layer]).silenced([np.array([0, 1])]):

@@ -13,7 +13,7 @@ from fnet_callbacks.specialization.visualization import Visualizations, visualiz
 
 def layer_of(model: nn.Module, inputs: Tensor, **options) -> Layer:
     with isolated(model, seed=0):
-        return choose_layers(model, lambda: model(inputs), n_samples=len(inputs), **options)[0]
+        return choose_layers(model, model, inputs, n_samples=len(inputs), **options)[0]
 
 
 def made_for(model: nn.Module, groups: list[np.ndarray], inputs: Tensor, **options) -> Visualizations:
