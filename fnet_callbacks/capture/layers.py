@@ -11,41 +11,15 @@ from typing import Any, Literal
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
+from fnet_callbacks.capture.calls import Call, trace
 from fnet_callbacks.errors import CaptureError, FnetWarning
 
 Signal = Literal["post", "pre"]
 
-_NOT_NONLINEAR = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
-NONLINEARITIES = tuple(
-    c
-    for c in vars(nn.modules.activation).values()
-    if isinstance(c, type) and issubclass(c, nn.Module) and c not in (nn.Module, *_NOT_NONLINEAR)
-)
-MOST_LAYERS = (
-    256  # that ``layers="auto"`` takes: each has keys, a share of the neurons, a place in the figures
-)
-# Of other packages: transformers' NewGELUActivation, timm's Swish, one's own.
-_NAMED_LIKE_ONE = re.compile(r"activation|relu|gelu|silu|swish|mish|tanh|sigmoid|softplus", re.IGNORECASE)
+# That `layers="auto"` takes: each has keys, a share of the neurons, a place in the figures.
+MOST_LAYERS = 256
 _NO_PART_OF_A_KEY = re.compile(r"[/\x00-\x1f\x7f]")
-_CHANNELS_FIRST = (
-    nn.modules.conv._ConvNd,
-    nn.modules.batchnorm._NormBase,  # BatchNorm and InstanceNorm
-    nn.GroupNorm,
-)
-_BATCH_FIRST_BY_FLAG = (nn.RNNBase, nn.MultiheadAttention)
-_UNITS_LAST = (
-    nn.Linear,
-    nn.Bilinear,
-    nn.LayerNorm,
-    nn.RMSNorm,
-    nn.Embedding,
-    nn.EmbeddingBag,
-    nn.RNNCellBase,
-    *_BATCH_FIRST_BY_FLAG,
-)
-PARAMETRIC = _CHANNELS_FIRST + _UNITS_LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,38 +47,6 @@ class Layer:
     unit_axis: int
     n_units: int
     is_folded: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What the trial pass saw of one call of one module."""
-
-    module: str
-    call: int
-    is_nonlinearity: bool
-    is_parametric: bool
-    is_recurrent: bool  # ends in a nonlinearity of its own
-    output_shape: tuple[int, ...] | None
-    input_shape: tuple[int, ...] | None
-    batch_axis: int
-    unit_axis: int
-
-
-def first_tensor(value: Any) -> Tensor | None:
-    """The tensor itself, or the first of a tuple or list (what a recurrent or attention module returns)."""
-    if isinstance(value, (tuple, list)) and value and not isinstance(value, PackedSequence):
-        value = value[0]
-    return value if isinstance(value, Tensor) else None
-
-
-def with_first_tensor(value: Any, tensor: Tensor) -> Any:
-    """A value of the same kind, with another tensor where ``first_tensor`` finds one."""
-    if isinstance(value, Tensor):
-        return tensor
-    parts = (tensor, *value[1:])
-    return (
-        type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    )  # a named tuple takes fields
 
 
 def plain_name(name: str) -> str:
@@ -185,7 +127,7 @@ def choose_layers(
     """
     if signal not in ("post", "pre"):
         raise CaptureError(f"`signal={signal!r}` should be 'post' or 'pre'")
-    calls = _trace(module, lambda: run(inputs))
+    calls = trace(module, lambda: run(inputs))
     is_automatic = layers == "auto"
     if is_automatic:
         by_chance = _folded_by_chance(module, run, inputs, calls, signal, n_samples)
@@ -209,65 +151,7 @@ def choose_layers(
     return [_layer(c, n_calls=counts[c.module], signal=signal, n_samples=n_samples) for c in chosen]
 
 
-def _trace(module: nn.Module, run: Callable[[], object]) -> list[_Call]:
-    """The calls of all submodules in one forward pass, in the order in which they ended."""
-    calls: list[_Call] = []
-    seen: Counter[str] = Counter()
-    layout = (0, 1)
-
-    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def record(m: nn.Module, arguments: Any, output: Any) -> None:
-            nonlocal layout
-            tensor, given = first_tensor(output), first_tensor(arguments)
-            layout = _layout(m, tensor, layout)
-            calls.append(
-                _Call(
-                    module=name,
-                    call=seen[name],
-                    is_nonlinearity=isinstance(m, NONLINEARITIES) or _is_named_like_one(m),
-                    is_parametric=isinstance(m, PARAMETRIC),
-                    is_recurrent=isinstance(m, (nn.RNNBase, nn.RNNCellBase)),
-                    output_shape=None if tensor is None else tuple(tensor.shape),
-                    input_shape=None if given is None else tuple(given.shape),
-                    batch_axis=layout[0],
-                    unit_axis=layout[1],
-                )
-            )
-            seen[name] += 1
-
-        return record
-
-    hooked = [
-        (name, m) for name, m in module.named_modules() if name and not isinstance(m, torch.jit.ScriptModule)
-    ]
-    handles = [m.register_forward_hook(hook(name)) for name, m in hooked]
-    try:
-        run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def _is_named_like_one(module: nn.Module) -> bool:
-    """Whether a class that is none of torch's is called like a nonlinearity, and has neither weights nor parts."""
-    if type(module).__module__.startswith("torch.") or not _NAMED_LIKE_ONE.search(type(module).__name__):
-        return False
-    return not any(True for _ in module.children()) and not any(p.dim() > 1 for p in module.parameters())
-
-
-def _layout(module: nn.Module, output: Tensor | None, previous: tuple[int, int]) -> tuple[int, int]:
-    """Batch and unit axis from here on: those of the last parametric module that ran."""
-    if isinstance(module, _CHANNELS_FIRST):
-        return 0, 1
-    if isinstance(module, _BATCH_FIRST_BY_FLAG):
-        return (0 if module.batch_first else 1), -1
-    if isinstance(module, _UNITS_LAST):
-        return previous[0], -1
-    return previous
-
-
-def _automatic(calls: list[_Call], signal: Signal, n_samples: int) -> list[_Call]:
+def _automatic(calls: list[Call], signal: Signal, n_samples: int) -> list[Call]:
     """The nonlinearities before the head, else the parametric modules before it, else the head itself."""
     head = max((i for i, c in enumerate(calls) if c.is_parametric), default=len(calls))
     usable = [(i, c) for i, c in enumerate(calls) if _axes(c, _shape(c, signal), n_samples) is not None]
@@ -283,7 +167,7 @@ def _folded_by_chance(
     module: nn.Module,
     run: Callable[[Any], object],
     inputs: Any,
-    calls: list[_Call],
+    calls: list[Call],
     signal: Signal,
     n_samples: int,
 ) -> set[tuple[str, int]]:
@@ -296,13 +180,13 @@ def _folded_by_chance(
         return set()
     fewer = apply_to_collection(inputs, Tensor, lambda t: _first(t, half, n_samples))
     try:
-        of_half = _tokens_folded(_trace(module, lambda: run(fewer)), signal, half)
+        of_half = _tokens_folded(trace(module, lambda: run(fewer)), signal, half)
     except Exception:  # a model that takes batches of one size alone
         return set()
     return {key for key, tokens in of_all.items() if of_half.get(key) != tokens}
 
 
-def _tokens_folded(calls: list[_Call], signal: Signal, n_samples: int) -> dict[tuple[str, int], float]:
+def _tokens_folded(calls: list[Call], signal: Signal, n_samples: int) -> dict[tuple[str, int], float]:
     """By module and call, how many tokens of each sample are folded into the samples' axis, where some are."""
     shapes = {(c.module, c.call): (c, _shape(c, signal)) for c in calls}
     return {
@@ -316,7 +200,7 @@ def _first(tensor: Tensor, n: int, n_samples: int) -> Tensor:
     return tensor[:n] if tensor.dim() and len(tensor) == n_samples else tensor
 
 
-def _matching(module: nn.Module, calls: list[_Call], layers: str | Sequence[str]) -> list[_Call]:
+def _matching(module: nn.Module, calls: list[Call], layers: str | Sequence[str]) -> list[Call]:
     patterns = [layers] if isinstance(layers, str) else list(layers)
     # Of a compiled module and its wrapper, which have one plain name, the module itself comes last.
     names = {plain_name(name): name for name, _ in module.named_modules() if name}
@@ -351,15 +235,15 @@ def _scripted(module: nn.Module) -> str:
     return f". Scripted or traced by torch.jit, which takes no hooks: {found[0]}; pass the model as it was before"
 
 
-def _names(calls: list[_Call]) -> str:
+def _names(calls: list[Call]) -> str:
     return ", ".join(sorted({plain_name(c.module) for c in calls})) or "none"
 
 
-def _shape(call: _Call, signal: Signal) -> tuple[int, ...] | None:
+def _shape(call: Call, signal: Signal) -> tuple[int, ...] | None:
     return call.input_shape if signal == "pre" and call.is_nonlinearity else call.output_shape
 
 
-def _axes(call: _Call, shape: tuple[int, ...] | None, n_samples: int) -> tuple[int, int, bool] | None:
+def _axes(call: Call, shape: tuple[int, ...] | None, n_samples: int) -> tuple[int, int, bool] | None:
     """Axis of the samples, axis of the units, and whether tokens are folded into the samples' axis.
 
     None where there is no such axis.
@@ -380,7 +264,7 @@ def _axes(call: _Call, shape: tuple[int, ...] | None, n_samples: int) -> tuple[i
     return batch_axis, unit_axis, is_folded
 
 
-def _layer(call: _Call, *, n_calls: int, signal: Signal, n_samples: int) -> Layer:
+def _layer(call: Call, *, n_calls: int, signal: Signal, n_samples: int) -> Layer:
     shape = _shape(call, signal)
     name = plain_name(call.module) + (f"#{call.call}" if n_calls > 1 else "")
     if shape is None:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.layers import Layer, first_tensor, module_of, with_first_tensor
+from fnet_callbacks.capture.calls import first_tensor, with_first_tensor
+from fnet_callbacks.capture.layers import Layer, module_of
 
 
 class Silencer:

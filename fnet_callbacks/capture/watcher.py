@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.layers import Layer, first_tensor, module_of
+from fnet_callbacks.capture.calls import first_tensor
+from fnet_callbacks.capture.layers import Layer, module_of
 from fnet_callbacks.capture.units import draw_tokens, maxima_of_units, rows_of_units, samples_first
 from fnet_callbacks.errors import CaptureError
 

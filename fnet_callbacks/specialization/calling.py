@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from fnet_callbacks.capture.batches import call_model
-from fnet_callbacks.capture.layers import Layer, first_tensor, module_of, with_first_tensor
+from fnet_callbacks.capture.calls import first_tensor, with_first_tensor
+from fnet_callbacks.capture.layers import Layer, module_of
 
 
 def call_changed(

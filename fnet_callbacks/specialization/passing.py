@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as nnf
 
-from fnet_callbacks.capture.layers import NONLINEARITIES
+from fnet_callbacks.capture.calls import NONLINEARITIES
 
 PASSING: tuple[type[nn.Module], ...] = (
     *NONLINEARITIES,

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fnet_callbacks.attacks import differentiable_rnn
 from fnet_callbacks.capture.batches import call_model
-from fnet_callbacks.capture.layers import NONLINEARITIES, Layer, module_of
+from fnet_callbacks.capture.calls import NONLINEARITIES
+from fnet_callbacks.capture.layers import Layer, module_of
 from fnet_callbacks.capture.units import samples_first
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.specialization.calling import call_changed

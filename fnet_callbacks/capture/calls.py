@@ -1,0 +1,127 @@
+"""What a forward pass calls: which modules in which order, and how the axes of what each gives are laid out."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+_NOT_NONLINEAR = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
+NONLINEARITIES = tuple(
+    c
+    for c in vars(nn.modules.activation).values()
+    if isinstance(c, type) and issubclass(c, nn.Module) and c not in (nn.Module, *_NOT_NONLINEAR)
+)
+# Of other packages: transformers' NewGELUActivation, timm's Swish, one's own.
+_NAMED_LIKE_ONE = re.compile(r"activation|relu|gelu|silu|swish|mish|tanh|sigmoid|softplus", re.IGNORECASE)
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,  # BatchNorm and InstanceNorm
+    nn.GroupNorm,
+)
+_BATCH_FIRST_BY_FLAG = (nn.RNNBase, nn.MultiheadAttention)
+_UNITS_LAST = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.RNNCellBase,
+    *_BATCH_FIRST_BY_FLAG,
+)
+PARAMETRIC = _CHANNELS_FIRST + _UNITS_LAST
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the trial pass saw of one call of one module."""
+
+    module: str
+    call: int
+    is_nonlinearity: bool
+    is_parametric: bool
+    is_recurrent: bool  # ends in a nonlinearity of its own
+    output_shape: tuple[int, ...] | None
+    input_shape: tuple[int, ...] | None
+    batch_axis: int
+    unit_axis: int
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The tensor itself, or the first of a tuple or list (what a recurrent or attention module returns)."""
+    if isinstance(value, (tuple, list)) and value and not isinstance(value, PackedSequence):
+        value = value[0]
+    return value if isinstance(value, Tensor) else None
+
+
+def with_first_tensor(value: Any, tensor: Tensor) -> Any:
+    """A value of the same kind, with another tensor where ``first_tensor`` finds one."""
+    if isinstance(value, Tensor):
+        return tensor
+    parts = (tensor, *value[1:])
+    return (
+        type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    )  # a named tuple takes fields
+
+
+def trace(module: nn.Module, run: Callable[[], object]) -> list[Call]:
+    """The calls of all submodules in one forward pass, in the order in which they ended."""
+    calls: list[Call] = []
+    seen: Counter[str] = Counter()
+    layout = (0, 1)
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def record(m: nn.Module, arguments: Any, output: Any) -> None:
+            nonlocal layout
+            tensor, given = first_tensor(output), first_tensor(arguments)
+            layout = _layout(m, tensor, layout)
+            calls.append(
+                Call(
+                    module=name,
+                    call=seen[name],
+                    is_nonlinearity=isinstance(m, NONLINEARITIES) or _is_named_like_one(m),
+                    is_parametric=isinstance(m, PARAMETRIC),
+                    is_recurrent=isinstance(m, (nn.RNNBase, nn.RNNCellBase)),
+                    output_shape=None if tensor is None else tuple(tensor.shape),
+                    input_shape=None if given is None else tuple(given.shape),
+                    batch_axis=layout[0],
+                    unit_axis=layout[1],
+                )
+            )
+            seen[name] += 1
+
+        return record
+
+    hooked = [
+        (name, m) for name, m in module.named_modules() if name and not isinstance(m, torch.jit.ScriptModule)
+    ]
+    handles = [m.register_forward_hook(hook(name)) for name, m in hooked]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _is_named_like_one(module: nn.Module) -> bool:
+    """Whether a class that is none of torch's is called like a nonlinearity, and has neither weights nor parts."""
+    if type(module).__module__.startswith("torch.") or not _NAMED_LIKE_ONE.search(type(module).__name__):
+        return False
+    return not any(True for _ in module.children()) and not any(p.dim() > 1 for p in module.parameters())
+
+
+def _layout(module: nn.Module, output: Tensor | None, previous: tuple[int, int]) -> tuple[int, int]:
+    """Batch and unit axis from here on: those of the last parametric module that ran."""
+    if isinstance(module, _CHANNELS_FIRST):
+        return 0, 1
+    if isinstance(module, _BATCH_FIRST_BY_FLAG):
+        return (0 if module.batch_first else 1), -1
+    if isinstance(module, _UNITS_LAST):
+        return previous[0], -1
+    return previous
