@@ -21,6 +21,12 @@ def wandb_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
 
 
+@pytest.fixture(scope="session")
+def every_cell() -> bool:
+    """Whether tests go through the whole of a large table, which takes long, or through a few of its cells."""
+    return bool(os.environ.get("FNET_ALL"))
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Models that a test makes without a seed of its own start from the same weights in every run."""

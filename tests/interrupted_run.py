@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,24 @@ class Model(pl.LightningModule):
 
 
 class KillAt(Callback):
-    """Ends the process as a power cut would, after a number of batches."""
+    """Ends the process as a power cut would, after a number of batches or so many seconds later."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, seconds: float) -> None:
+        self.step, self.seconds = step, seconds
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if trainer.global_step != self.step:
+            return
+        if self.seconds == 0:
+            self._kill()
+        self.timer = threading.Timer(self.seconds, self._kill)
+        self.timer.start()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.timer.join()
+
+    def _kill(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run(
@@ -55,6 +66,8 @@ def run(
     exact: bool = True,
     checkpoint_every: int = STEPS_PER_EPOCH,
     kill_at: int | None = None,
+    seconds_later: float = 0.0,
+    worker: Any = "process",
     resume: str | None = None,
     epochs: int = EPOCHS,
 ) -> FunctionalNetworkMonitor:
@@ -69,7 +82,13 @@ def run(
         "wandb": lambda: WandbLogger(save_dir=folder, project="p", offline=True),
     }[logger]()
     monitor = FunctionalNetworkMonitor(
-        every_n_steps=3, density=0.3, nulls=3, figures=None, save_correlation=True, homology_backend="gudhi"
+        every_n_steps=3,
+        density=0.3,
+        nulls=3,
+        figures=None,
+        save_correlation=True,
+        homology_backend="gudhi",
+        worker=worker,
     )
     checkpoints = ModelCheckpoint(
         dirpath=f"{folder}/checkpoints",
@@ -83,7 +102,7 @@ def run(
         checkpoints,
     ]
     if kill_at is not None:
-        callbacks.insert(0, KillAt(kill_at))
+        callbacks.insert(0, KillAt(kill_at, seconds_later))
     trainer = pl.Trainer(
         default_root_dir=folder,
         max_epochs=epochs,

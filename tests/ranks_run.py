@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger
-from small_models import Net, Stream, functional_monitor, loader, robustness_monitor, trainer
-from torch.utils.data import DataLoader
+from small_models import Net, Stream, functional_monitor, loader, points, robustness_monitor, trainer
+from torch.utils.data import DataLoader, Sampler
 
 from fnet_callbacks import FunctionalCodeMonitor, LesionMonitor, LocalSpecializationMonitor, ReLURegionMonitor
 from fnet_callbacks.capture import probe
@@ -58,6 +59,16 @@ class Fails(Net):
         return self.net(x)
 
 
+class ForOneRank(Sampler[int]):
+    """Leaves the other rank without any item."""
+
+    def __len__(self) -> int:
+        return 64 if torch.distributed.get_rank() == 0 else 0
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self)))
+
+
 def run(
     folder: str,
     *,
@@ -97,10 +108,16 @@ def run(
         strategy=strategy if devices > 1 else "auto",
         logger=CSVLogger(folder, name="csv"),
         max_epochs=epochs,
+        use_distributed_sampler=data != "one rank's",
         enable_checkpointing=False,
     )
-    train = DataLoader(Stream(), batch_size=8) if data == "streamed" else loader()
-    has_val = data == "drawn" and source == "probe" and model == "Net"
+    train = {
+        "drawn": loader,
+        "streamed": lambda: DataLoader(Stream(), batch_size=8),
+        "uneven": lambda: loader(60),  # the last batch of each rank is shorter
+        "one rank's": lambda: DataLoader(points(), batch_size=8, sampler=ForOneRank()),
+    }[data]()
+    has_val = data != "streamed" and source == "probe" and model == "Net"
     val = loader(50, seed=1, batch_size=7) if has_val else None
     fitted.fit({"Net": Net, "Fails": Fails, "FailsSilenced": FailsSilenced}[model](), train, val)
 

@@ -21,6 +21,7 @@ from fnet_callbacks.capture.batches import (
 )
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.probe import BatchReader
+from fnet_callbacks.capture.sharding import sharded_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ class Forward:
     def is_global_zero(self) -> bool:
         """Whether this is the rank that measures and writes."""
         return self._trainer.is_global_zero
+
+    @property
+    def is_collective(self) -> bool:
+        """Whether a pass is one of all ranks together, as where parameters are sharded."""
+        return self.world_size > 1 and bool(sharded_parts(self.module))
 
     @contextmanager
     def undisturbed(self, *, seed: int) -> Iterator[None]:

@@ -251,6 +251,11 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     @property
     @override
+    def is_shard_safe(self) -> bool:
+        return True
+
+    @property
+    @override
     def watcher(self) -> Watcher | None:
         return self._watcher
 

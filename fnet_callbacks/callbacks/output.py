@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from fnet_callbacks.callbacks.configuration import configuration
+from fnet_callbacks.callbacks.kinds import is_a
 from fnet_callbacks.errors import FnetWarning, RecordError
 from fnet_callbacks.record import SnapshotStore
 from fnet_callbacks.sinks import Sinks
@@ -173,7 +174,7 @@ class Output:
             return None
         # That of a network, whatever else is watched beside it.
         name = min(self._monitors, key=lambda name: (self._monitors[name].plan is None, name))
-        if trainer.loggers and isinstance(trainer.loggers[0], (TensorBoardLogger, CSVLogger)) and log_dir:
+        if trainer.loggers and is_a(trainer.loggers[0], TensorBoardLogger, CSVLogger) and log_dir:
             return Path(log_dir) / name
         version = trainer.loggers[0].version if trainer.loggers else None
         run = re.sub(r"[^A-Za-z0-9_-]+", "_", str(version or ""))  # stays inside, whatever the logger says

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.probes import ProbeSource
+from fnet_callbacks.callbacks.sharding import check_sharding
 from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Passes:
         for monitor in self._monitors:
             key = _probe_key(monitor)
             forward = self._forward_of(monitor)
+            check_sharding(self._trainer, monitor, forward)
             if key not in self._probes:
                 self._probes[key] = ProbeSource(self._trainer, monitor, batch, kept.get(monitor.name))
             source = self._probes[key]
@@ -138,6 +140,9 @@ class Passes:
     def _pass(self, group: Sequence[ProbeMonitor], failed: dict[str, Exception], step: int) -> None:
         forward, source = self._forward_of(group[0]), self._probes[_probe_key(group[0])]
         probe, clock = source.probe(), group[0].stopwatch
+        most = len(probe.batches)
+        if forward.is_collective:
+            most = forward.max_over_ranks(most)
         with (
             clock.part("probe"),
             forward.undisturbed(seed=group[0].probe_seed),
@@ -156,6 +161,10 @@ class Passes:
                         with _noting(failed, monitor):
                             monitor.see(batch, output, index)
                 bar.update()
+            for _ in range(
+                most - len(probe.batches)
+            ):  # the others wait for this rank in each; none is counted
+                forward(forward.prepare(probe.first, has_passed=source.has_passed).inputs)
 
     def _is_whole(self, monitor: ProbeMonitor, error: Exception | None, step: int) -> bool:
         """Whether the monitor saw the probe on all ranks; else all of them warn, or all of them raise."""

@@ -143,6 +143,11 @@ class ProbeMonitor(Callback):
         return False
 
     @property
+    def is_shard_safe(self) -> bool:
+        """Whether it asks nothing of the model but the pass that all ranks make together."""
+        return False
+
+    @property
     def watcher(self) -> Watcher | None:
         """The hooks that a pass needs; None where the output is enough."""
         return None

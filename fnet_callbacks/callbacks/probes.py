@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
+from fnet_callbacks.callbacks.kinds import is_a
 from fnet_callbacks.capture.batches import detached_copy, resolve
 from fnet_callbacks.capture.probe import Probe, can_be_drawn, draw_probe, keep_batches
 
@@ -101,7 +102,7 @@ def _data_of(trainer: pl.Trainer, probe: Any) -> Any:
 def _loaders(loaders: Any) -> Iterator[DataLoader]:
     if isinstance(loaders, DataLoader):
         yield loaders
-    elif isinstance(loaders, CombinedLoader):
+    elif is_a(loaders, CombinedLoader):
         yield from _loaders(loaders.iterables)
     elif isinstance(loaders, Mapping):
         yield from (found for loader in loaders.values() for found in _loaders(loader))

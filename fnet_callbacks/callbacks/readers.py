@@ -11,6 +11,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from fnet_callbacks.callbacks.kinds import is_a
+
 
 @contextmanager
 def waiting_when_read(trainer: pl.Trainer, wait: Callable[[], None]) -> Iterator[None]:
@@ -40,14 +42,14 @@ def reads_now(trainer: pl.Trainer, keys: Collection[str]) -> bool:
     return any(
         _is_due(callback, trainer.global_step, keys)
         for callback in trainer.checkpoint_callbacks
-        if isinstance(callback, ModelCheckpoint)
+        if is_a(callback, ModelCheckpoint)
     ) or any(
         config.reduce_on_plateau and config.interval == "step" and config.monitor in keys
         for config in trainer.lr_scheduler_configs
     )
 
 
-def _is_due(checkpoint: ModelCheckpoint, step: int, keys: Collection[str]) -> bool:
+def _is_due(checkpoint: Any, step: int, keys: Collection[str]) -> bool:
     # Lightning has no public name for either.
     every = getattr(checkpoint, "_every_n_train_steps", 0)
     if every >= 1:

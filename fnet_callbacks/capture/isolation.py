@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from fnet_callbacks.capture.sharding import reshard
+
 # Torch's registries of hooks, a dozen a module: those that a pass attaches are removed by who attached them.
 _HOOKS = frozenset(name for name in vars(nn.Module()) if "hook" in name)
 # Who has both logs to Lightning; a method that is only called `log` may be a logarithm.
@@ -49,12 +51,16 @@ def isolated(module: nn.Module, *, seed: int, device: torch.device | None = None
         torch.random.fork_rng(devices=cuda),
         _hooks_are_called(),
     ):
+        reshard(
+            module
+        )  # a parameter has two faces: the one that is put back must be the one that is expected
         undo = _undo_modules(module)
         try:
             _seed_everything(seed, cuda)
             _quieten(module)
             yield
         finally:
+            reshard(module)
             undo()
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002

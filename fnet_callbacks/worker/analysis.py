@@ -240,7 +240,8 @@ def _moments(reading: Reading) -> Moments:
 def _scalars(measured: Mapping[str, Measured], step: int) -> dict[str, float]:
     values: dict[str, float] = {}
     for name, found in measured.items():
-        values |= {f"{name}/step": float(step), **found.scalars}
+        # Python's own numbers: a checkpoint holds them, and is not opened with others.
+        values |= {f"{name}/step": float(step), **{key: float(value) for key, value in found.scalars.items()}}
     return values
 
 

@@ -32,9 +32,15 @@ def fit(folder: Path, **options: Any) -> tuple[Record, list[list[dict[str, float
     return read_record(folder / "csv" / "version_0" / "fnet"), diaries
 
 
-def test_two_ranks_measure_what_one_does(tmp_path: Path) -> None:
-    one, _ = fit(tmp_path / "one", devices=1)
-    two, diaries = fit(tmp_path / "two", devices=2)
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """The record of a single rank."""
+    return fit(tmp_path_factory.mktemp("ranks") / "one", devices=1)[0]
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp", "ddp_notebook"])
+def test_two_ranks_measure_what_one_does(tmp_path: Path, one: Record, strategy: str) -> None:
+    two, diaries = fit(tmp_path / "two", devices=2, strategy=strategy)
     assert one.steps == [0, 4, 8, 12, 16]
     assert two.steps == [0, 4, 8]  # each rank has half of the batches
     assert two.snapshots[0].scalars.keys() == one.snapshots[0].scalars.keys()
@@ -86,3 +92,31 @@ def test_lesions_that_fail_on_one_rank_leave_no_other_waiting(tmp_path: Path) ->
     assert record.steps == [0, 4, 8]
     assert [s.step for s in record.snapshots if "lesion/clean_accuracy" in s.scalars] == [0]
     assert len(diaries) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"probe_size": 8}, {"source": "train"}],
+    ids=["one rank has no batch of the probe", "live batches"],
+)
+def test_a_shorter_last_batch_leaves_no_rank_waiting(tmp_path: Path, options: dict[str, Any]) -> None:
+    record, diaries = fit(tmp_path / "run", devices=2, data="uneven", **options)
+    assert record.steps == [0, 4, 8]
+    keys = (
+        "fnet/modularity",
+        "robust/clean_accuracy",
+        "lesion/clean_accuracy",
+        "codes/net.1/quantization_error",
+    )
+    for key in keys:
+        assert np.isfinite(record.series(key)).all(), key
+    # Of live batches the last that hold the probe's inputs: 8, 8 and 6 of each rank and 8 before.
+    wanted = [8, 8, 8] if "probe_size" in options else [16, 60, 60]
+    assert record.series("fnet/n_samples").tolist() == wanted
+    np.testing.assert_equal(*diaries)
+
+
+def test_a_rank_without_a_training_batch_is_refused_by_lightning(tmp_path: Path) -> None:
+    ended = run(tmp_path / "run", devices=2, data="one rank's")
+    assert ended.returncode != 0
+    assert "`DataLoader` within local rank has zero length" in ended.stderr

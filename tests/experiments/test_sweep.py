@@ -220,7 +220,8 @@ def test_ray_gives_the_same_numbers_bit_for_bit(tmp_path):
 def test_ray_stops_trials_that_are_behind(tmp_path):
     pytest.importorskip("ray")
     path = file(tmp_path, **{"model.lr": [0.01, 1e-9], "trainer.max_epochs": 12})
-    ended = sweep(path, tmp_path / "out", "--engine", "ray", "--workers", "1", "--stop-early", "val_accuracy")
+    key = "robust/clean_accuracy"  # a value of ours, which is waited for
+    ended = sweep(path, tmp_path / "out", "--engine", "ray", "--workers", "1", "--stop-early", key)
     assert ended.returncode == 0, ended.stderr
     assert "1 finished, 1 stopped early, 0 failed" in ended.stdout
     (stopped,) = (f for f, state in states(tmp_path / "out").items() if state == "stopped")

@@ -1,0 +1,144 @@
+"""Sharded models: the functional network is followed where a pass gathers the parameters; the rest is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import sharded_run
+import torch
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from sharded_run import Sharded
+from small_models import Net, fast, loader, robustness_monitor, trainer
+from torch import nn
+
+from fnet_callbacks import (
+    FnetError,
+    FunctionalCodeMonitor,
+    LesionMonitor,
+    LocalSpecializationMonitor,
+    ReLURegionMonitor,
+    read_record,
+)
+from fnet_callbacks.callbacks.sharding import check_sharding
+
+ROOT = Path(sharded_run.__file__).parents[1]
+
+
+def run(folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    folder.mkdir()
+    command = [sys.executable, sharded_run.__file__, json.dumps({"folder": str(folder), **options})]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def read(folder: Path, rank: int, what: str) -> Any:
+    return json.loads((folder / f"{what}_{rank}.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_sharded_model_is_followed_and_trains_as_without_the_monitor(tmp_path: Path) -> None:
+    for name, options in (("one", {"devices": 1}), ("watched", {}), ("alone", {"is_watched": False})):
+        ended = run(tmp_path / name, **options)
+        assert ended.returncode == 0, ended.stderr[-3000:]
+    for rank in (0, 1):
+        weights = read(tmp_path / "watched", rank, "weights")
+        assert weights == read(tmp_path / "alone", rank, "weights") == read(tmp_path / "alone", 0, "weights")
+
+    one, two = (read_record(tmp_path / name / "csv" / "version_0" / "fnet") for name in ("one", "watched"))
+    assert two.steps == [0, 2, 4, 6, 8]  # each rank has half of the batches
+    before, both = one.arrays(0), two.arrays(0)
+    np.testing.assert_allclose(both["fnet.correlation"], before["fnet.correlation"], atol=1e-6)
+    for key, value in one.snapshots[0].scalars.items():
+        assert two.snapshots[0].scalars[key] == pytest.approx(value, abs=1e-6, nan_ok=True), key
+    assert two.series("fnet/n_samples").tolist() == [36] * 5  # a rank's extra pass is not counted
+    first, second = (read(tmp_path / "watched", rank, "rank") for rank in (0, 1))
+    np.testing.assert_equal(first, second)
+    assert first[-1]["fnet/step"] == 8
+
+
+@pytest.mark.slow
+def test_layers_that_are_split_are_refused(tmp_path: Path) -> None:
+    ended = run(tmp_path / "run", tensor_parallel_size=2)
+    assert ended.returncode != 0
+    assert (
+        "fnet: FunctionalNetworkMonitor under ModelParallelStrategy: a rank sees only its share"
+        in ended.stderr
+    )
+    assert not list(tmp_path.rglob("scalars.jsonl"))
+
+
+@pytest.fixture
+def one_rank() -> Iterator[None]:
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+OPTIONS: dict[str, Any] = {"on_error": "raise", "probe_size": 32}
+REFUSED = [
+    robustness_monitor(4),
+    LesionMonitor(4, **OPTIONS),
+    LocalSpecializationMonitor(4, **OPTIONS),
+    FunctionalCodeMonitor(4, **OPTIONS),
+    ReLURegionMonitor(4, **OPTIONS),
+]
+
+
+@pytest.mark.usefixtures("one_rank")
+@pytest.mark.parametrize("monitor", REFUSED, ids=lambda m: type(m).__name__)
+def test_monitors_that_make_passes_of_their_own_are_refused(tmp_path: Path, monitor: Any) -> None:
+    model = Sharded()
+    made = trainer(tmp_path, monitor, strategy=ModelParallelStrategy(1, 1))
+    says = f"{monitor.name}: {type(monitor).__name__} under ModelParallelStrategy: a pass is one of all ranks"
+    with pytest.raises(FnetError, match=says):
+        made.fit(model, loader())
+    assert made.global_step == 0
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_a_part_of_what_is_sharded_is_refused(tmp_path: Path) -> None:
+    made = trainer(tmp_path, fast(4, model="net.0"), strategy=ModelParallelStrategy(1, 1))
+    with pytest.raises(
+        FnetError, match=r"under ModelParallelStrategy: `model='net\.0'` is inside of what is"
+    ):
+        made.fit(Sharded(), loader())
+
+
+class OnCpu(FSDPStrategy):
+    """Stands in for the strategy, which needs an accelerator: it leaves the model whole."""
+
+    def _setup_model(self, model: nn.Module) -> nn.Module:
+        return model
+
+
+@pytest.mark.usefixtures("one_rank")
+@pytest.mark.parametrize("monitor", [fast(4), *REFUSED], ids=lambda m: type(m).__name__)
+def test_the_older_sharding_is_refused(tmp_path: Path, monitor: Any) -> None:
+    made = trainer(tmp_path, monitor, strategy=OnCpu())
+    says = (
+        f"{type(monitor).__name__} under OnCpu: no part of the model can be called on its own. `ModelParallel"
+    )
+    with pytest.raises(FnetError, match=says):
+        made.fit(Net(), loader())
+    assert made.global_step == 0
+
+
+@pytest.mark.parametrize(("stage", "is_refused"), [(1, False), (2, False), (3, True)])
+def test_the_third_stage_of_deepspeed_is_refused(stage: int, is_refused: bool) -> None:
+    strategy = DeepSpeedStrategy.__new__(DeepSpeedStrategy)  # to make one asks for the package
+    strategy.config = {"zero_optimization": {"stage": stage}}
+    asked: Any = SimpleNamespace(strategy=strategy), fast(4), SimpleNamespace(module=Net())
+    if not is_refused:
+        check_sharding(*asked)
+        return
+    says = r"FunctionalNetworkMonitor under DeepSpeedStrategy: no part .* Stages 1"
+    with pytest.raises(FnetError, match=says):
+        check_sharding(*asked)
