@@ -28,7 +28,7 @@ from fnet_callbacks.report.content import content_of
 from fnet_callbacks.report.page import write_page
 
 READERS = 7
-CASES = 100_000 // READERS + 1 if "FNET_ALL" in os.environ else 50
+CASES = 100_000 // READERS + 1 if os.environ.get("FNET_ALL") else 50
 FUZZ = settings(
     deadline=None,
     max_examples=CASES,

@@ -9,7 +9,7 @@ from pathlib import Path
 import killed_runs
 import pytest
 
-RUNS = 50 if "FNET_ALL" in os.environ else 4
+RUNS = 50 if os.environ.get("FNET_ALL") else 4
 
 
 @pytest.mark.slow
