@@ -274,6 +274,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             n_samples=batch.n_samples,
             layers=self.layers,
             signal=self.signal,
+            may_repeat=not forward.is_collective,
         )
         n_units = [layer.n_units for layer in self._layers]
         self._units = draw_neurons(n_units, max_neurons=self.max_neurons, seed=self.probe_seed)

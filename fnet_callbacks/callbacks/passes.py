@@ -161,9 +161,8 @@ class Passes:
                         with _noting(failed, monitor):
                             monitor.see(batch, output, index)
                 bar.update()
-            for _ in range(
-                most - len(probe.batches)
-            ):  # the others wait for this rank in each; none is counted
+            for _ in range(most - len(probe.batches)):
+                # The others wait for this rank in each; none is counted.
                 forward(forward.prepare(probe.first, has_passed=source.has_passed).inputs)
 
     def _is_whole(self, monitor: ProbeMonitor, error: Exception | None, step: int) -> bool:

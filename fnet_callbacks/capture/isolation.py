@@ -51,9 +51,7 @@ def isolated(module: nn.Module, *, seed: int, device: torch.device | None = None
         torch.random.fork_rng(devices=cuda),
         _hooks_are_called(),
     ):
-        reshard(
-            module
-        )  # a parameter has two faces: the one that is put back must be the one that is expected
+        reshard(module)  # what is put back must be the shares, not what a pass has gathered
         undo = _undo_modules(module)
         try:
             _seed_everything(seed, cuda)

@@ -98,6 +98,7 @@ def choose_layers(
     n_samples: int,
     layers: str | Sequence[str] = "auto",
     signal: Signal = "post",
+    may_repeat: bool = True,
 ) -> list[Layer]:
     """Runs the model once and says which activations are watched.
 
@@ -113,6 +114,8 @@ def choose_layers(
             innermost counts, a name without wildcards is taken as it is.
         signal: ``"post"`` watches outputs; ``"pre"`` the input of each nonlinearity, before an in-place one
             changes it.
+        may_repeat: Whether a second pass may be made, which tells tokens that are folded into samples from others; not
+            where a pass is one of all ranks together.
 
     Returns:
         The watched activations in the order in which they were computed.
@@ -130,7 +133,7 @@ def choose_layers(
     calls = trace(module, lambda: run(inputs))
     is_automatic = layers == "auto"
     if is_automatic:
-        by_chance = _folded_by_chance(module, run, inputs, calls, signal, n_samples)
+        by_chance = _folded_by_chance(module, run, inputs, calls, signal, n_samples) if may_repeat else ()
         whole = [c for c in calls if (c.module, c.call) not in by_chance]
         chosen = _automatic(whole, signal, n_samples)
     else:
