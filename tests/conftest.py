@@ -1,6 +1,7 @@
 """What all tests share: one thread, nothing drawn on a screen, no file outside of pytest's folders."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -25,6 +26,22 @@ def wandb_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
 def every_cell() -> bool:
     """Whether tests go through the whole of a large table, which takes long, or through a few of its cells."""
     return bool(os.environ.get("FNET_ALL"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Shows what tests have told by ``record_property("told", ...)``, whichever process they ran in."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "told":
+                terminalreporter.write_line(str(text))
+
+
+@pytest.fixture(autouse=True)
+def no_rendezvous_is_left() -> Iterator[None]:
+    """Lightning leaves the port of a group of ranks in the environment, where the next group would look for it."""
+    yield
+    for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(autouse=True)

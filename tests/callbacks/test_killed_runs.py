@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import killed_runs
@@ -14,7 +15,9 @@ RUNS = 50 if os.environ.get("FNET_ALL") else 4
 
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 30 * RUNS)
-def test_whatever_the_moment_nothing_that_finished_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_whatever_the_moment_nothing_that_finished_is_lost(
+    record_property: Callable[[str, object], None],
+) -> None:
     tests = Path(killed_runs.__file__).parent
     path = os.pathsep.join([str(tests.parent), str(tests)])
     ended = subprocess.run(
@@ -25,7 +28,10 @@ def test_whatever_the_moment_nothing_that_finished_is_lost(capsys: pytest.Captur
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     total = json.loads(ended.stdout.splitlines()[-1])
-    with capsys.disabled():
-        print(f"\n{total['runs']} runs were killed: {total}")
+    record_property(
+        "told",
+        f"{RUNS} runs killed at random moments: {total['expected']} snapshots expected, {total['found']} found, "
+        f"{total['lost']} lost",
+    )
     assert total["lost"] == total["orphans"] == total["did not end"] == 0
     assert total["expected"] == total["found"] > 5 * RUNS

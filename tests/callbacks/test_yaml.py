@@ -55,6 +55,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "homology_backend": "ripser",
         "save_correlation": True,
         "figures": None,
+        "measure_timeout_s": 30.0,
     },
     "RobustnessMonitor": {
         **PROBE,
