@@ -311,6 +311,9 @@ def measure(
             if on_error == "raise":
                 raise
             scope.notes[name] = f"failed: {type(error).__name__}: {error}"
+        if math.isinf(values[name]):  # which JSON does not have: loggers and record are to say the same
+            values[name] = math.nan
+            scope.notes[name] = "infinite"
         if math.isnan(values[name]):
             scope.notes.setdefault(name, "not defined for this network")
         elif BY_NAME[name].reads == "diagrams" and scope.homology_bound:

@@ -2,6 +2,7 @@
 
 import errno
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,33 @@ def test_an_old_record_in_the_folder_is_kept(tmp_path: Path) -> None:
 # What fails on the way.
 
 
+def replaced(monkeypatch: pytest.MonkeyPatch, name: str, of: Callable[[Any], float]) -> None:
+    broken = registry.Measure(name, "fast", of)
+    monkeypatch.setattr(registry, "BY_NAME", {**registry.BY_NAME, name: broken})
+
+
 def failing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(scope: Any) -> float:
         raise ZeroDivisionError("of no use")
 
-    broken = registry.Measure(name, "fast", fail)
-    monkeypatch.setattr(registry, "BY_NAME", {**registry.BY_NAME, name: broken})
+    replaced(monkeypatch, name, fail)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_measure_without_a_number_is_nan_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    replaced(monkeypatch, "modularity", lambda scope: value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FnetWarning)
+        ledger = fit_to_csv(tmp_path, warning_monitor(layer_measures=[]))
+    assert np.isnan(list(values(ledger, "fnet/modularity").values())).all()
+    found = csv_record(tmp_path)
+    assert found.steps == [0, 4, 8]
+    assert np.isnan(found.series("fnet/modularity")).all()
+    reason = "not defined for this network" if np.isnan(value) else "infinite"
+    assert [s.notes["fnet/modularity"] for s in found.snapshots] == [reason] * 3
+    assert np.isfinite(found.series("fnet/n_communities")).all()
 
 
 def test_a_measure_that_fails_is_named_once_and_is_nan(
