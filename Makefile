@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# The kernels compile once and are kept beside the code; two threads are what the tests are timed for.
+# The kernels compile once and are kept beside the code; the figures in the README are for two threads.
 export NUMBA_NUM_THREADS ?= 2
 export OMP_NUM_THREADS ?= 2
 BENCH ?= floor scale lesions peers overhead
@@ -27,7 +27,7 @@ report: $(READY) ## train three regularisations with three seeds each on digits;
 	$(BIN)/python -m experiments.sweep experiments/sweeps/digits.yaml
 	$(BIN)/fnet report runs/digits -o runs/digits/report.html
 
-test: $(READY) ## the whole test suite, in two processes of one thread each; a quarter of an hour at most
+test: $(READY) ## the whole test suite, in two processes; a quarter of an hour at most
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: $(READY) ## every cell of every table: 50 killed runs, ten resumed ones, 100,000 fuzzed files; an hour

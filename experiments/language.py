@@ -81,7 +81,7 @@ def _read(path: str) -> str:
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
-        text = content.decode()
+        text = content[:MAX_BYTES].decode(errors="strict" if len(content) <= MAX_BYTES else "ignore")
     except (OSError, ValueError) as error:
         raise FnetError(f"text_file {path!r} cannot be read as UTF-8: {error}") from error
     if len(content) > MAX_BYTES:

@@ -150,8 +150,10 @@ def _held(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise FnetError(f"`out`: {folder} is being run by another sweep") from error
+        except OSError:  # a file system without locks
+            pass
         yield
 
 
@@ -262,14 +264,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _check_size(content: Any, path: Path) -> None:
     """Refuses what is little text and, by aliases within aliases, more values than memory holds."""
-    left, n_values = [content], 0
+    left, n_values = [content], 1
     while left:
         value = left.pop()
-        n_values += 1
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        n_values += len(
+            inner
+        )  # before they are taken in: little text may say a thousand times the same thousand
         if n_values > _MOST_VALUES:
             raise FnetError(f"{path} holds more than {_MOST_VALUES} values; it is no configuration")
-        if isinstance(value, (dict, list)):
-            left += value.values() if isinstance(value, dict) else value
+        left += inner
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

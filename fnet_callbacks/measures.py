@@ -273,6 +273,13 @@ def read_correlation(names: Iterable[str]) -> bool:
     return any(BY_NAME[name].reads != "selection" for name in names)
 
 
+def reading_alike(name: str) -> list[str]:
+    """A measure, and those that are made of the same diagrams; what is no measure is by itself."""
+    if name in BY_NAME and BY_NAME[name].reads == "diagrams":
+        return [m.name for m in MEASURES if m.reads == "diagrams"]
+    return [name]
+
+
 def measure(
     scope: Scope,
     names: Iterable[str],

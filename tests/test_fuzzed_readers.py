@@ -27,7 +27,7 @@ from fnet_callbacks.record import Record, Snapshot, SnapshotStore, read_record
 from fnet_callbacks.report.content import content_of
 from fnet_callbacks.report.page import write_page
 
-READERS = 7
+READERS = 6
 CASES = 100_000 // READERS + 1 if os.environ.get("FNET_ALL") else 50
 FUZZ = settings(
     deadline=None,

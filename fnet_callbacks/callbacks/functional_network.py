@@ -80,7 +80,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         figures: ``"log"`` draws the snapshots 0, 1, 2, 4, 8, ... and the last; an integer every k-th and the last; None
             none.
         measure_timeout_s: Seconds after which the worker gives a measure up: it is NaN from that snapshot on, and a
-            warning names it. None for no limit. On the training thread (``worker="inline"``) nothing is cut off.
+            warning names it; the second time the network is measured no more. None for no limit. On the training
+            thread (``worker="inline"``) nothing is cut off.
         on_error: ``"warn"`` lets training go on where a measure fails, ``"raise"`` does not.
 
     Raises:

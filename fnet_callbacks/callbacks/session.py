@@ -6,7 +6,7 @@ import operator
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -254,7 +254,7 @@ class Session:
             sum(len(m.keys) for m in due if m.name in job.readings), "measures", self.step
         ) as bar:
             try:
-                self._output.submit(job, lambda *_: _counted(bar))
+                self._output.submit(job, lambda _, measure: _counted(bar) if measure else nullcontext())
             except Exception as error:
                 self._error = error
         seconds = time.perf_counter() - start

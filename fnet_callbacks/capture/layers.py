@@ -114,8 +114,8 @@ def choose_layers(
             innermost counts, a name without wildcards is taken as it is.
         signal: ``"post"`` watches outputs; ``"pre"`` the input of each nonlinearity, before an in-place one
             changes it.
-        may_repeat: Whether a second pass may be made, which tells tokens that are folded into samples from others; not
-            where a pass is one of all ranks together.
+        may_repeat: Whether ``"auto"`` may make a second pass, on half the batch, which tells an axis of samples from
+            one that is as long by chance; not where a pass is one of all ranks together.
 
     Returns:
         The watched activations in the order in which they were computed.
@@ -126,14 +126,14 @@ def choose_layers(
 
     Reference: post-activation as in Zhang et al. (arXiv 2205.11702), pre-activation as in Hod et al.
         (2110.08058).
-    Cost: one forward pass; where ``"auto"`` finds layers with tokens folded into their samples, half a pass more.
+    Cost: one forward pass; with ``"auto"`` half a pass more.
     """
     if signal not in ("post", "pre"):
         raise CaptureError(f"`signal={signal!r}` should be 'post' or 'pre'")
     calls = trace(module, lambda: run(inputs))
     is_automatic = layers == "auto"
     if is_automatic:
-        by_chance = _folded_by_chance(module, run, inputs, calls, signal, n_samples) if may_repeat else ()
+        by_chance = _samples_by_chance(module, run, inputs, calls, signal, n_samples) if may_repeat else ()
         whole = [c for c in calls if (c.module, c.call) not in by_chance]
         chosen = _automatic(whole, signal, n_samples)
     else:
@@ -166,7 +166,7 @@ def _automatic(calls: list[Call], signal: Signal, n_samples: int) -> list[Call]:
     )
 
 
-def _folded_by_chance(
+def _samples_by_chance(
     module: nn.Module,
     run: Callable[[Any], object],
     inputs: Any,
@@ -174,29 +174,34 @@ def _folded_by_chance(
     signal: Signal,
     n_samples: int,
 ) -> set[tuple[str, int]]:
-    """Modules and calls that see some tokens only, of a number that the samples divide by chance.
+    """Modules and calls whose samples are none, by module and call: an axis that is as long by chance.
 
-    Of half the samples they see another number than half: an expert, which is sent the tokens that it is for.
+    So it is with an expert, which is sent some tokens only, or whose width is that of the batch: of half the samples
+    it does not show half as many. Where nothing shows half as many, nothing is known.
     """
-    of_all, half = _tokens_folded(calls, signal, n_samples), n_samples // 2
-    if not of_all or not half:
+    half = n_samples // 2
+    if not half:
         return set()
     fewer = apply_to_collection(inputs, Tensor, lambda t: _first(t, half, n_samples))
     try:
-        of_half = _tokens_folded(trace(module, lambda: run(fewer)), signal, half)
+        of_half = _lengths(trace(module, lambda: run(fewer)), signal, half)
     except Exception:  # a model that takes batches of one size alone
         return set()
-    return {key for key, tokens in of_all.items() if of_half.get(key) != tokens}
+    of_all = _lengths(calls, signal, n_samples)
+    scales = {key: of_half.get(key) == (axes, n * half / n_samples) for key, (axes, n) in of_all.items()}
+    return {key for key, is_half in scales.items() if not is_half} if any(scales.values()) else set()
 
 
-def _tokens_folded(calls: list[Call], signal: Signal, n_samples: int) -> dict[tuple[str, int], float]:
-    """By module and call, how many tokens of each sample are folded into the samples' axis, where some are."""
-    shapes = {(c.module, c.call): (c, _shape(c, signal)) for c in calls}
-    return {
-        key: shape[0] / n_samples
-        for key, (call, shape) in shapes.items()
-        if shape is not None and (axes := _axes(call, shape, n_samples)) is not None and axes[2]
-    }
+def _lengths(
+    calls: list[Call], signal: Signal, n_samples: int
+) -> dict[tuple[str, int], tuple[tuple[int, int, bool], float]]:
+    """By module and call, which axes it has and how long that of the samples is, where it has one."""
+    found = {}
+    for call in calls:
+        shape = _shape(call, signal)
+        if shape is not None and (axes := _axes(call, shape, n_samples)) is not None:
+            found[call.module, call.call] = axes, float(shape[axes[0]])
+    return found
 
 
 def _first(tensor: Tensor, n: int, n_samples: int) -> Tensor:

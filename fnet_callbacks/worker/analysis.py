@@ -22,9 +22,19 @@ from fnet_callbacks.measures import compare_snapshots, measure
 from fnet_callbacks.portrait import CodePortrait, Portrait
 from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
 from fnet_callbacks.scope import Activity, Scope, Stopwatch
-from fnet_callbacks.worker.jobs import WHOLE, Job, Measured, Moments, NetworkPlan, Plan, Reading, Result
+from fnet_callbacks.worker.jobs import (
+    EVERYTHING,
+    WHOLE,
+    Job,
+    Measured,
+    Moments,
+    NetworkPlan,
+    Plan,
+    Reading,
+    Result,
+)
 
-# What the taking of each measure stands in: a time limit, a progress bar.
+# What the taking of each measure, and all that is done between them, stands in: a time limit, a progress bar.
 Around = Callable[[NetworkPlan, str], AbstractContextManager[object]]
 
 
@@ -48,6 +58,7 @@ class Analysis:
             name: NetworkAnalysis(network, plan.carry.get(name, {}), plan.given_up.get(name, {}))
             for name, network in plan.networks.items()
         }
+        self._given_up = {name: own.get(EVERYTHING) for name, own in plan.given_up.items()}
         self._store = None if plan.folder is None else SnapshotStore(plan.folder, manifest=plan.manifest)
         self._last: Snapshot | None = None
         self._made: dict[str, tuple[int, Portrait | CodePortrait]] = {}  # by monitor, the last, and its step
@@ -64,6 +75,8 @@ class Analysis:
         for name, reading in job.readings.items():
             network, stopwatch = self._networks[name], Stopwatch()
             try:
+                if (reason := self._given_up.get(name)) is not None:
+                    raise TimeoutError(reason)
                 with _one_blas_thread():
                     measured[name] = network.measure(job.step, reading, stopwatch, around)
             except Exception as error:
@@ -120,7 +133,8 @@ class Analysis:
                 if not self._store.append(snapshot):
                     failures["record"] = "begins the record anew: its folder was removed, with all in it"
             except OSError as error:
-                failures["record"] = f"is not in the record: {error}"
+                # Without the file's name, which is another at each step: it is told once.
+                failures["record"] = f"is not in the record: {error.strerror or error}"
 
     def _portraits(self, job: Job, measured: Mapping[str, Measured]) -> dict[str, Portrait | CodePortrait]:
         """Those of this step that are wanted."""
@@ -155,7 +169,7 @@ class NetworkAnalysis:
         self, step: int, reading: Reading, stopwatch: Stopwatch, around: Around = nothing_around
     ) -> Measured:
         """Measures the whole network and its layers; costs go to ``stopwatch``."""
-        with stopwatch.part("correlation"):
+        with around(self.plan, EVERYTHING), stopwatch.part("correlation"):
             moments = _moments(reading)
         found, following = Measured(), dict(self.previous)
         activity = Activity(
@@ -175,9 +189,10 @@ class NetworkAnalysis:
             found.scalars.update({keys + name: value for name, value in values.items()})
             found.notes.update({keys + name: note for name, note in network.notes.items()})
             if scope == WHOLE or compare_snapshots(names):  # the record has names that last
-                following[scope] = network.to_previous()
+                with around(self.plan, EVERYTHING):
+                    following[scope] = network.to_previous()
         found.scalars[f"{self.plan.name}/n_samples"] = float(moments.count)
-        with stopwatch.part("record"):
+        with around(self.plan, EVERYTHING), stopwatch.part("record"):
             found.arrays.update(self._arrays(networks[WHOLE]))
             portrait = self._portrait(networks[WHOLE], step) if self.plan.has_figures else None
         self.previous = following

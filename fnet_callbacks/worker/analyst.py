@@ -17,8 +17,9 @@ from dataclasses import replace
 
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.history import Previous
+from fnet_callbacks.measures import reading_alike
 from fnet_callbacks.worker.analysis import Analysis, Around, nothing_around
-from fnet_callbacks.worker.jobs import TYPES, Job, NetworkPlan, Plan, Result
+from fnet_callbacks.worker.jobs import EVERYTHING, TYPES, Job, NetworkPlan, Plan, Result
 from fnet_callbacks.worker.process import Child, board, serve
 from fnet_callbacks.worker.wire import Segment, Wire
 
@@ -122,7 +123,7 @@ class Analyst:
     def _go_on_without_it(self, child: Child) -> None:
         status, self._child = child.end(), None
         if child.stuck_at is not None:
-            self._give_up(*child.stuck_at.split(_BETWEEN))
+            self._leave_out(*child.stuck_at.split(_BETWEEN))
         elif self._has_ended_before:
             self._measure_here(child.unanswered)
             return
@@ -141,12 +142,14 @@ class Analyst:
             for segment in child.unanswered:
                 self._child.ask_again(segment)
 
-    def _give_up(self, network: str, measure: str) -> None:
-        """Leaves a measure out that did not end; the snapshot is measured once more, and says so."""
-        seconds = self._plan.networks[network].measure_timeout_s
-        self._given_up[network][measure] = (
-            f"no value after {seconds:g} s, the `measure_timeout_s`; not tried again in this run"
-        )
+    def _leave_out(self, network: str, measure: str) -> None:
+        """Gives up a measure that did not end, with those that read the same; the second time all of the network.
+
+        The snapshot is done once more, and says so.
+        """
+        own, seconds = self._given_up[network], self._plan.networks[network].measure_timeout_s
+        reason = f"no value after {seconds} s, the `measure_timeout_s`; not tried again in this run"
+        own.update(dict.fromkeys([EVERYTHING] if own else reading_alike(measure), reason))
 
     def _plan_from_here(self) -> Plan:
         """The plan for another to go on with."""

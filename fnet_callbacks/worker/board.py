@@ -35,17 +35,23 @@ class Board:
     @contextmanager
     def at(self, what: str, *, seconds: float | None) -> Iterator[None]:
         """Says what a block is about, and ends this process by SIGALRM if it takes more than so many seconds."""
-        os.pwrite(self.fd, what.encode()[:_BYTES].ljust(_BYTES, b"\0"), 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a parent that ignores it hands that down
+        # A parent that ignores or blocks the alarm hands that down.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        self._write(what)
         signal.setitimer(signal.ITIMER_REAL, seconds or 0)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            self._write("")
+
+    def _write(self, text: str) -> None:
+        os.pwrite(self.fd, text.encode()[:_BYTES].ljust(_BYTES, b"\0"), 0)
 
     @property
     def last(self) -> str:
-        """What the last block was about."""
+        """What the block is about that was not left; empty where none was."""
         return os.pread(self.fd, _BYTES, 0).rstrip(b"\0").decode(errors="replace")
 
     def close(self) -> None:

@@ -56,6 +56,7 @@ class Moments:
 
 
 Reading = Rows | Moments
+EVERYTHING = ""  # that is done for a monitor, beside its measures by name
 WHOLE = ""  # the scope of the whole network, beside those of its layers
 
 
@@ -125,7 +126,7 @@ class Plan:
         folder: The record's; None where none is written.
         networks: By monitor.
         carry: By monitor and scope, what the next snapshot is compared with.
-        given_up: By monitor and measure, why it is not tried any more.
+        given_up: By monitor and measure, or `EVERYTHING`, why it is not tried any more.
         manifest: The record's, as text; see ``SnapshotStore``.
     """
 

@@ -55,10 +55,15 @@ class Child:
         self.unanswered: deque[Segment] = deque()
         self.stuck_at: str | None = None
         self._wire = wire
-        self._board = Board()
         self._channel, theirs = socket.socketpair()
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
+        try:
+            self._board = Board()
+        except OSError:
+            self._channel.close()
+            theirs.close()
+            raise
         try:
             self._process = subprocess.Popen(
                 [
@@ -159,7 +164,7 @@ class Child:
             self._process.kill()
             status = self._process.wait()
         if status == -signal.SIGALRM and self.stuck_at is None:
-            self.stuck_at = self._board.last
+            self.stuck_at = self._board.last or None  # an alarm that somebody else sent ends it too
         self._board.close()
         return status
 

@@ -38,7 +38,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Record:
     return fit(tmp_path_factory.mktemp("ranks") / "one", devices=1)[0]
 
 
-@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp", "ddp_notebook"])
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn", "ddp", "ddp_notebook"])
 def test_two_ranks_measure_what_one_does(tmp_path: Path, one: Record, strategy: str) -> None:
     two, diaries = fit(tmp_path / "two", devices=2, strategy=strategy)
     assert one.steps == [0, 4, 8, 12, 16]

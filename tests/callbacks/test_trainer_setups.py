@@ -62,7 +62,10 @@ def fit(
     return own.steps
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed", "bf16-true"])
+@pytest.mark.filterwarnings(
+    "ignore:You passed .*precision='16-mixed'.* AMP with fp16 is not supported on CPU"
+)
+@pytest.mark.parametrize("precision", ["64-true", "16-mixed", "bf16-mixed", "bf16-true"])
 def test_precision_is_followed(tmp_path: Path, precision: str) -> None:
     assert fit(tmp_path, precision=precision) == [0, 4, 8, 12, 16]
 

@@ -277,23 +277,41 @@ def test_the_hooks_of_the_trial_pass_are_gone_after_it_even_if_it_failed():
 
 
 class Routed(nn.Module):
-    """Sends some tokens to a part of itself: of four samples as many as they would be with two tokens each."""
+    """Sends some tokens to a part of itself; to another, as wide as the batch is long, an odd number."""
 
-    def __init__(self) -> None:
+    def __init__(self, some: int) -> None:
         super().__init__()
+        self.n_tokens = some
         self.all, self.act, self.some, self.head = nn.Linear(3, 5), nn.ReLU(), nn.ReLU(), nn.Linear(5, 2)
-        self.flat = nn.ReLU()
+        self.flat, self.wide, self.odd = nn.ReLU(), nn.Linear(5, S), nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n_tokens = self.n_tokens if len(x) == S else self.n_tokens // 2 + 1
         x = self.act(self.all(x))
         self.flat(x.flatten(0, 1))
-        self.some(x.flatten(0, 1)[: 2 * S if len(x) == S else 1])
+        self.some(x.flatten(0, 1)[:n_tokens])
+        self.odd(self.wide(x.flatten(0, 1)[: n_tokens + 1]))
         return self.head(x.mean(1))
 
 
-def test_tokens_whose_number_the_samples_divide_by_chance_are_no_folded_tokens():
-    model, inputs = Routed(), torch.randn(S, 7, 3)
+@pytest.mark.parametrize("some", [2 * S, S], ids=["twice the samples", "as many as samples"])
+def test_what_is_as_long_as_the_batch_by_chance_has_no_samples(some: int):
+    model, inputs = Routed(some), torch.randn(S, 7, 3)
     found = choose(model, inputs)
     assert [layer.name for layer in found] == ["act", "flat"]
     assert [layer.is_folded for layer in found] == [False, True]
     assert names(model, inputs, layers="some") == ["some"]  # who names it knows
+
+
+def test_where_the_batch_cannot_be_halved_nothing_is_left_out():
+    class Joined(nn.Module):
+        """Graphs of a batch behind one another, as block-diagonal ones are."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lift, self.act, self.head = nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.act(self.lift(x)).unflatten(0, (S, -1)).mean(1))
+
+    assert names(Joined(), torch.randn(4 * S, 3)) == ["act"]
