@@ -126,9 +126,10 @@ class SnapshotStore:
             Whether the record was still there; False where somebody had removed it, and it begins anew.
 
         Raises:
-            OSError: The disk is full or cannot be written; what was recorded before stays readable.
+            OSError: The disk is full or cannot be written, or another run goes on in the folder; what was recorded
+                before stays readable.
         """
-        was_there = self.manifest is None or (self.folder / MANIFEST).exists()
+        was_there = self.manifest is None or self._holds(self.manifest)
         if self.manifest is not None and not was_there:
             self._write_manifest(self.manifest)
         if snapshot.arrays:
@@ -136,6 +137,20 @@ class SnapshotStore:
             _write_beside(self.folder / _array_name(snapshot.step), lambda f: np.savez(f, **arrays))
         _append_line(self.folder / SCALARS, _line(snapshot))
         return was_there
+
+    def _holds(self, manifest: str) -> bool:
+        """Whether the folder is there, and still this run's.
+
+        Raises:
+            OSError: It is another's: a resumed run went on in it while this one's worker still had snapshots to write.
+        """
+        try:
+            is_own = (self.folder / MANIFEST).read_text(encoding="utf-8") == manifest
+        except FileNotFoundError:
+            return False
+        if not is_own:
+            raise OSError(f"{self.folder} has been taken over by another run")
+        return True
 
     def _supersede(self, snapshots: list[Snapshot]) -> None:
         if not snapshots:

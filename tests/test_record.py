@@ -313,3 +313,18 @@ def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         SnapshotStore(tmp_path / "file" / "fnet").start(MANIFEST)
+
+
+def test_a_store_does_not_write_into_a_record_that_another_run_has_taken_over(tmp_path):
+    first = SnapshotStore(tmp_path)
+    first.start({**MANIFEST, "writer": "first"})
+    for step in (0, 3):
+        assert first.append(snapshot(step))
+    second = SnapshotStore(tmp_path)
+    second.adopt(tmp_path, step=0)
+    second.write_manifest({**MANIFEST, "writer": "second"})
+    with pytest.raises(OSError, match="taken over by another run"):
+        first.append(snapshot(6))
+    assert second.append(snapshot(2))
+    assert read_record(tmp_path).steps == [0, 2]
+    assert not (tmp_path / "snapshot_6.npz").exists()

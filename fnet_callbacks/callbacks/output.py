@@ -184,6 +184,7 @@ class Output:
     def _manifest(self, probes: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "writer": uuid.uuid4().hex,  # no other run's manifest is the same
             "model": type(self._trainer.lightning_module).__name__,
             "configuration": configuration(self._trainer),
             "monitors": {name: monitor.settings for name, monitor in self._monitors.items()},
