@@ -100,8 +100,8 @@ class Analysis:
         )
         if measured:
             self._record(job, result, measured, failures)
-        elif job.logged and self._last is not None and self._last.step == job.step:
-            self._append(replace(self._last, logged_at_end=job.logged), failures)
+        elif job.logged and (last := self._written_at(job.step)) is not None:
+            self._append(replace(last, logged_at_end=job.logged), failures)
         return result
 
     def _worker_ms(self) -> float:
@@ -121,10 +121,14 @@ class Analysis:
             is_end=job.is_end,
             logged=job.logged,
         )
-        if self._last is None and job.is_end and self._store is not None:
-            # Another process may have written a part of the step.
-            self._last = _read_back(self._store, job.step)
-        self._append(_merged(self._last, snapshot), failures)
+        last = self._written_at(job.step) if job.is_end else self._last
+        self._append(_merged(last, snapshot), failures)
+
+    def _written_at(self, step: int) -> Snapshot | None:
+        """What the record has of a step, which a process that has ended may have written."""
+        if self._last is None and self._store is not None:
+            self._last = _read_back(self._store, step)
+        return self._last if self._last is not None and self._last.step == step else None
 
     def _append(self, snapshot: Snapshot, failures: dict[str, str]) -> None:
         self._last = snapshot

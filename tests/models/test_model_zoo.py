@@ -117,27 +117,59 @@ def test_a_model_is_watched_in_one_line(tmp_path: Path, name: str) -> None:
     assert math.isfinite(own.snapshots[-1].scalars["fnet/selectivity_entropy"]) == has_classes
 
 
+def traces(
+    folder: Path, make: Callable[[], Any], data: Callable[[], DataLoader], **options: Any
+) -> list[list[dict[str, Any]]]:
+    """Of a fit without the monitor, and of one with it."""
+    found = []
+    for is_watched in (False, True):
+        seed_everything(0)
+        trace = Trace()
+        monitor = FunctionalNetworkMonitor(2, measures="fast", figures=None, worker="inline", **options)
+        callbacks = [trace, monitor] if is_watched else [trace]
+        model = make()
+        loaders = [data()] if isinstance(model, (zoo.Gan, zoo.NoForward)) else [data(), data()]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FnetWarning)  # of live batches that the model splits
+            trainer(folder / f"{is_watched}", *callbacks, max_epochs=2).fit(model, *loaders)
+        found.append(trace.lines)
+    assert len(found[0]) > 10
+    assert record(folder).steps[0] == 0
+    return found
+
+
 @pytest.mark.parametrize("source", ["probe", "train"])
 @pytest.mark.parametrize("name", CASES)
 def test_its_training_is_bit_equal_with_and_without_the_monitor(
     tmp_path: Path, name: str, source: Literal["probe", "train"]
 ) -> None:
     make, data, _ = CASES[name]
-    traces = []
-    for is_watched in (False, True):
-        seed_everything(0)
-        trace = Trace()
-        monitor = FunctionalNetworkMonitor(2, source=source, measures="fast", figures=None, worker="inline")
-        callbacks = [trace, monitor] if is_watched else [trace]
-        model = make()
-        loaders = [data()] if isinstance(model, zoo.Gan) else [data(), data()]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FnetWarning)  # of live batches that the model splits
-            trainer(tmp_path / f"{is_watched}", *callbacks, max_epochs=2).fit(model, *loaders)
-        traces.append(trace.lines)
-    assert len(traces[0]) > 10
-    assert_same(*traces)
-    assert record(tmp_path).steps[0] == 0
+    assert_same(*traces(tmp_path, make, data, source=source))
+
+
+def compiled(whole: bool) -> Any:
+    module = Trained(zoo.mlp())
+    if whole:
+        return torch.compile(module, backend="eager")
+    module.net = torch.compile(module.net, backend="eager")
+    return module
+
+
+@pytest.mark.parametrize(
+    "make, options",
+    [
+        (zoo.NoForward, {"model": "net"}),
+        (lambda: compiled(False), {}),
+        (lambda: compiled(True), {}),
+        (lambda: Trained(Rounded()), {}),
+    ],
+    ids=["no forward", "a compiled part", "compiled whole", "quantised activations"],
+)
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_so_is_that_of_models_that_are_called_otherwise(
+    tmp_path: Path, make: Callable[[], Any], options: dict[str, Any]
+) -> None:
+    assert_same(*traces(tmp_path, make, zoo.table, **options))
 
 
 def test_tokens_of_a_language_model_are_samples_that_are_drawn_once(tmp_path: Path) -> None:
@@ -174,12 +206,7 @@ def test_without_forward_the_submodule_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_compiled_model_is_watched_as_it_was(tmp_path: Path, whole: bool) -> None:
-    module = Trained(zoo.mlp())
-    if whole:
-        module = torch.compile(module, backend="eager")
-    else:
-        module.net = torch.compile(module.net, backend="eager")
-    assert watched(tmp_path, module) == ["net.1", "net.3"]
+    assert watched(tmp_path, compiled(whole)) == ["net.1", "net.3"]
 
 
 class Joined(nn.Module):
