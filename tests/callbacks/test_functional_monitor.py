@@ -57,10 +57,10 @@ def test_monitors_of_one_probe_share_a_pass(tmp_path: Path) -> None:
         robustness_monitor(8, probe_size=20, attacks=["fgsm"]),
     ]
     fit(tmp_path, *monitors, model=counting(sizes := []))
-    # Each of three is given a first batch to look at; then come two snapshots, at 0 and 8. Of each batch of the
-    # probe, of which there is one, there is one pass for all, and in the attack one with a gradient and one on the
-    # attacked inputs.
-    assert sizes == [20] * 3 + [20] * 3 * 2
+    # Each of three is given a first batch to look at, and half of it where it finds its layers itself; then come two
+    # snapshots, at 0 and 8. Of each batch of the probe, of which there is one, there is one pass for all, and in the
+    # attack one with a gradient and one on the attacked inputs.
+    assert sizes == [20, 10, 20, 20] + [20] * 3 * 2
 
 
 def test_monitors_of_different_probes_pass_separately(tmp_path: Path) -> None:

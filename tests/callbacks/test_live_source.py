@@ -32,7 +32,7 @@ def test_live_batches_are_the_last_before_a_snapshot(tmp_path: Path) -> None:
 
 def test_live_snapshots_make_no_pass_of_their_own_after_step_0(tmp_path: Path) -> None:
     fit(tmp_path, fast(2, source="train", probe_size=16), model=counting(sizes := []))
-    assert sizes == [8, 8]  # the look at the model, and step 0
+    assert sizes == [8, 4, 8]  # the look at the model, at half of it, and step 0
 
 
 def test_live_batches_come_with_dropout_on(tmp_path: Path) -> None:
