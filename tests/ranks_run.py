@@ -122,8 +122,10 @@ def run(
     fitted.fit({"Net": Net, "Fails": Fails, "FailsSilenced": FailsSilenced}[model](), train, val)
 
 
-if __name__ == "__main__":
+if __name__ in ("__main__", "__mp_main__"):  # ranks that are spawned import this once more
     probe._LONGEST = 8  # batches that both ranks have some of
     torch.set_num_threads(1)
+
+if __name__ == "__main__":
     options = json.loads(sys.argv[1])
     run(options.pop("folder"), **options)
