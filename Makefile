@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# The kernels compile once and are kept beside the code; the figures in the README are for two threads.
+# The kernels compile once and are kept beside the code; two threads, where a command does not ask for others.
 export NUMBA_NUM_THREADS ?= 2
 export OMP_NUM_THREADS ?= 2
 BENCH ?= floor scale lesions peers overhead
@@ -30,7 +30,7 @@ report: $(READY) ## train three regularisations with three seeds each on digits;
 test: $(READY) ## the whole test suite, in two processes; a quarter of an hour at most
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-all: $(READY) ## every cell of every table: 50 killed runs, ten resumed ones, 100,000 fuzzed files; an hour
+test-all: $(READY) ## every cell of every table: 50 killed runs, ten resumed ones, 100,000 fuzzed files
 	OMP_NUM_THREADS=1 FNET_ALL=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 audit: $(READY) ## known vulnerabilities of what is installed, where their database can be reached

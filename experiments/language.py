@@ -81,12 +81,14 @@ def _read(path: str) -> str:
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
-        text = content[:MAX_BYTES].decode(errors="strict" if len(content) <= MAX_BYTES else "ignore")
-    except (OSError, ValueError) as error:
-        raise FnetError(f"text_file {path!r} cannot be read as UTF-8: {error}") from error
+    except OSError as error:
+        raise FnetError(f"text_file {path!r} cannot be read: {error}") from error
     if len(content) > MAX_BYTES:
         raise FnetError(f"text_file {path!r} has more than {MAX_BYTES} bytes; take a part of it")
-    return text
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise FnetError(f"text_file {path!r} cannot be read as UTF-8: {error}") from error
 
 
 class TransformerBlock(nn.Module):

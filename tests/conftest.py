@@ -22,12 +22,6 @@ def wandb_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
 
 
-@pytest.fixture(scope="session")
-def every_cell() -> bool:
-    """Whether tests go through the whole of a large table, which takes long, or through a few of its cells."""
-    return bool(os.environ.get("FNET_ALL"))
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Shows what tests have told by ``record_property("told", ...)``, whichever process they ran in."""
     for report in terminalreporter.getreports("passed"):

@@ -81,11 +81,13 @@ def left_of(folder: Path) -> dict[str, Any]:
     return {"expected": len(finished), "found": len(finished & found), "lost": len(finished - found)}
 
 
-def kill(moment: float, sent: signal.Signals, worker: str) -> dict[str, Any]:
-    """One run, ended so many seconds after its start."""
+def kill(moment: float, sent: signal.Signals, worker: str, *, is_early: bool) -> dict[str, Any]:
+    """One run, ended so many seconds after its start, or after its first snapshot."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pid = forked(folder, worker)
+        if not is_early:
+            assert eventually((folder / "finished").exists, seconds=60)
         time.sleep(moment)
         family = children_of(pid)
         os.kill(pid, sent)
@@ -103,7 +105,7 @@ def main(n_runs: int, seed: int = 0) -> None:
     for i in range(n_runs):
         sent = (signal.SIGTERM, signal.SIGINT)[i % 2]
         worker = ("process", "inline")[i // 2 % 2]
-        found = kill(draw.uniform(0.0, 4.0), sent, worker)
+        found = kill(draw.uniform(0.0, 3.0), sent, worker, is_early=i % 5 == 0)
         for key in ("expected", "found", "lost", "orphans"):
             total[key] += found[key]
         total["did not end"] += not found["ended"]

@@ -1,9 +1,30 @@
 """What lives and what does not."""
 
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def run_script(
+    script: ModuleType, folder: Path, *, seconds: float, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """A script of the tests, given a folder and options as JSON, one thread each; run to its end."""
+    tests = Path(__file__).parent
+    path = os.pathsep.join([str(tests.parent), str(tests)])
+    return subprocess.run(
+        [sys.executable, script.__file__, json.dumps({"folder": str(folder), **options})],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
 
 
 def is_running(pid: int) -> bool:

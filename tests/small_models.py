@@ -1,6 +1,6 @@
 """Models, data and a trainer small enough that a fit takes a fraction of a second."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,18 @@ def trainer(folder: Path | str, *callbacks: pl.Callback, **options: Any) -> pl.T
         "default_root_dir": str(folder),
     }
     return pl.Trainer(callbacks=list(callbacks), **{**settings, **options})
+
+
+class At(pl.Callback):
+    """Does something to the model after a step, when all that was measured before is in the record."""
+
+    def __init__(self, step: int, change: Callable[[Any], object]) -> None:
+        self.step, self.change = step, change
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            assert "fnet/step" in trainer.callback_metrics  # looking waits
+            self.change(pl_module)
 
 
 def values(ledger: Ledger, key: str) -> dict[int | None, float]:

@@ -8,7 +8,6 @@ import copy
 import gzip
 import json
 import lzma
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from cells import EVERY_CELL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +28,7 @@ from fnet_callbacks.report.content import content_of
 from fnet_callbacks.report.page import write_page
 
 READERS = 6
-CASES = 100_000 // READERS + 1 if os.environ.get("FNET_ALL") else 50
+CASES = 100_000 // READERS + 1 if EVERY_CELL else 50
 FUZZ = settings(
     deadline=None,
     max_examples=CASES,

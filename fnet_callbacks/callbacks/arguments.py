@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from fnet_callbacks.callbacks.functional_network import FunctionalNetworkMonitor
 
 
+_LONGEST_S = 1e8  # three years: what a timer of the system takes
+
+
 def check_integer(argument: str, value: Any, *, at_least: int) -> None:
     """Refuses what is no integer, or too small.
 
@@ -69,6 +72,10 @@ def check_arguments(monitor: FunctionalNetworkMonitor) -> None:
     check_figures(monitor.figures)
     if monitor.measure_timeout_s is not None:
         check_number("measure_timeout_s", monitor.measure_timeout_s, above=0)
+        if monitor.measure_timeout_s > _LONGEST_S:
+            raise FnetError(
+                f"`measure_timeout_s={monitor.measure_timeout_s!r}` should be at most {_LONGEST_S:g}; None is no limit"
+            )
     patterns = [monitor.layers] if isinstance(monitor.layers, str) else monitor.layers
     if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
         raise FnetError(f"`layers={monitor.layers!r}` should be 'auto' or glob patterns over module names")

@@ -106,6 +106,11 @@ def token_mask(inputs: Any) -> Tensor | None:
     return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
+def first_of(data: Any, n: int, *, n_samples: int) -> Any:
+    """The first ``n`` of its samples; a tensor whose first axis is not theirs is left as it is."""
+    return apply_to_collection(data, Tensor, lambda t: t[:n] if t.dim() and len(t) == n_samples else t)
+
+
 def to_device(data: Any, device: torch.device) -> Any:
     """A copy of ``data`` with its tensors on ``device``."""
     return apply_to_collection(data, Tensor, lambda t: t.to(device))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor, nn
+from torch import nn
 
+from fnet_callbacks.capture.batches import first_of
 from fnet_callbacks.capture.calls import Call, trace
 from fnet_callbacks.errors import CaptureError, FnetWarning
 
@@ -182,8 +182,8 @@ def _samples_by_chance(
     half = n_samples // 2
     if not half:
         return set()
-    fewer = apply_to_collection(inputs, Tensor, lambda t: _first(t, half, n_samples))
     try:
+        fewer = first_of(inputs, half, n_samples=n_samples)
         of_half = _lengths(trace(module, lambda: run(fewer)), signal, half)
     except Exception:  # a model that takes batches of one size alone
         return set()
@@ -202,10 +202,6 @@ def _lengths(
         if shape is not None and (axes := _axes(call, shape, n_samples)) is not None:
             found[call.module, call.call] = axes, float(shape[axes[0]])
     return found
-
-
-def _first(tensor: Tensor, n: int, n_samples: int) -> Tensor:
-    return tensor[:n] if tensor.dim() and len(tensor) == n_samples else tensor
 
 
 def _matching(module: nn.Module, calls: list[Call], layers: str | Sequence[str]) -> list[Call]:

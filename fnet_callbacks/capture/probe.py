@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.utils.data import (
     ConcatDataset,
@@ -23,6 +22,7 @@ from fnet_callbacks.capture.batches import (
     batch_labels,
     batch_size,
     detached_copy,
+    first_of,
     holds_tensor,
     label_in,
     to_device,
@@ -102,9 +102,7 @@ def first_samples(
         inputs, labels = reader.inputs(batch), reader.labels(batch)
         n = batch_size(inputs, labels)
         if left < n == batch_size(inputs):  # samples on another axis: the batch is taken whole
-            inputs = apply_to_collection(
-                inputs, Tensor, lambda t, n=n, left=left: t[:left] if t.dim() and len(t) == n else t
-            )
+            inputs = first_of(inputs, left, n_samples=n)
             labels = None if labels is None else labels[:left]
         found.append((to_device(inputs, device), None if labels is None else labels.to(device)))
         left -= min(n, left)

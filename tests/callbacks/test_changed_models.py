@@ -5,29 +5,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import BackboneFinetuning
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
-from small_models import CLASSES, FEATURES, Net, csv_record, fast, fit_to_csv, loader, record, trainer
+from small_models import CLASSES, FEATURES, At, Net, csv_record, fast, fit_to_csv, loader, record, trainer
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from fnet_callbacks import FnetError, FnetWarning, LesionMonitor
 from fnet_callbacks.measures import names_of
-
-
-class At(pl.Callback):
-    """Does something to the model after a step."""
-
-    def __init__(self, step: int, change: Any) -> None:
-        self.step, self.change = step, change
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            self.change(pl_module)
 
 
 def fit(folder: Path, change: Any, *callbacks: Any, **options: Any) -> list[str]:

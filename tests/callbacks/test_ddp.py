@@ -1,28 +1,23 @@
 """Two ranks: they measure together, hold the same values, and none is left waiting."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import ranks_run
+from processes import run_script
 
 from fnet_callbacks import Record, read_record
 
 pytestmark = pytest.mark.slow
-ROOT = Path(ranks_run.__file__).parents[1]
 
 
 def run(folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     folder.mkdir()
-    command = [sys.executable, ranks_run.__file__, json.dumps({"folder": str(folder), **options})]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return run_script(ranks_run, folder, seconds=120, **options)
 
 
 def fit(folder: Path, **options: Any) -> tuple[Record, list[list[dict[str, float]]]]:

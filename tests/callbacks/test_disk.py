@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 from lightning.pytorch.loggers import CSVLogger
-from small_models import Ledger, Net, fast, loader, record, trainer
+from small_models import At, Ledger, Net, fast, loader, record, trainer
 
 from fnet_callbacks import FnetWarning, Record
 
@@ -32,23 +32,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-class At(pl.Callback):
-    """Does something after certain steps, when all that was measured before is in the record."""
-
-    def __init__(self, changes: dict[int, Callable[[], object]]) -> None:
-        self.changes = changes
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step in self.changes:
-            assert "fnet/step" in trainer.callback_metrics  # looking waits
-            self.changes[trainer.global_step]()
-
-
-def fit(folder: Path, worker: Any, changes: dict[int, Callable[[], object]]) -> tuple[Ledger, list[str]]:
+def fit(folder: Path, worker: Any, *changes: At) -> tuple[Ledger, list[str]]:
     """Two epochs of eight steps, a snapshot every second; what was logged, and what was warned of."""
     ledger = Ledger()
     monitor = fast(2, worker=worker, on_error="warn", figures="log")
-    fitted = trainer(folder, monitor, At(changes), logger=ledger, max_epochs=2)
+    fitted = trainer(folder, monitor, *changes, logger=ledger, max_epochs=2)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fitted.fit(Net(), loader())
@@ -70,7 +58,7 @@ def assert_whole(found: Record, ledger: Ledger) -> None:
 def test_a_disk_that_fills_up_costs_what_did_not_fit_and_nothing_else(disk: Path, worker: str) -> None:
     filler = disk / "filler"
 
-    def fill() -> None:
+    def fill(_: Any) -> None:
         with open(filler, "wb", buffering=0) as file:
             while True:
                 try:
@@ -79,7 +67,7 @@ def test_a_disk_that_fills_up_costs_what_did_not_fit_and_nothing_else(disk: Path
                 except OSError:
                     break
 
-    ledger, messages = fit(disk, worker, {5: fill, 11: filler.unlink})
+    ledger, messages = fit(disk, worker, At(5, fill), At(11, lambda _: filler.unlink()))
     found = record(disk)
     assert {0, 2, 4, 12, 14, 16} <= set(found.steps)
     assert not {6, 8, 10} <= set(found.steps)
@@ -91,10 +79,10 @@ def test_a_disk_that_fills_up_costs_what_did_not_fit_and_nothing_else(disk: Path
 
 @WORKERS
 def test_a_disk_that_turns_read_only_costs_what_came_meanwhile(disk: Path, worker: str) -> None:
-    def remount(how: str) -> Callable[[], object]:
-        return lambda: subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+    def remount(how: str) -> Callable[[Any], object]:
+        return lambda _: subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
 
-    ledger, messages = fit(disk, worker, {5: remount("ro"), 11: remount("rw")})
+    ledger, messages = fit(disk, worker, At(5, remount("ro")), At(11, remount("rw")))
     found = record(disk)
     assert found.steps == [0, 2, 4, 12, 14, 16]
     assert_whole(found, ledger)
@@ -104,7 +92,7 @@ def test_a_disk_that_turns_read_only_costs_what_came_meanwhile(disk: Path, worke
 
 @WORKERS
 def test_a_folder_that_is_removed_is_made_again_and_says_so(tmp_path: Path, worker: str) -> None:
-    ledger, messages = fit(tmp_path, worker, {5: lambda: shutil.rmtree(tmp_path / "fnet")})
+    ledger, messages = fit(tmp_path, worker, At(5, lambda _: shutil.rmtree(tmp_path / "fnet")))
     assert messages == ["step 6 begins the record anew: its folder was removed, with all in it"]
     found = record(tmp_path)
     assert found.steps == [6, 8, 10, 12, 14, 16]

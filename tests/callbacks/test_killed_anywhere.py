@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from cells import EVERY_CELL
 from interrupted_run import EPOCHS, STEPS_PER_EPOCH, run
 from test_resume import SCHEDULED, TOTAL, content, killed, records
 
@@ -44,10 +45,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Record:
 
 
 @pytest.mark.parametrize("number", range(10), ids=[f"{kill}" for kill in ten()])
-def test_whenever_it_is_killed_it_goes_on(
-    tmp_path: Path, number: int, whole: Record, every_cell: bool
-) -> None:
-    if number >= 2 and not every_cell:
+def test_whenever_it_is_killed_it_goes_on(tmp_path: Path, number: int, whole: Record) -> None:
+    if number >= 2 and not EVERY_CELL:
         pytest.skip("FNET_ALL=1 runs all ten")
     kill = ten()[number]
     options: dict[str, Any] = {"worker": kill.worker, "checkpoint_every": kill.checkpoint_every}

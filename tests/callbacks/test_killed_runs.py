@@ -9,8 +9,9 @@ from pathlib import Path
 
 import killed_runs
 import pytest
+from cells import EVERY_CELL
 
-RUNS = 50 if os.environ.get("FNET_ALL") else 4
+RUNS = 50 if EVERY_CELL else 4
 
 
 @pytest.mark.slow

@@ -1,9 +1,7 @@
 """Sharded models: the functional network is followed where a pass gathers the parameters; the rest is refused."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +12,7 @@ import pytest
 import sharded_run
 import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from processes import run_script
 from sharded_run import Sharded
 from small_models import Net, fast, loader, robustness_monitor, trainer
 from torch import nn
@@ -28,15 +27,10 @@ from fnet_callbacks import (
 )
 from fnet_callbacks.callbacks.sharding import check_sharding
 
-ROOT = Path(sharded_run.__file__).parents[1]
-
 
 def run(folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     folder.mkdir()
-    command = [sys.executable, sharded_run.__file__, json.dumps({"folder": str(folder), **options})]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return run_script(sharded_run, folder, seconds=120, **options)
 
 
 def read(folder: Path, rank: int, what: str) -> Any:

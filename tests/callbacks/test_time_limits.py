@@ -145,6 +145,12 @@ def test_an_alarm_from_elsewhere_is_an_end_like_any_other(tmp_path: Path) -> Non
     assert np.isfinite(found.series("fnet/n_neurons")).all()
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), 1e9])
+def test_a_limit_that_no_timer_takes_is_refused(seconds: float) -> None:
+    with pytest.raises(FnetError, match=r"`measure_timeout_s=.*should be at most 1e\+08; None is no limit"):
+        functional_monitor(measure_timeout_s=seconds)
+
+
 @pytest.mark.parametrize("seconds", [0, -1, "long", True, float("nan")])
 def test_a_limit_that_is_none_is_refused(seconds: Any) -> None:
     with pytest.raises(FnetError, match=r"`measure_timeout_s=.*should be a number above 0"):

@@ -18,7 +18,7 @@ import ranks_run
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from processes import children_of, eventually, is_running, workers_of
+from processes import children_of, eventually, is_running, run_script, workers_of
 from small_models import Ledger, Net, csv_record, functional_monitor, loader, robustness_monitor, trainer
 
 from fnet_callbacks import FnetError, FnetWarning, FunctionalNetworkMonitor, Record, read_record
@@ -359,14 +359,8 @@ def test_two_ranks_have_one_worker_and_the_same_values(tmp_path: Path, strategy:
     for worker in ("inline", "process"):
         folder = tmp_path / worker
         folder.mkdir()
-        options = {"folder": str(folder), "devices": 2, "strategy": strategy, "worker": worker}
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-        ended = subprocess.run(
-            [sys.executable, ranks_run.__file__, json.dumps(options)],
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
-            capture_output=True, text=True, timeout=150,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr[-3000:]
+        ranks = run_script(ranks_run, folder, seconds=150, devices=2, strategy=strategy, worker=worker)
+        assert ranks.returncode == 0, ranks.stderr[-3000:]
         records.append(read_record(folder / "csv" / "version_0" / "fnet"))
         ends = [json.loads(p.read_text())[-1] for p in sorted(folder.glob("rank_*.json"))]
         assert ends[0]["fnet/step"] == 8
