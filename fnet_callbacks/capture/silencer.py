@@ -55,9 +55,17 @@ class Silencer:
             if call not in calls or tensor is None:
                 return value
             layer, units = calls[call]
-            kept = tensor.index_fill(layer.unit_axis, units.to(tensor.device), 0)
-            return with_first_tensor(value, kept)
+            return with_first_tensor(value, _zeroed(tensor, layer.unit_axis, units.to(tensor.device)))
 
         if some.takes_input:
             return module.register_forward_pre_hook(lambda _, arguments: silence(arguments))
         return module.register_forward_hook(lambda _, __, output: silence(output))
+
+
+def _zeroed(activation: Tensor, unit_axis: int, units: Tensor) -> Tensor:
+    if not activation.is_quantized:
+        return activation.index_fill(unit_axis, units, 0)
+    values = activation.dequantize().index_fill(unit_axis, units, 0)
+    return torch.quantize_per_tensor(
+        values, activation.q_scale(), activation.q_zero_point(), activation.dtype
+    )

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from fnet_callbacks.capture.layers import Layer, plain_name
+from fnet_callbacks.errors import CaptureError
 from fnet_callbacks.specialization.calling import call_changed
 from fnet_callbacks.specialization.tracing import arguments, trace
 
@@ -198,6 +199,10 @@ def prepared(model: nn.Module, layer: Layer, batches: Sequence[Any]) -> tuple[Ta
     """The model cut at the layer where it can be, what is known of each batch, and whether lesions can be stacked."""
     whole = _Whole(model, layer)
     first = whole.prepare(batches[0])
+    if first.shown.is_quantized:
+        raise CaptureError(
+            f"layer {layer.name} shows quantised values, whose groups of units are not lesioned"
+        )
     for by_change in (True, False):
         if (tail := _cut(model, layer, batches[0], by_change=by_change)) is None:
             break
