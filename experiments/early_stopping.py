@@ -20,7 +20,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.sweep import run_study, study_parser
-from experiments.trials import finished
 from fnet_callbacks.compare.effects import Interval, mean_interval
 from fnet_callbacks.compare.runs import Run, read_runs
 from fnet_callbacks.errors import FnetError
@@ -64,6 +63,13 @@ def epochs_of(run: Run) -> Epochs:
     if len(snapshots) < 3 or not all({LOSS, ACCURACY} <= set(values) for values in logged):
         raise FnetError(
             f"{run.name}: no {LOSS} and {ACCURACY} after each epoch; it should be a run of {SWEEP.name}"
+        )
+    epochs = int(run.configuration.get("trainer.max_epochs") or 0)
+    if [s.step * epochs for s in snapshots] != [(i + 1) * snapshots[-1].step for i in range(epochs)]:
+        raise FnetError(
+            f"{run.name}: there should be a snapshot after each of {epochs} epochs, not at the steps "
+            f"{', '.join(str(s.step) for s in snapshots[:3])} ...; set every_n_steps of the monitor to the "
+            "batches of an epoch"
         )
     return Epochs(
         np.array(persistence),
@@ -165,8 +171,8 @@ def picture(found: Comparison) -> Figure:
 def main() -> int:
     """Trains what is missing, and compares."""
     asked = study_parser(__doc__, Path("runs/early_stopping")).parse_intermixed_args()
-    failed = run_study(SWEEP, asked.out, asked)
-    runs = [epochs_of(run) for run in read_runs(finished(asked.out)).runs]
+    failed, folders = run_study(SWEEP, asked.out, asked)
+    runs = [epochs_of(run) for run in read_runs(folders).runs]
     found = compared(runs)
     table = told(found, runs)
     (asked.out / "early_stopping.md").write_text(table + "\n", encoding="utf-8")

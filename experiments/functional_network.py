@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 
 from experiments.sweep import run_study, study_parser
-from experiments.trials import finished
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.comparison import ALPHA
 from fnet_callbacks.compare.effects import Effect, effect, false_discovery_rate, mean_interval
@@ -195,8 +194,8 @@ def told(runs: Runs) -> str:
 def main() -> int:
     """Trains what is missing, and judges."""
     asked = study_parser(__doc__, Path("runs/functional_network")).parse_intermixed_args()
-    failed = run_study(SWEEP, asked.out, asked)
-    found = told(read_runs(finished(asked.out), group_by="regularizer"))
+    failed, runs = run_study(SWEEP, asked.out, asked)
+    found = told(read_runs(runs, group_by="regularizer"))
     (asked.out / "RESULTS.md").write_text(found + "\n", encoding="utf-8")
     print(f"\n{found}")
     return failed

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import lightning as L
@@ -147,9 +148,15 @@ def train(
 
 
 def logged(record: Record, key: str) -> np.ndarray:
-    """What the run had logged itself at each snapshot; NaN before it had."""
-    found = [s.logged.get(key, np.nan) for s in record.snapshots]
-    return np.array([*found[:-1], record.snapshots[-1].logged_at_end.get(key, np.nan)])
+    """What the run had logged itself up to each snapshot, its own step's validation included; NaN before it had.
+
+    A snapshot at the end of an epoch comes before that epoch's validation, which stands in the next.
+    """
+    found = []
+    for own, after in pairwise(record.snapshots):
+        ends = own.step > 0 and own.step % _STEPS_AN_EPOCH == 0 and after.step <= own.step + _STEPS_AN_EPOCH
+        found.append((after if ends else own).logged.get(key, np.nan))
+    return np.array([*found, record.snapshots[-1].logged_at_end.get(key, np.nan)])
 
 
 def known_from(record: Record, key: str) -> int | None:

@@ -71,7 +71,7 @@ def trained(case: Case, data: DataModule, out: Path, *, epochs: int) -> Classifi
         input_shape=data.input_shape,
         num_classes=data.num_classes,
     )
-    path = out / f"{case.name}.pt"
+    path = out / f"{case.name}-{data.dataset}-{data.train_size}-{epochs}.pt"
     if path.is_file():
         module.load_state_dict(torch.load(path, weights_only=True))
         return module
@@ -85,14 +85,18 @@ def trained(case: Case, data: DataModule, out: Path, *, epochs: int) -> Classifi
         limit_val_batches=0,
     )
     trainer.fit(module, data.train_dataloader())
-    torch.save(module.state_dict(), path)
+    torch.save(module.state_dict(), beside := path.with_suffix(".part"))
+    beside.replace(path)
     return module
 
 
 def found_in(case: Case, data: DataModule, out: Path, *, epochs: int, k: int, samples: int) -> dict[str, Any]:
     """What `local_specialization` says of a network, by graph and scope; kept as JSON."""
     path = out / f"{case.name}.json"
-    options = {"epochs": epochs, "k": k, "samples": samples, "steps": STEPS, "shuffles": SHUFFLES}
+    options = {
+        **{"dataset": data.dataset, "train_size": data.train_size, "epochs": epochs},
+        **{"k": k, "samples": samples, "steps": STEPS, "shuffles": SHUFFLES},
+    }
     if path.is_file():
         kept = json.loads(path.read_text())
         if kept["options"] != options:
@@ -128,7 +132,9 @@ def found_in(case: Case, data: DataModule, out: Path, *, epochs: int, k: int, sa
                     for question in QUESTIONS
                 },
             }
-    path.write_text(json.dumps({"options": options, "found": found}))
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps({"options": options, "found": found}))
+    beside.replace(path)
     return found
 
 

@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 
 from experiments.sweep import run_study, study_parser
-from experiments.trials import finished
 from fnet_callbacks.compare.effects import (
     Interval,
     mean_interval,
@@ -125,8 +124,9 @@ def main() -> int:
     asked = study_parser(__doc__, Path("runs/neuron_communities")).parse_intermixed_args()
     failed, found = 0, []
     for model, options in MODELS.items():
-        failed |= run_study(SWEEP, asked.out / model, asked, options)
-        found.append(told(model, read_runs(finished(asked.out / model)).runs))
+        has_failed, folders = run_study(SWEEP, asked.out / model, asked, options)
+        failed |= has_failed
+        found.append(told(model, read_runs(folders).runs))
     text = "\n\n".join(found)
     (asked.out / "RESULTS.md").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}")

@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from experiments.engines import Logging, run_local, run_ray, serve_trial
-from experiments.trials import Trial, prepare, read_sweep, state_of
+from experiments.trials import Trial, finished, prepare, read_sweep, state_of
 from fnet_callbacks.errors import FnetError
 
 
@@ -162,12 +162,19 @@ def study_parser(description: str | None, out: Path) -> argparse.ArgumentParser:
     return parser
 
 
-def run_study(sweep: Path, out: Path, asked: argparse.Namespace, options: Sequence[str] = ()) -> int:
-    """Runs what is missing of a study's sweep; ``options`` come before those that were asked for."""
-    passed_on = [str(sweep), "--out", str(out), *options, *asked.options]
+def run_study(
+    sweep: Path, out: Path, asked: argparse.Namespace, options: Sequence[str] = ()
+) -> tuple[int, list[Path]]:
+    """Runs what is missing of a study's sweep; ``options`` come before those that were asked for.
+
+    Returns:
+        1 where a trial failed, else 0; and the folders of the study's own trials that finished.
+    """
+    options = [*options, *asked.options]
+    passed_on = [str(sweep), "--out", str(out), *options]
     passed_on += ["--data-dir", asked.data_dir] if asked.data_dir else []
     passed_on += ["--workers", asked.workers] if asked.workers else []
-    return main(passed_on)
+    return main(passed_on), finished(read_sweep(sweep, dict(map(option, options))), out)
 
 
 def _positive(text: str) -> int:

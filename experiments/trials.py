@@ -157,17 +157,14 @@ def _held(folder: Path) -> Iterator[None]:
         yield
 
 
-def finished(out: Path) -> list[Path]:
-    """The folders of the trials that came to their end.
+def finished(trials: Sequence[Trial], out: Path) -> list[Path]:
+    """The folders of those trials that came to their end; others may be in ``out``, of another sweep.
 
     Raises:
         FnetError: There is none.
     """
-    found = [
-        file.parent
-        for file in sorted(out.glob(f"*/{STATE}"))
-        if state_of(file.parent).get("state") == "finished"
-    ]
+    folders = [trial.folder(out) for trial in trials]
+    found = [folder for folder in folders if state_of(folder).get("state") == "finished"]
     if not found:
         raise FnetError(f"`out`: no trial in {out} has finished")
     return found

@@ -192,13 +192,14 @@ def robust_accuracy(
 def correct_predictions(logits: Tensor, labels: Tensor) -> Tensor:
     """Which samples are classified correctly, as booleans ``[S]``.
 
-    The largest of C logits wins; a single logit (``[S]`` or ``[S, 1]``) above 0 means class 1.
+    The largest of C logits wins; a single logit (``[S]`` or ``[S, 1]``) above 0 means class 1. A sample with NaN among
+    its logits is not.
 
     Raises:
         FnetError: ``logits`` or ``labels`` has another shape.
     """
     logits, labels = _as_classes(logits, labels)
-    return logits.argmax(dim=1) == labels
+    return (logits.argmax(dim=1) == labels) & ~logits.isnan().any(dim=1)
 
 
 def predicted_classes(logits: Tensor) -> Tensor:
@@ -208,6 +209,9 @@ def predicted_classes(logits: Tensor) -> Tensor:
         FnetError: ``logits`` have another shape.
     """
     return _two_columns(logits).argmax(dim=1)
+
+
+_SCALES = (2.0**14, 2.0**7, 1.0)  # of the loss, until nothing overflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,13 +284,23 @@ def _ascend(
 
 
 def _input_gradient(model: Model, point: Tensor, labels: Tensor, loss: Loss) -> Tensor:
-    """Gradient of the loss with respect to the input, zero where there is none or it is not finite."""
+    """Gradient of the loss with respect to the input, zero where there is none or it is not finite.
+
+    Times a power of 2, which is no matter to its direction: in half precision the gradient of a sample that the model
+    is sure of would be 0.
+    """
     leaf = point.detach().requires_grad_()
     # A clone, as the model may begin with an in-place operation.
     total = loss(model(leaf.clone()), labels).sum()
     if not total.requires_grad:
         return torch.zeros_like(point)
-    (gradient,) = torch.autograd.grad(total, leaf, materialize_grads=True)
+    for scale in _SCALES:
+        is_last = scale == _SCALES[-1]
+        (gradient,) = torch.autograd.grad(
+            scale * total, leaf, materialize_grads=True, retain_graph=not is_last
+        )
+        if gradient.isfinite().all():
+            break
     return gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -157,7 +157,7 @@ def _modularity_z(scope: Scope) -> float:
         )
         for k, part in enumerate(("mean", "spread"))
     )
-    return (F.modularity(scope.graph, scope.partition) - mean) / spread if spread > 0 else math.nan
+    return F.z_score(F.modularity(scope.graph, scope.partition), mean, spread)
 
 
 def _fault_tolerance(order: F.Order) -> Callable[[Scope], float]:
@@ -253,7 +253,14 @@ def names_of(measures: str | Iterable[str], *, argument: str = "measures") -> tu
     Raises:
         FnetError: A name is neither a measure nor a tier.
     """
-    asked = {measures} if isinstance(measures, str) else set(measures)
+    listed: list[Any] = [measures]
+    if not isinstance(measures, str) and isinstance(measures, Iterable):
+        listed = [*measures]
+    if not all(isinstance(name, str) for name in listed):
+        raise FnetError(
+            f"`{argument}={measures!r}` should be a tier or a list of tiers and names; [] is none"
+        )
+    asked = set(listed)
     if unknown := sorted(asked - set(TIERS) - set(BY_NAME)):
         raise FnetError(
             f"`{argument}`: {', '.join(map(repr, unknown))} is neither a tier ({', '.join(TIERS)}) nor a "

@@ -14,7 +14,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -92,7 +92,7 @@ class SnapshotStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         _write_beside(self.folder / MANIFEST, lambda f: f.write(text.encode()))
 
-    def adopt(self, source: str | os.PathLike[str], *, step: int) -> int:
+    def adopt(self, source: str | os.PathLike[str], *, step: int) -> Mapping[str, Any]:
         """Goes on from the record of an interrupted run: takes its snapshots up to ``step`` into this folder.
 
         What stands after ``step`` will be measured again; where source and folder are the same, it is moved
@@ -100,16 +100,16 @@ class SnapshotStore:
         caller's to write.
 
         Returns:
-            Number of snapshots taken over.
+            The source's manifest.
 
         Raises:
             RecordError: The source is no record of this version.
             OSError: The folder cannot be written.
         """
         record = read_record(source)
-        kept = [s for s in record.snapshots if s.step <= step and not s.is_end]
+        kept = [replace(s, logged_at_end={}) for s in record.snapshots if s.step <= step and not s.is_end]
         if Path(source).resolve() == self.folder.resolve():
-            self._supersede([s for s in record.snapshots if s not in kept])
+            self._supersede([s for s in record.snapshots if s.step > step or s.is_end])
         else:
             self.start(record.manifest)
             for s in kept:
@@ -117,7 +117,7 @@ class SnapshotStore:
                     shutil.copyfile(arrays, self.folder / arrays.name)
         lines = b"".join(map(_line, kept))
         _write_beside(self.folder / SCALARS, lambda f: f.write(lines))
-        return len(kept)
+        return record.manifest
 
     def append(self, snapshot: Snapshot) -> bool:
         """Writes a snapshot: first its arrays, then its line.

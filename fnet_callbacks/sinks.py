@@ -49,6 +49,11 @@ class Sinks:
         for writer in self._writers:
             self._try(writer.logger, lambda writer=writer: writer.declare(keys))
 
+    @property
+    def takes_figures(self) -> bool:
+        """Whether there is a place for them."""
+        return self._figure_folder is not None or any(writer.takes_images for writer in self._writers)
+
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes values at a step, at once: nothing waits for the trainer's own logging interval."""
         for writer in self._writers:
@@ -155,7 +160,8 @@ def _writer_of(logger: Any) -> _Writer:
         experiment = logger.experiment
     except Exception:  # a logger without one, or one that cannot start, which its first write will tell
         return _Writer(logger)
-    if hasattr(experiment, "add_custom_scalars"):
+    # Of the class: the stand-in of a `fast_dev_run` has whatever it is asked for.
+    if hasattr(type(experiment), "add_custom_scalars"):
         return _TensorBoard(logger)
     return _Wandb(logger) if type(experiment).__module__.split(".")[0] == "wandb" else _Writer(logger)
 

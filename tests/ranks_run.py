@@ -59,6 +59,22 @@ class Fails(Net):
         return self.net(x)
 
 
+class Clamped(Net):
+    """Trains on samples without a label too."""
+
+    def loss(self, batch: Any) -> Any:
+        return super().loss((batch[0], batch[1].clamp(min=0)))
+
+
+class LabelledOnOneRank(Stream):
+    """Rank 1 has no labels."""
+
+    def __iter__(self) -> Iterator[Any]:
+        unknown = torch.tensor(-1)
+        rank = torch.distributed.get_rank()
+        return iter([(x, unknown if rank else y) for x, y in super().__iter__()])
+
+
 class ForOneRank(Sampler[int]):
     """Leaves the other rank without any item."""
 
@@ -82,6 +98,7 @@ def run(
     epochs: int = 2,
     probe_size: int = 44,
     worker: Any = "inline",
+    only_network: bool = False,
 ) -> None:
     torch.manual_seed(0)
     callbacks: list[pl.Callback] = [
@@ -97,8 +114,8 @@ def run(
             4, epsilon=0.1, bounds=(0.0, 1.0), probe_size=probe_size, figures=None, on_error=on_error
         ),
         ReLURegionMonitor(4, lines=3, probe_size=probe_size, on_error=on_error),
-        Diary(Path(folder)),
     ]
+    callbacks = [*(callbacks[:1] if only_network else callbacks), Diary(Path(folder))]
     if stop:
         callbacks.append(EarlyStopping("fnet/mean_abs_correlation", patience=0, min_delta=1e9))
     fitted = trainer(
@@ -114,12 +131,14 @@ def run(
     train = {
         "drawn": loader,
         "streamed": lambda: DataLoader(Stream(), batch_size=8),
+        "labelled on one rank": lambda: DataLoader(LabelledOnOneRank(), batch_size=8),
         "uneven": lambda: loader(60),  # the last batch of each rank is shorter
         "one rank's": lambda: DataLoader(points(), batch_size=8, sampler=ForOneRank()),
     }[data]()
-    has_val = data != "streamed" and source == "probe" and model == "Net"
+    has_val = data in ("drawn", "uneven", "one rank's") and source == "probe" and model == "Net"
     val = loader(50, seed=1, batch_size=7) if has_val else None
-    fitted.fit({"Net": Net, "Fails": Fails, "FailsSilenced": FailsSilenced}[model](), train, val)
+    models = {"Net": Net, "Fails": Fails, "FailsSilenced": FailsSilenced, "Clamped": Clamped}
+    fitted.fit(models[model](), train, val)
 
 
 if __name__ in ("__main__", "__mp_main__"):  # ranks that are spawned import this once more

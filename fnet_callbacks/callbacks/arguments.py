@@ -70,6 +70,10 @@ def check_arguments(monitor: FunctionalNetworkMonitor) -> None:
     for argument, number, smallest in least:
         check_integer(argument, number, at_least=smallest)
     check_figures(monitor.figures)
+    if monitor.source == "train" and monitor.probe is not None:
+        raise FnetError(
+            "`probe` is not measured with `source='train'`, which takes live batches; leave one out"
+        )
     if monitor.measure_timeout_s is not None:
         check_number("measure_timeout_s", monitor.measure_timeout_s, above=0)
         if monitor.measure_timeout_s > _LONGEST_S:

@@ -9,11 +9,12 @@ from typing import Any
 import lightning.pytorch as pl
 
 _SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything leaves it
+_USUAL = {"precision": "32-true", "accumulate_grad_batches": 1, "gradient_clip_val": None}
 _LONGEST = 200  # of a value's text; a data set that was saved as a hyperparameter need not be told in full
 
 
 def configuration(trainer: pl.Trainer) -> dict[str, Any]:
-    """The hyperparameters that model and data module saved, the trainer's length, and the seed.
+    """The hyperparameters that model and data module saved, the trainer's length and unusual options, and the seed.
 
     One value a key: what is nested has dotted keys, ``optimizer.lr``; what is neither a number, a text nor a list of
     such is told by its text. Where model and data module save one name with two values, the data module's is under
@@ -28,6 +29,11 @@ def configuration(trainer: pl.Trainer) -> dict[str, Any]:
             found[f"data.{key}"] = value
     length = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
     found |= {f"trainer.{key}": value for key, value in length.items() if value is not None and value >= 0}
+    found |= {
+        f"trainer.{key}": getattr(trainer, key)
+        for key, usual in _USUAL.items()
+        if getattr(trainer, key) != usual
+    }
     if (seed := os.environ.get(_SEED, "")).isdigit():
         found["seed" if found.get("seed") is None else "seed_everything"] = int(seed)
     return found

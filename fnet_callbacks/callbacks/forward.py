@@ -114,11 +114,11 @@ class Forward:
     def read(self, batch: Any) -> Batch:
         """Finds inputs, labels and mask in a batch that is on the device."""
         inputs, labels = self._reader.inputs(batch), self._reader.labels(batch)
-        n_samples = batch_size(inputs, labels)
-        if labels is not None and len(labels) != n_samples:
-            labels = None
         return Batch(
-            self._trainer.precision_plugin.convert_input(inputs), labels, n_samples, token_mask(inputs)
+            self._trainer.precision_plugin.convert_input(inputs),
+            labels,
+            batch_size(inputs, labels),
+            token_mask(inputs),
         )
 
     def gather(self, own: Any) -> list[Any]:
@@ -136,17 +136,19 @@ class Forward:
         with self.autocast():
             return call_model(self.called, inputs)
 
-    def logits_model(self, to_logits: Callable[[Any], Any] | None) -> nn.Module:
+    def logits_model(self, output_to_logits: Callable[[Any], Any] | None) -> nn.Module:
         """The model as a function from an input tensor to logits, which an attack takes."""
-        return _LogitsModel(self, self.called, to_logits)
+        return _LogitsModel(self, self.called, output_to_logits)
 
 
 class _LogitsModel(nn.Module):
-    def __init__(self, forward: Forward, called: nn.Module, to_logits: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self, forward: Forward, called: nn.Module, output_to_logits: Callable[[Any], Any] | None
+    ) -> None:
         super().__init__()
         self.called = called  # an attack looks here for recurrent modules
         self._forward = forward
-        self._to_logits = to_logits
+        self._to_logits = output_to_logits
 
     def forward(self, inputs: Tensor) -> Tensor:
         return logits_of(self._forward(inputs), self._to_logits)

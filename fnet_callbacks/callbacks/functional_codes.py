@@ -15,7 +15,7 @@ from fnet_callbacks.attacks import fgsm
 from fnet_callbacks.callbacks.arguments import check_figures, draws_at
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
-from fnet_callbacks.capture.batches import call_model, logits_of, resolve
+from fnet_callbacks.capture.batches import call_model, logits_of, path_of, resolve
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, folder_names, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodes, Samples, coded
@@ -44,7 +44,8 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
     - With ``epsilon``, for each attack, fgsm and pgd: ``<attack>_displacement``, ``<attack>_changed_share``,
       ``<attack>_distance``, the same of noise of the same norm, ``<attack>_noise_displacement`` and so on, and
       ``<attack>_departed_share``, the share of samples that the attack displaces further than noise does 95 %.
-    - ``<name>/<attack>_departure``, the number of the layer, from 1, from which on most samples are; NaN for none.
+    - ``<name>/<attack>_departure``, the number of the watched layer, from 1, from which on the attack displaces most
+      samples further than noise does 95 % of them; NaN for none.
 
     Figures, of up to six layers: the map by class, its U-matrix, and where clean and attacked inputs lie; and of images
     the mean input of each code. The record has the functional code of each input, ``<name>.units`` ``[L, S]``, and
@@ -138,8 +139,8 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
     @override
     def settings(self) -> dict[str, Any]:
         return {
-            "kind": type(self).__name__,
-            **self.time_settings,
+            **self.shared_settings,
+            "output_to_logits": path_of(self.output_to_logits),
             "signal": self.signal,
             "maxima": self.maxima,
             "grid": self.grid,
@@ -217,7 +218,7 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
                 Coder(self.forward.called, self._layers, self.maxima, self.forward.autocast),
                 samples,
                 checked_grid(self.grid, sum(samples.sizes)),
-                to_logits=self._to_logits,
+                output_to_logits=self._to_logits,
                 attack=self._attack(),
                 initial=self._maps,
             )

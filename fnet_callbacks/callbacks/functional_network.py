@@ -27,6 +27,8 @@ from fnet_callbacks.measures import names_of
 from fnet_callbacks.scope import GraphSettings
 from fnet_callbacks.worker.jobs import LayerPlan, NetworkPlan, Reading
 
+_NO_CLASSES = 2**31 - 1  # more than there can be
+
 
 class FunctionalNetworkMonitor(ProbeMonitor):
     """Measures the functional network of the model every N steps and logs it.
@@ -41,21 +43,23 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     Args:
         every_n_steps: Steps between snapshots; a step is a batch that stepped an optimiser. One snapshot is taken
-            before the first step and one after the last.
-        name: Prefix of the keys, folder of the record, key of the state in a checkpoint; unique in the trainer.
-        overhead_budget: Largest share of the wall time that it may cost; see ``ProbeMonitor``.
+            before the first step and one after the last. ``"log"`` takes ten a decade.
+        name: Prefix of the keys, key of the state in a checkpoint; unique in the trainer.
+        overhead_budget: Share of the wall time that it should cost at most; see ``ProbeMonitor``.
         worker: ``"process"`` measures in a process of its own while training goes on; ``"inline"`` on the training
             thread. The numbers are the same. Monitors of one trainer share the process, as soon as one asks for it.
         when_busy: Where the worker is behind, ``"wait"`` until it has caught up, so that no snapshot is left out, or
             ``"skip"`` the snapshot; ``<name>/skipped`` counts.
-        measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``) or a list of tiers and names.
+        measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``) or a list of tiers and names,
+            which the guide to the measures lists.
         layer_measures: For each layer; an empty list for none.
         layers: ``"auto"`` watches the outputs of nonlinearities and recurrent modules, where there are none those of
-            parametric modules, the head left out; or glob patterns over module names.
+            parametric modules, the head left out; or glob patterns over module names, in which ``*`` crosses dots: of
+            nested matches the innermost count, a name without wildcards is taken as it is.
         signal: ``"post"`` watches outputs, ``"pre"`` the input of each nonlinearity.
         samples: ``"inputs"`` makes each input a sample and averages its tokens or pixels; ``"tokens"`` makes each token
             a sample.
-        max_samples: The most tokens that are samples.
+        max_samples: The most tokens that are samples; at least one of each input is.
         max_neurons: The most neurons that are nodes; a seeded draw, stratified by layer, fixed for the run.
         source: ``"probe"`` measures a fixed set of inputs in eval mode; ``"train"`` the last live batches, dropout and
             augmentation on, without an extra forward pass (step 0 is an isolated pass on the first batch).
@@ -67,7 +71,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         batch_to_labels: From a batch to labels ``[S]``.
         model: Name of the submodule to call where the LightningModule has no ``forward``.
         method: ``"mst"`` (spanning tree and strongest edges up to ``density``), ``"density"`` or ``"threshold"``.
-        density: Share of the pairs of neurons that are edges.
+        density: Share of the pairs of neurons that are edges, in [0, 1].
         threshold: Smallest ``|r|`` of an edge; for ``method="threshold"``.
         sign: ``"absolute"`` takes ``|r|``, ``"positive"`` leaves negative correlations out.
         nulls: Random graphs that sigma and the modularity's z-score are read against.
@@ -176,8 +180,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     @override
     def settings(self) -> dict[str, Any]:
         return {
-            "kind": type(self).__name__,
-            **self.time_settings,
+            **self.shared_settings,
             "worker": self.worker,
             "when_busy": self.when_busy,
             "measure_timeout_s": self.measure_timeout_s,
@@ -185,6 +188,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             "layer_measures": self.layer_measures,
             "signal": self.signal,
             "samples": self.samples,
+            "max_samples": self.max_samples,
+            "max_neurons": self.max_neurons,
             "source": self.source,
             **asdict(self.graph),
             # JSON has no infinity.
@@ -297,9 +302,11 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     @override
     def begin(self, probe: Probe) -> None:
-        classes = self._live.num_classes if self._live else probe.num_classes or 0
-        # Each rank knows the labels of its own batches where they were kept as they passed.
-        self._reader.begin(self._forward.max_over_ranks(classes if self.samples == "inputs" else 0))
+        own = self._live.num_classes if self._live else probe.num_classes
+        # Each rank knows the labels of its own batches where they were kept as they passed; on all they are classes,
+        # or on none.
+        most = self._forward.max_over_ranks((own if self.samples == "inputs" else None) or _NO_CLASSES)
+        self._reader.begin(0 if most == _NO_CLASSES else most)
 
     @override
     def see(self, batch: Batch, output: Any, index: int) -> None:
@@ -307,6 +314,11 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         with self.stopwatch.part("moments"):
             self._reader.take(self._watcher.rows(), batch.labels)
         self._watcher.expect(0)
+
+    @property
+    @override
+    def has_seen(self) -> bool:
+        return not self.is_live or bool(self._live)
 
     @override
     def see_live(self) -> None:
@@ -324,6 +336,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         found = forward.read(batch)
         to_go = min(self.schedule.next_after(step) - step, to_end)
         if (to_go - 1) * found.n_samples >= self.probe_size:  # not among the last before a snapshot
+            self._live.clear()
             return contextlib.nullcontext()
         self._watched = found
         self._watcher.expect(found.n_samples, mask=found.mask, batch_index=step)

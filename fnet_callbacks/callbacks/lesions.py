@@ -15,7 +15,7 @@ from fnet_callbacks.attacks import correct_predictions
 from fnet_callbacks.callbacks.arguments import check_integer
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
-from fnet_callbacks.capture.batches import logits_of, resolve
+from fnet_callbacks.capture.batches import logits_of, path_of, resolve
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.silencer import Silencer
@@ -34,8 +34,9 @@ class LesionMonitor(ProbeMonitor):
 
     What `functional.attack_curve` asks of the graph is asked of the model here: a growing share of the live watched
     neurons is set to zero, in a random order, or with those first that have the most neighbours left in the functional
-    network, and the probe is classified. Keys: ``<name>/clean_accuracy``, and ``<name>/<order>_tolerance``, the area
-    under accuracy over share relative to the accuracy of the intact model: 1 where nothing is lost until the end. The
+    network, and the probe is classified. Keys: ``<name>/clean_accuracy``, and ``<name>/random_tolerance`` and
+    ``<name>/degree_tolerance``, the area under accuracy over share relative to the accuracy of the intact model, 0 and
+    more: 1 where nothing is lost until the end; NaN where the intact model is never right or no neuron is alive. The
     record has the curves: ``<name>.silenced``, the shares, and ``<name>.accuracy_<order>``.
 
     Args:
@@ -108,8 +109,8 @@ class LesionMonitor(ProbeMonitor):
     @override
     def settings(self) -> dict[str, Any]:
         return {
-            "kind": type(self).__name__,
-            **self.time_settings,
+            **self.shared_settings,
+            "output_to_logits": path_of(self.output_to_logits),
             "points": self.points,
             "max_neurons": self.max_neurons,
             "density": self.density,

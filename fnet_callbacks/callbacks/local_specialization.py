@@ -14,7 +14,7 @@ from typing_extensions import override
 from fnet_callbacks import functional as F
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
-from fnet_callbacks.capture.batches import call_model, logits_of, resolve
+from fnet_callbacks.capture.batches import call_model, logits_of, path_of, resolve
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError
@@ -140,8 +140,8 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
     @override
     def settings(self) -> dict[str, Any]:
         return {
-            "kind": type(self).__name__,
-            **self.time_settings,
+            **self.shared_settings,
+            "output_to_logits": path_of(self.output_to_logits),
             **dataclasses.asdict(self.options),
             "layers": [{"name": layer.name, "n_units": layer.n_units} for layer in self._layers],
         }
@@ -186,7 +186,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
                 self._layers[0],
                 first,
                 num_classes=probe.num_classes,
-                to_logits=self._to_logits,
+                output_to_logits=self._to_logits,
             ).intact()
 
     @override
@@ -197,7 +197,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
             self.forward.undisturbed(seed=self.probe_seed),
             self.forward.autocast(),
         ):
-            found = analyzed(self.forward.called, batches, self.options, to_logits=self._to_logits)
+            found = analyzed(self.forward.called, batches, self.options, output_to_logits=self._to_logits)
         scalars = {"n_subclusters": float(len(found.subclusters)), "ncut": found.ncut}
         if self._has_z:
             scalars["z_score"] = found.z_score

@@ -134,7 +134,7 @@ class Output:
         assert self._sinks is not None
         if result.scalars:
             self._sinks.scalars(result.step, {**result.scalars, **result.cost_ms})
-        for sitter, portrait in result.portraits.items():
+        for sitter, portrait in result.portraits.items() if self._sinks.takes_figures else ():
             self._artist.paint(Order(result.step, sitter, portrait))
         for key, note in result.notes.items():
             if note.startswith("failed: "):
@@ -204,8 +204,8 @@ class Output:
             return None
         store = SnapshotStore(folder)
         try:
-            if resumed_from is not None and _adopted(store, resumed_from, step):
-                store.write_manifest(manifest)
+            if resumed_from is not None and (source := _adopted(store, resumed_from, step)) is not None:
+                store.write_manifest({**manifest, "resumed_from": source.get("writer")})
             else:
                 store.start(manifest)
         except OSError as error:
@@ -214,12 +214,12 @@ class Output:
         return store
 
 
-def _adopted(store: SnapshotStore, source: str, step: int) -> bool:
+def _adopted(store: SnapshotStore, source: str, step: int) -> Mapping[str, Any] | None:
+    """The manifest of the record that was taken over; None where it cannot be."""
     try:
-        store.adopt(source, step=step)
+        return store.adopt(source, step=step)
     except RecordError as error:
         warnings.warn(
             f"the record of the interrupted run is not taken over: {error}", FnetWarning, stacklevel=2
         )
-        return False
-    return True
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,8 @@ from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning
 
 if TYPE_CHECKING:
     from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
+
+_NOT_SEEN = "a live batch was not seen"
 
 
 class Passes:
@@ -79,7 +82,7 @@ class Passes:
         """Watches a training batch for those that measure live ones."""
         to_end = self._batches_to_end() if self._live else 0
         for monitor in self._live:
-            with self._going_on(monitor, step), monitor.stopwatch.part("watch"):
+            with self._going_on(monitor, step, _NOT_SEEN), monitor.stopwatch.part("watch"):
                 forward = self._forward_of(monitor)
                 self._live_hooks.enter_context(monitor.watch_live(forward, batch, step, to_end))
 
@@ -87,10 +90,13 @@ class Passes:
         """Keeps what was watched, and the batch where the probe is still growing."""
         self._live_hooks.close()
         for monitor in self._live:
-            with self._going_on(monitor, step), monitor.stopwatch.part("watch"):
+            with self._going_on(monitor, step, _NOT_SEEN), monitor.stopwatch.part("watch"):
                 monitor.keep_live()
         for source in self._probes.values():
-            source.keep(batch)
+            if source.is_growing:
+                what = "a batch was not kept for the probe"
+                with self._going_on(source.monitor, step, what), source.monitor.stopwatch.part("keep"):
+                    source.keep(batch)
 
     def close(self) -> None:
         """Takes the hooks off."""
@@ -106,10 +112,9 @@ class Passes:
         """
         failed: dict[str, Exception] = {}
         for group in self._groups(due):
-            probe = self._probes[_probe_key(group[0])].probe()
             for monitor in group:
                 with _noting(failed, monitor):
-                    monitor.begin(probe)
+                    monitor.begin(self._probes[_probe_key(monitor)].probe())
             with _noting(failed, *group):
                 if group[0].is_live and step > 0:
                     group[0].see_live()
@@ -152,9 +157,10 @@ class Passes:
                 with ExitStack() as hooks:
                     batch = forward.prepare(kept, has_passed=source.has_passed)
                     for monitor in group:
-                        if monitor.watcher is not None:
-                            monitor.watcher.expect(batch.n_samples, mask=batch.mask, batch_index=index)
-                            hooks.enter_context(monitor.watcher.attached())
+                        if monitor.watcher is not None and monitor.name not in failed:
+                            with _noting(failed, monitor):
+                                monitor.watcher.expect(batch.n_samples, mask=batch.mask, batch_index=index)
+                                hooks.enter_context(monitor.watcher.attached())
                     output = forward(batch.inputs)
                 for monitor in group:
                     if monitor.name not in failed:
@@ -190,22 +196,22 @@ class Passes:
         return self._forwards[monitor.name]
 
     def _batches_to_end(self) -> float:
-        """After how many batches training may end: with the epoch, or at ``max_steps``; infinite where unknown."""
+        """After how many batches training may end: with the epoch, at ``max_steps``, or, in a stream, after any."""
         trainer = self._trainer
         in_epoch = trainer.num_training_batches - trainer.fit_loop.batch_idx
         if trainer.max_steps < 0:
-            return in_epoch
+            return in_epoch if math.isfinite(in_epoch) else 1
         return min(in_epoch, (trainer.max_steps - trainer.global_step) / max(1, len(trainer.optimizers)))
 
     @contextmanager
-    def _going_on(self, monitor: ProbeMonitor, step: int) -> Iterator[None]:
-        """Lets training go on where a live batch cannot be seen; a warning says so once."""
+    def _going_on(self, monitor: ProbeMonitor, step: int, what: str) -> Iterator[None]:
+        """Lets training go on where something is done in its course that fails; a warning says ``what``, once."""
         try:
             yield
         except Exception as error:
             if monitor.on_error == "raise":
                 raise
-            self.warn(monitor, error, step, "a live batch was not seen")
+            self.warn(monitor, error, step, what)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from fnet_callbacks.callbacks.arguments import check_integer
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.schedule import Budget, Schedule
 from fnet_callbacks.callbacks.session import Session
-from fnet_callbacks.capture.batches import resolve
+from fnet_callbacks.capture.batches import path_of, resolve
 from fnet_callbacks.capture.probe import BatchReader, Probe
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
@@ -34,11 +34,14 @@ class ProbeMonitor(Callback):
     Args:
         every_n_steps: Steps between snapshots; a step is a batch that stepped an optimiser. One snapshot is taken
             before the first step and one after the last. ``"log"`` takes ten a decade: 1, 2, 3, 4, 5, 6, 8, 10, 13, ...
-        name: Prefix of the keys, folder of the record, key of the state in a checkpoint; unique in the trainer.
-        overhead_budget: Largest share of the wall time that snapshots may cost the run, in (0, 1]: the time of the
-            training thread, and the worker's CPU time as far as training waited for a core. The interval grows by
-            multiples of ``every_n_steps`` to keep it, and ``<name>/interval`` and ``<name>/overhead_share`` are
-            logged. What the run will wait for at its end is kept free. None for no limit.
+        name: Prefix of the keys, key of the state in a checkpoint; unique in the trainer. The record, which monitors of
+            one trainer share, is in the folder of the first of them by name, the functional network's before others'.
+        overhead_budget: Share of the wall time that this monitor's snapshots should cost the run at most, in (0, 1];
+            others have their own. What counts is the time of the training thread, and the worker's CPU time as far as
+            training waited for a core. The interval grows by multiples of ``every_n_steps`` to keep it, and
+            ``<name>/interval`` and ``<name>/overhead_share`` are logged. What the run will wait for at its end is kept
+            free; the first and the last snapshot are always taken, so that a short run may cost more. None for no
+            limit.
         probe: A map-style data set, or a loader of one, that the inputs are drawn from; a dotted path to a function
             that returns one. Default: the validation data, else the training data.
         probe_size: Inputs in the probe, S.
@@ -100,11 +103,15 @@ class ProbeMonitor(Callback):
         """The configuration, for the manifest."""
 
     @property
-    def time_settings(self) -> dict[str, Any]:
-        """What of the configuration says when."""
+    def shared_settings(self) -> dict[str, Any]:
+        """What of the configuration every monitor has; the manifest has what is said of the probe beside it."""
         return {
+            "kind": type(self).__name__,
             "every_n_steps": self.schedule.every_n_steps,
             "overhead_budget": None if self.budget is None else self.budget.share,
+            "model": self.model,
+            "batch_to_inputs": path_of(self.reader.to_inputs),
+            "batch_to_labels": path_of(self.reader.to_labels),
         }
 
     @property
@@ -191,6 +198,11 @@ class ProbeMonitor(Callback):
         """
         return nullcontext()
 
+    @property
+    def has_seen(self) -> bool:
+        """Whether there is anything to measure; not where it ``is_live`` and no batch was watched."""
+        return True
+
     def keep_live(self) -> None:
         """Keeps what was watched until the next snapshot; for a monitor that ``is_live``."""
 
@@ -264,8 +276,13 @@ class ProbeMonitor(Callback):
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        if (session := self._driven) is not None:
-            session.close()
+        if self._session is None:
+            return
+        try:
+            self._state = self.state_dict()  # the same trainer may fit on; Lightning does not tear down
+        finally:
+            if self._drives(trainer):
+                self._session.close()
 
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
@@ -279,7 +296,7 @@ class ProbeMonitor(Callback):
     def state_dict(self) -> dict[str, Any]:
         if self._session is None:
             return self._state or {}
-        return {**self._session.state(), "carry": self.carry()}
+        return {**self._session.state(), "carry": self._session.carried(self)}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

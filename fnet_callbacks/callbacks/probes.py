@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from fnet_callbacks.callbacks.kinds import is_a
 from fnet_callbacks.capture.batches import detached_copy, resolve
+from fnet_callbacks.capture.kept import as_batch, as_plain
 from fnet_callbacks.capture.probe import Probe, can_be_drawn, draw_probe, keep_batches
 
 if TYPE_CHECKING:
@@ -31,17 +32,21 @@ class ProbeSource:
     """
 
     def __init__(self, trainer: pl.Trainer, monitor: ProbeMonitor, batch: Any, kept: Any = None) -> None:
+        self.monitor = monitor  # the first of those that share it
         self._reader = monitor.reader
         self._size = monitor.probe_size
         self._seed = monitor.probe_seed
         self._rank, self._world_size = trainer.global_rank, trainer.world_size
-        self._drawn_from = None if monitor.is_live else _data_of(trainer, monitor.probe)
+        self._drawn_from, self._origin = (
+            (None, "passing batches") if monitor.is_live else _data_of(trainer, monitor.probe)
+        )
         self._probe: Probe | None = None
         self._kept: list[Any] = []
+        self._n_kept = 0
+        self.is_growing = self._drawn_from is None and not monitor.is_live
         if self._drawn_from is None:
-            self._kept = list(kept) if kept else [detached_copy(batch)]
-            self._fresh = not kept
-            self._is_single = monitor.is_live
+            self._kept = [as_batch(one, like=batch) for one in kept] if kept else [detached_copy(batch)]
+        self._has_first = not kept  # the first batch is the one that passes next
 
     @property
     def has_passed(self) -> bool:
@@ -61,19 +66,25 @@ class ProbeSource:
         return self._probe
 
     def keep(self, batch: Any) -> None:
-        """Keeps a batch that has passed, as long as the probe is not full."""
-        if self._drawn_from is not None or self._is_single:
-            return
-        if self._fresh:  # the first batch is the one that the source was made with
-            self._fresh = False
-            return
-        if self.probe().n_samples < self._size:
-            self._kept.append(detached_copy(batch))
+        """Keeps a batch that has passed; for one that ``is_growing``."""
+        self._n_kept = self._n_kept or self.probe().n_samples
+        if self._has_first:  # the source was made with it
+            self._has_first = False
+        elif self._n_kept < self._size:
+            own = detached_copy(batch)
+            self._n_kept += self._reader.size(own) * self._world_size  # one that cannot be read is not kept
+            self._kept.append(own)
             self._probe = None
+        self.is_growing = self._n_kept < self._size
 
     def state(self) -> list[Any] | None:
-        """The kept batches, for a checkpoint: they cannot be drawn again."""
-        return None if self._drawn_from is not None or self._is_single else list(self._kept)
+        """The kept batches, for a checkpoint: they cannot be drawn again; None where it could not hold them."""
+        if self._drawn_from is not None or self.monitor.is_live:
+            return None
+        try:
+            return [as_plain(batch) for batch in self._kept]
+        except TypeError:
+            return None
 
     def summary(self) -> dict[str, Any]:
         """What the manifest says of the probe."""
@@ -82,21 +93,22 @@ class ProbeSource:
             "n_samples": probe.n_samples,
             "num_classes": probe.num_classes,
             "seed": self._seed,
-            "source": "passing batches" if self.has_passed else "drawn",
+            "source": self._origin,
             "indices": probe.indices,
         }
 
 
-def _data_of(trainer: pl.Trainer, probe: Any) -> Any:
-    """What the probe is drawn from; None where there is nothing but iterable data."""
+def _data_of(trainer: pl.Trainer, probe: Any) -> tuple[Any, str]:
+    """What the probe is drawn from, None where there is nothing but iterable data; and what that is."""
     if probe is not None:
         found = resolve(probe, "probe")() if isinstance(probe, str) else probe  # type: ignore[misc]
-        return next(iter(_loaders(found)), found)
-    for loaders in (trainer.val_dataloaders, trainer.train_dataloader):
+        return next(iter(_loaders(found)), found), "the data of `probe`"
+    of_trainer = {"validation data": trainer.val_dataloaders, "training data": trainer.train_dataloader}
+    for origin, loaders in of_trainer.items():
         for loader in _loaders(loaders):
-            if isinstance(loader, DataLoader) and can_be_drawn(loader.dataset) and len(loader.dataset):  # type: ignore[arg-type]
-                return loader
-    return None
+            if isinstance(loader, DataLoader) and can_be_drawn(loader) and len(loader.dataset):  # type: ignore[arg-type]
+                return loader, origin
+    return None, "passing batches"
 
 
 def _loaders(loaders: Any) -> Iterator[DataLoader]:

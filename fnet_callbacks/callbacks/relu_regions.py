@@ -16,7 +16,7 @@ from fnet_callbacks.attacks import fgsm
 from fnet_callbacks.callbacks.arguments import check_integer
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
-from fnet_callbacks.capture.batches import resolve
+from fnet_callbacks.capture.batches import path_of, resolve
 from fnet_callbacks.capture.layers import folder_names
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import CaptureError, FnetError
@@ -51,7 +51,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
       ``<name>_layers/<operation>/dead_share``.
     - With ``lines``: ``<name>/crossings_same`` and ``<name>/crossings_different``, borders between regions on the
       straight line between two inputs of one class and of two, a mean over lines; ``<name>/crossings`` between any two
-      without labels. Of a line that is followed in part, what its rest would have at the same rate.
+      without labels. A line that is cut off at ``most_crossings`` is continued at the same rate.
     - With ``epsilon``: ``<name>/attacked_distance``, the mean share of the units' breaks that FGSM moves an input over.
 
     The record has the region of each input, ``<name>.region``.
@@ -134,8 +134,8 @@ class ReLURegionMonitor(WholeProbeMonitor):
     @override
     def settings(self) -> dict[str, Any]:
         return {
-            "kind": type(self).__name__,
-            **self.time_settings,
+            **self.shared_settings,
+            "output_to_logits": path_of(self.output_to_logits),
             "lines": self.lines,
             "most_crossings": self.most_crossings,
             "epsilon": self.epsilon,

@@ -25,7 +25,7 @@ from fnet_callbacks.attacks import (
 from fnet_callbacks.callbacks.arguments import check_integer, check_number
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
-from fnet_callbacks.capture.batches import logits_of, resolve
+from fnet_callbacks.capture.batches import logits_of, path_of, resolve
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError, FnetWarning
 from fnet_callbacks.worker.jobs import Measured
@@ -187,8 +187,8 @@ class RobustnessMonitor(ProbeMonitor):
     @override
     def settings(self) -> dict[str, Any]:
         return {
-            "kind": type(self).__name__,
-            **self.time_settings,
+            **self.shared_settings,
+            "output_to_logits": path_of(self.output_to_logits),
             "attacks": self.attacks,
             "epsilons": self.epsilons,
             "bounds": self.bounds,
@@ -198,6 +198,7 @@ class RobustnessMonitor(ProbeMonitor):
             "step_size": self.step_size,
             "random_start": self.random_start,
             "restarts": self.restarts,
+            "loss": path_of(self.loss),
         }
 
     @property

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from tqdm.auto import tqdm
 
 from fnet_callbacks.callbacks.output import Output
@@ -52,6 +53,7 @@ class Session:
         self._is_open = False
         self._has_stepped = False
         self._kept_probes: Mapping[str, Any] = {}
+        self._before_end: dict[str, dict[str, Any]] = {}
         self._passes = Passes(trainer, self.monitors)
         self._output = Output(trainer, self.monitors)
         self._is_pending = False  # whether there are snapshots that were not drained; the same on all ranks
@@ -127,7 +129,10 @@ class Session:
         """Takes the snapshot after the last step, draws the last figures and waits for everything."""
         if not self._is_open:
             return
-        if due := [m for m in self.monitors if self._last_steps.get(m.name) != self.step]:
+        due = [m for m in self.monitors if self._last_steps.get(m.name) != self.step and self._has_seen(m)]
+        if due:
+            self._collect(wait=True)
+            self._before_end = {m.name: m.carry() for m in due}
             self._snapshot(due, is_end=True)
         self.drain()
         if self._trainer.is_global_zero:
@@ -161,6 +166,11 @@ class Session:
             "probes": self._passes.kept(),
         }
 
+    def carried(self, monitor: ProbeMonitor) -> dict[str, Any]:
+        """What a monitor's next snapshot starts from: never the one after the last step, which is dropped then."""
+        carry = monitor.carry()  # after what is on its way
+        return self._before_end.get(monitor.name, carry)
+
     def go_on_from(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint's ``state``; of several monitors' states the one that came furthest counts."""
         step = operator.index(state["step"])
@@ -189,6 +199,15 @@ class Session:
         self._publish(self._values)
 
     # Snapshots.
+
+    def _has_seen(self, monitor: ProbeMonitor) -> bool:
+        """Whether all ranks have something to measure at the end, which live batches are not always watched for."""
+        if not monitor.is_live or self._trainer.strategy.reduce_boolean_decision(monitor.has_seen, all=True):
+            return True
+        rank_zero_info(
+            f"{monitor.name}: training ended where nobody could know, so that no live batch was watched"
+        )
+        return False
 
     def _due(self) -> list[ProbeMonitor]:
         """The monitors that take a snapshot now; where time decides, rank 0 does."""

@@ -33,6 +33,14 @@ def resolve(function: Callable[[Any], Any] | str | None, argument: str) -> Calla
     return found
 
 
+def path_of(function: Callable[..., Any] | None) -> str | None:
+    """The dotted path of a callable, as ``resolve`` takes it where it can be imported; None for none."""
+    if function is None:
+        return None
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
 def batch_inputs(batch: Any) -> Any:
     """The model's inputs in a batch: itself, the first of a tuple, or a mapping without its labels."""
     if isinstance(batch, Mapping):
@@ -78,24 +86,21 @@ def batch_size(inputs: Any, labels: Tensor | None = None) -> int:
     return len(labels) if labels is not None else len(_tensors(inputs)[0])
 
 
-def logits_of(
-    output: Any, to_logits: Callable[[Any], Any] | None, *, argument: str = "output_to_logits"
-) -> Tensor:
+def logits_of(output: Any, output_to_logits: Callable[[Any], Any] | None) -> Tensor:
     """The logits in a model's output, float32 at least.
 
     Args:
         output: What the model returned.
-        to_logits: From it to the logits; None where it is the logits.
-        argument: What the user knows ``to_logits`` as.
+        output_to_logits: From it to the logits; None where it is the logits.
 
     Raises:
-        FnetError: The output is no tensor and ``to_logits`` was not given, or gave none.
+        FnetError: The output is no tensor and ``output_to_logits`` was not given, or gave none.
     """
-    logits = to_logits(output) if to_logits else output
+    logits = output_to_logits(output) if output_to_logits else output
     if not isinstance(logits, Tensor):
         raise FnetError(
-            f"the model returns a {type(output).__name__}; pass `{argument}`, a function from what it returns to "
-            "the logits [S, C]"
+            f"the model returns a {type(output).__name__}; pass `output_to_logits`, a function from what it returns "
+            "to the logits [S, C]"
         )
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -164,7 +169,8 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
         if not any(said in str(error) for said in _NO_FORWARD):
             raise
         raise CaptureError(
-            f"{type(model).__name__} has no `forward`; pass `model='net'`, the name of the submodule to call"
+            f"{type(model).__name__} has no `forward`; pass `model='net'`, the submodule to call (to a monitor its "
+            "name)"
         ) from error
 
 

@@ -59,14 +59,35 @@ def first_tensor(value: Any) -> Tensor | None:
     return value if isinstance(value, Tensor) else None
 
 
-def with_first_tensor(value: Any, tensor: Tensor) -> Any:
-    """A value of the same kind, with another tensor where ``first_tensor`` finds one."""
+def with_first_tensor(value: Any, tensor: Tensor, *, given_by: nn.Module | None = None) -> Any:
+    """A value of the same kind, with another tensor where ``first_tensor`` finds one.
+
+    Where a recurrent module gave it, the last state beside its outputs follows from these, and is changed with them.
+    """
     if isinstance(value, Tensor):
         return tensor
     parts = (tensor, *value[1:])
+    if isinstance(given_by, nn.RNNBase):
+        parts = (tensor, _last_state(given_by, parts[1], tensor))
     return (
         type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     )  # a named tuple takes fields
+
+
+def _last_state(module: nn.RNNBase, state: Any, outputs: Tensor) -> Any:
+    """The state after the last step, of which the last layer's is what the outputs end with in each direction.
+
+    Where a unit's output has become 0 an LSTM's cell is too; to any other output no cell belongs, and it is left.
+    """
+    hidden, *cells = state if isinstance(state, tuple) else (state,)
+    time = 0 if outputs.dim() == 2 or not module.batch_first else 1
+    changed, width = hidden.clone(), hidden.shape[-1]
+    changed[-2 if module.bidirectional else -1] = outputs.select(time, -1)[..., :width]
+    if module.bidirectional:
+        changed[-1] = outputs.select(time, 0)[..., width:]
+    silent = (changed == 0) & (hidden != 0)
+    cells = [c.masked_fill(silent, 0) if c.shape == silent.shape else c for c in cells]
+    return (changed, *cells) if isinstance(state, tuple) else changed
 
 
 def trace(module: nn.Module, run: Callable[[], object]) -> list[Call]:

@@ -135,10 +135,25 @@ def _undo_modules(module: nn.Module) -> Callable[[], None]:
     for m in module.modules():
         seen.update(id(hooks) for name, hooks in vars(m).items() if name in _HOOKS)
         undos.append(_undo_mapping(vars(m), seen))
+        if isinstance(m, torch.jit.ScriptModule):
+            undos.append(_undo_scripted(m))
         if getattr(m, "max_norm", None) is not None and (weight := m._parameters.get("weight")) is not None:
             undos.append(_undo_tensor(weight))  # an embedding that renormalises its weight, in eval mode too
 
     def undo() -> None:
+        for bring_back in undos:
+            bring_back()
+
+    return undo
+
+
+def _undo_scripted(module: torch.jit.ScriptModule) -> Callable[[], None]:
+    """What brings back a scripted module's mode and tensors, which are no attributes of Python's."""
+    was_training = module.training
+    undos = [_undo_tensor(buffer) for buffer in module.buffers(recurse=False)]
+
+    def undo() -> None:
+        module.training = was_training
         for bring_back in undos:
             bring_back()
 

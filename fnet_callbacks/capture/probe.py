@@ -64,8 +64,12 @@ class BatchReader:
         return inputs
 
     def labels(self, batch: Any) -> Tensor | None:
-        """One integer a sample, ``[S]``, or None."""
-        return as_labels(self.to_labels(batch)) if self.to_labels else batch_labels(batch)
+        """One integer a sample, ``[S]``, or None; targets of another number, such as joined transcripts, are none."""
+        labels = as_labels(self.to_labels(batch)) if self.to_labels else batch_labels(batch)
+        inputs = self.inputs(batch) if labels is not None else None
+        if labels is not None and isinstance(inputs, Tensor) and len(labels) not in inputs.shape:
+            return None
+        return labels
 
     def size(self, batch: Any) -> int:
         """Samples in the batch."""
@@ -135,8 +139,16 @@ class Probe:
     indices: tuple[int, ...] | None = None
 
 
-def can_be_drawn(dataset: Any) -> bool:
-    """Whether items can be drawn by index; an iterable data set is never iterated by us."""
+def can_be_drawn(source: Any) -> bool:
+    """Whether a data set, or that of a loader, has samples that can be drawn by index.
+
+    An iterable data set is never iterated by us; what a loader without batches loads are batches already.
+    """
+    dataset = source
+    if isinstance(source, DataLoader):
+        if source.batch_sampler is None:
+            return False
+        dataset = source.dataset
     return (
         not isinstance(dataset, IterableDataset)
         and hasattr(dataset, "__getitem__")
@@ -173,9 +185,10 @@ def draw_probe(
     """
     loader = source if isinstance(source, DataLoader) else None
     dataset: Any = source if loader is None else loader.dataset
-    if not can_be_drawn(dataset) or len(dataset) == 0:
+    if not can_be_drawn(source) or len(dataset) == 0:
         raise CaptureError(
-            f"`probe`: {type(dataset).__name__} should be a data set with a length and items by index"
+            f"`probe`: {type(dataset).__name__} should be a data set with a length and samples by index, or a loader "
+            "of one with a `batch_size`"
         )
     with generators_kept(dataset):
         indices = draw_indices(dataset, size=size, seed=seed)

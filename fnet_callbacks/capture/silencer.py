@@ -55,7 +55,8 @@ class Silencer:
             if call not in calls or tensor is None:
                 return value
             layer, units = calls[call]
-            return with_first_tensor(value, _zeroed(tensor, layer.unit_axis, units.to(tensor.device)))
+            zeroed = _zeroed(tensor, layer.unit_axis, units.to(tensor.device))
+            return with_first_tensor(value, zeroed, given_by=None if some.takes_input else module)
 
         if some.takes_input:
             return module.register_forward_pre_hook(lambda _, arguments: silence(arguments))

@@ -71,19 +71,17 @@ class Watcher:
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Keeps the hooks on the model for the length of a block."""
-        handles = [self._attach(module_of(self._module, name), name) for name in self._of_module]
-        try:
+        with contextlib.ExitStack() as handles:
+            for name in self._of_module:
+                handles.callback(self._attach(module_of(self._module, name), name).remove)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def rows(self) -> Tensor:
         """What the nodes showed since ``expect``, ``[S, N]``, nodes in the order of the layers.
 
         Raises:
             CaptureError: A layer was not called or changed its shape, or the layers do not share their
-                samples.
+                samples. The pass itself, which may be a training step, went on.
         """
         parts = self.parts()
         widest = parts[0].dtype if len({p.dtype for p in parts}) == 1 else torch.float64
@@ -118,12 +116,17 @@ class Watcher:
         n_calls = self.layers[indices[0]].n_calls
 
         def see(value: Any) -> None:
+            if _is_in_backward():
+                return
             # A training step may make several passes; their rows are taken one after the other.
             call = self._seen[name] % n_calls
             self._seen[name] += 1
             tensor = first_tensor(value)
-            if call in by_call and tensor is not None:
-                self._rows[by_call[call]].append(self._reduce(tensor, by_call[call]))
+            if call in by_call and tensor is not None and self._failure is None:
+                try:
+                    self._rows[by_call[call]].append(self._reduce(tensor, by_call[call]))
+                except Exception as error:
+                    self._failure = error
 
         return see
 
@@ -154,3 +157,8 @@ class Watcher:
                 seed=(self._seed, self._batch_index),
             )
         return self._positions[n_samples, n_tokens].to(values.device)
+
+
+def _is_in_backward() -> bool:
+    """Whether a backward pass is under way, in which checkpointed activations are computed once more."""
+    return torch._C._current_graph_task_id() != -1

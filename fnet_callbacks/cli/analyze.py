@@ -48,7 +48,7 @@ def analyze(asked: argparse.Namespace) -> int:
         signal=asked.signal,
         correlation=asked.correlation,
         replacement=asked.replacement,
-        to_logits=resolve(asked.output_to_logits, "output_to_logits"),
+        output_to_logits=resolve(asked.output_to_logits, "output_to_logits"),
         batch_to_inputs=resolve(asked.batch_to_inputs, "batch_to_inputs"),
         batch_to_labels=resolve(asked.batch_to_labels, "batch_to_labels"),
         seed=asked.seed,

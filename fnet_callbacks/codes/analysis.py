@@ -142,7 +142,7 @@ def coded(
     samples: Samples,
     grid: Grid,
     *,
-    to_logits: ToLogits = None,
+    output_to_logits: ToLogits = None,
     attack: Attack | None = None,
     initial: Mapping[str, SelfOrganizingMap] | None = None,
 ) -> FunctionalCodes:
@@ -152,7 +152,7 @@ def coded(
         coder: Reads the codes.
         samples: What is coded.
         grid: Of the maps.
-        to_logits: From what the model returns to logits.
+        output_to_logits: From what the model returns to logits.
         attack: None for none; left aside where a sample has no label.
         initial: Maps by layer, to start from.
 
@@ -162,7 +162,7 @@ def coded(
     predicted: list[Tensor | None] = []
 
     def see(output: Any, n: int) -> None:
-        predicted.append(_predicted(output, n, to_logits))
+        predicted.append(_predicted(output, n, output_to_logits))
 
     values = coder.values(samples.inputs, samples.sizes, None if samples.labels is None else see)
     classes = None if samples.labels is None else torch.cat(list(samples.labels)).cpu().numpy()
@@ -206,9 +206,9 @@ def _paths(coder: Coder, samples: Samples, layers: Sequence[LayerCodes], attack:
     return found
 
 
-def _predicted(output: Any, n: int, to_logits: ToLogits) -> Tensor | None:
+def _predicted(output: Any, n: int, output_to_logits: ToLogits) -> Tensor | None:
     """Class of each sample of a batch, on the CPU; None where what the model returns is no logits of them."""
-    logits = to_logits(output) if to_logits else output
+    logits = output_to_logits(output) if output_to_logits else output
     if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or len(logits) != n:
         return None
     return predicted_classes(logits).cpu()

@@ -30,7 +30,7 @@ def functional_codes(
     epsilon: float | None = None,
     bounds: tuple[float, float] | None = None,
     normalize: Normalize | None = None,
-    to_logits: Callable[[Any], Tensor] | None = None,
+    output_to_logits: Callable[[Any], Tensor] | None = None,
     batch_to_inputs: Callable[[Any], Any] | None = None,
     batch_to_labels: Callable[[Any], Any] | None = None,
     seed: int = 0,
@@ -52,7 +52,7 @@ def functional_codes(
         epsilon: Radius of FGSM and of PGD in ten steps (L∞), in the units of ``bounds``; None for no attack.
         bounds: Smallest and largest legal value of a raw input; belongs to ``epsilon``.
         normalize: ``(mean, std)`` that were applied to the raw input.
-        to_logits: From what the model returns to logits ``[S, C]``.
+        output_to_logits: From what the model returns to logits ``[S, C]``.
         batch_to_inputs: From a batch to the model's inputs.
         batch_to_labels: From a batch to labels ``[S]``; a sample with one below 0 has none.
         seed: Of PGD's starts and of the noise that attacks are compared with.
@@ -71,8 +71,8 @@ def functional_codes(
     Cost: a forward pass, ``train_map`` for each layer, and with ``epsilon`` eleven backward and some fifteen forward
         passes.
     """
-    if to_logits is not None and not callable(to_logits):
-        raise FnetError(f"`to_logits={to_logits!r}` should be a function")
+    if output_to_logits is not None and not callable(output_to_logits):
+        raise FnetError(f"`output_to_logits={output_to_logits!r}` should be a function")
     check_radius(epsilon, bounds)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with isolated(model, seed=seed, device=device), generators_kept(loader):
@@ -92,7 +92,7 @@ def functional_codes(
                     "`epsilon` needs labels, one integer of at least 0 a sample; pass `batch_to_labels`"
                 )
             check_attackable(samples.inputs[0])
-            attack = Attack(_Logits(model, to_logits), epsilon, bounds, normalize, seed)
+            attack = Attack(_Logits(model, output_to_logits), epsilon, bounds, normalize, seed)
         watched = choose_layers(
             model,
             lambda inputs: call_model(model, inputs),
@@ -105,7 +105,7 @@ def functional_codes(
             Coder(model, watched, maxima),
             samples,
             checked_grid(grid, sum(samples.sizes)),
-            to_logits=to_logits,
+            output_to_logits=output_to_logits,
             attack=attack,
         )
 
@@ -122,10 +122,10 @@ def check_attackable(inputs: Any) -> None:
 class _Logits(nn.Module):
     """The classifier as a function from an input tensor to logits."""
 
-    def __init__(self, called: nn.Module, to_logits: Callable[[Any], Tensor] | None) -> None:
+    def __init__(self, called: nn.Module, output_to_logits: Callable[[Any], Tensor] | None) -> None:
         super().__init__()
         self.called = called  # an attack looks here for recurrent modules
-        self._to_logits = to_logits
+        self._to_logits = output_to_logits
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return logits_of(call_model(self.called, inputs), self._to_logits, argument="to_logits")
+        return logits_of(call_model(self.called, inputs), self._to_logits)

@@ -41,15 +41,19 @@ class LayerCodes:
         quantization_error: Mean distance of codes from those of their units; it grows as the root of D.
         topographic_error: Share of samples whose two nearest units are no neighbours.
         used_units: Units that are some sample's.
-        code_entropy: See ``measures.code_entropy``; so are the next.
-        participation_ratio: See there.
-        label_nmi: Normalised mutual information of functional code and label, over samples that have one; NaN without
-            labels, as the next.
+        code_entropy: Entropy of the functional codes, a share of the largest that there can be, in [0, 1]; NaN for one
+            unit or sample.
+        participation_ratio: How many principal components the codes spread over, in [1, min(S - 1, D)]; NaN where no
+            entry varies.
+        label_nmi: Normalised mutual information of functional code and label, over samples that have one, in [0, 1];
+            NaN without labels, as the next, or with one class.
         label_ami: The same, adjusted for chance.
         prediction_nmi: Of functional code and predicted class.
         prediction_ami: The same, adjusted for chance.
-        compactness: See there, of labels.
-        map_distance: From the map of the layer before, the last that has codes, see there; NaN for the first.
+        compactness: How close the codes of a class lie on the map, beside the same with shuffled labels: about 1 where
+            they lie anywhere, 0 where each class has a unit of its own.
+        map_distance: From the map of the layer before, the last that has codes: Procrustes disparity, in [0, 1], 0 for
+            one picture; NaN for the first.
     """
 
     name: str

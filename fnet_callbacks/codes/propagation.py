@@ -73,7 +73,7 @@ class Path:
 
     @property
     def departure(self) -> int | None:
-        """Place of the first layer from which on, to the last, most samples have departed; None where there is none.
+        """Index in ``layers`` of the first from which on, to the last, most samples have departed; None for none.
 
         Layers without a share are passed over.
         """

@@ -56,7 +56,7 @@ class Contrast:
 
     @property
     def is_finding(self) -> bool:
-        """Whether it is one of those of which at most one in twenty is false."""
+        """Whether q is at most 0.05; never for exploratory keys, whose q is NaN."""
         return self.q <= ALPHA
 
 
@@ -100,18 +100,32 @@ def outcome_keys(keys: Iterable[str]) -> list[str]:
     return clean + attacked + logged + [key for key in keys if key == GAP]
 
 
+def _perturbation(key: str) -> float:
+    """How strong the attack of a key is, as the key says it."""
+    try:
+        return float(key.rsplit("_", 2)[1])
+    except ValueError:
+        return 0.0
+
+
 def families(keys: Iterable[str]) -> dict[str, str]:
     """The family of each key that is asked for beforehand.
 
     Topology: ``modularity``, ``global_efficiency`` and ``loops`` of a whole network. Performance: clean accuracy, and
-    that under the last attack at its largest perturbation.
+    that under the last attack at its largest perturbation. Of several monitors that measured accuracy it is the first
+    that attacks.
     """
     keys = list(keys)
     found = {key: "topology" for key in keys if key.count("/") == 1 and key.rsplit("/", 1)[1] in TOPOLOGY}
     outcomes = [key for key in outcome_keys(keys) if key != GAP]
     attacked = [key for key in outcomes if _ATTACKED.search(key)]
     plain = [key for key in outcomes if key not in attacked]
-    return found | dict.fromkeys(plain[:1] + attacked[-1:], "performance")
+    if attacked:
+        monitor, last = attacked[0].split("/")[0], attacked[-1]
+        plain = [key for key in plain if key.startswith(f"{monitor}/")] or plain
+        same = [key for key in attacked if key.rsplit("_", 2)[0] == last.rsplit("_", 2)[0]]
+        attacked = [max(same, key=_perturbation)]
+    return found | dict.fromkeys(plain[:1] + attacked, "performance")
 
 
 def baseline_of(runs: Runs, asked: str | None = None) -> str:

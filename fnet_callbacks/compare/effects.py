@@ -14,6 +14,7 @@ from fnet_callbacks.errors import FnetError
 LEVEL = 0.95
 _FEW = 10  # below it the bootstrap covers far less than it says
 _RESAMPLES = 50_000  # all splits of nine against nine are 48,620
+_ROUNDING = 1e-12  # of what sums of the same numbers in another order may differ, relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,8 @@ def hedges_g(treated: ArrayLike, baseline: ArrayLike) -> float:
 def permutation_p(treated: ArrayLike, baseline: ArrayLike, *, seed: int = 0) -> float:
     """How often a split of the runs at random has means at least as far apart; two-sided.
 
-    Exact up to nine runs in each, where all splits are looked at; above that from 50,000 of them.
+    Exact up to nine runs in each, where all splits are looked at; above that from 50,000 of them. Splits whose means
+    are as far apart but for rounding count as such: accuracies are often the same counts in another order.
 
     Returns:
         In (0, 1]; NaN where either has fewer than two runs.
@@ -169,7 +171,11 @@ def permutation_p(treated: ArrayLike, baseline: ArrayLike, *, seed: int = 0) -> 
         n_resamples=_RESAMPLES,
         rng=np.random.default_rng(seed),
     )
-    return float(found.pvalue)
+    splits, rounding = found.null_distribution, _ROUNDING * float(np.abs([*ours, *theirs]).max())
+    # Where splits are drawn, the one that was found is one more.
+    drawn = int(len(splits) < math.comb(len(ours) + len(theirs), len(ours)))
+    tails = (splits >= found.statistic - rounding).sum(), (splits <= found.statistic + rounding).sum()
+    return min(1.0, 2 * float(min(tails) + drawn) / (len(splits) + drawn))
 
 
 def smallest_p(n_treated: int, n_baseline: int) -> float:
@@ -180,7 +186,7 @@ def smallest_p(n_treated: int, n_baseline: int) -> float:
 
 
 def false_discovery_rate(p: ArrayLike) -> np.ndarray:
-    """The p-values of a family of tests, adjusted so that of those called findings at q that share is false at most.
+    """The p-values of a family of tests, adjusted: of those at most q, a share q is false on average, or less.
 
     Args:
         p: ``[M]``; NaN stays NaN and does not count.
@@ -263,7 +269,7 @@ def signs_p(values: ArrayLike) -> float:
     n = len(found)
     if n < 2:
         return math.nan
-    bound = abs(found.sum()) - 1e-12
+    bound = abs(found.sum()) - _ROUNDING * float(np.abs(found).sum())
     if n <= 12:
         signs = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
         return float((np.abs(signs @ found) >= bound).mean())

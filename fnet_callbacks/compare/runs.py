@@ -23,6 +23,8 @@ GAP = "generalization_gap"  # training less validation accuracy
 _TRAINING_ACCURACY = re.compile(r"train(?:ing)?([_/. -]acc.*)")
 # A record that was moved aside for a later one stands beside it under its name and a number.
 _MOVED_ASIDE = re.compile(r"\.\d+$")
+# Of a monitor's settings in the manifest, what follows from the model, or changes no number.
+_NO_SETTING = ("kind", "layers", "n_units", "operations", "worker", "when_busy", "measure_timeout_s")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ class Run:
     seed: str | None
     configuration: Mapping[str, Any]
     record: Record
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The configuration, and how the run was measured: see ``measurement``."""
+        return {**self.measurement, **self.configuration}
+
+    @cached_property
+    def measurement(self) -> Mapping[str, Any]:
+        """The class of the model, ``class``, and each monitor's settings and probe, such as ``fnet.density``."""
+        manifest = self.record.manifest
+        found = {"class": manifest["model"]} if "model" in manifest else {}
+        for name, settings in manifest.get("monitors", {}).items():
+            found |= {f"{name}.{key}": value for key, value in settings.items() if key not in _NO_SETTING}
+        probes = manifest.get("probes")
+        for name, probe in (probes if isinstance(probes, dict) else {}).items():
+            if isinstance(probe, dict):
+                found |= {f"{name}.probe_{key}": probe[key] for key in ("n_samples", "seed") if key in probe}
+        return found
 
     @cached_property
     def values(self) -> Sequence[Mapping[str, float]]:
@@ -88,8 +108,23 @@ class Runs:
 
     @property
     def differing(self) -> list[str]:
-        """The keys of the configuration in which runs differ, the seed aside."""
+        """The keys of the settings in which runs differ, the seed aside."""
         return _differing(self.runs)
+
+    @property
+    def measured_differently(self) -> list[str]:
+        """Those of them that say how a run was measured, but for the one that names the groups."""
+        own = {key for run in self.runs for key in run.configuration}
+        return [key for key in self.differing if key not in own and key != self.grouped_by and key != "class"]
+
+    @property
+    def repeated(self) -> list[list[Run]]:
+        """Runs of one group that have one seed, and no other setting to tell them apart."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            if run.seed is not None:
+                found.setdefault(repr((run.group, run.seed, sorted(run.settings.items()))), []).append(run)
+        return [runs for runs in found.values() if len(runs) > 1]
 
     @property
     def mixed(self) -> list[str]:
@@ -132,9 +167,10 @@ def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None =
 
     Args:
         paths: Folders of records, or folders that hold such at any depth.
-        group_by: Key of the configuration whose value names a run's group. Default: the regularisation, where runs
-            differ in it; else the one key in which they differ, the seed aside. Where they differ in several each run
-            is a group of its own, where in none they are all of one.
+        group_by: Key of the configuration, or of `Run.measurement`, whose value names a run's group. Default: the
+            regularisation, where runs differ in it; else the one key of the configuration in which they differ, the
+            seed aside, or, where there is none, of the measurement. Where they differ in several each run is a group of
+            its own, where in none they are all of one. A run that another goes on from is left out.
 
     Raises:
         FnetError: A path does not exist, no record below them can be read, or no configuration has ``group_by``.
@@ -155,6 +191,8 @@ def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None =
         configuration = record.manifest.get("configuration")
         configuration = configuration if isinstance(configuration, dict) else {}
         found.append(Run("", "", _first(configuration, _SEED_KEYS), configuration, record))
+    found, resumed = _not_resumed(found)
+    problems |= resumed
     if not found:
         told = "; ".join(f"{folder}: {reason}" for folder, reason in problems.items())
         raise FnetError(
@@ -165,7 +203,7 @@ def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None =
     key = _group_key(named, differing, group_by)
     alone = not any(run.configuration for run in named) or bool(differing)
     grouped = [
-        replace(run, group=_told(run.configuration.get(key)) if key else run.name if alone else ALIKE)
+        replace(run, group=_told(run.settings.get(key)) if key else run.name if alone else ALIKE)
         for run in named
     ]
     return Runs(sorted(grouped, key=lambda r: (r.group, _number(r.seed), r.name)), key, problems)
@@ -182,13 +220,14 @@ def _gap(logged: Mapping[str, float]) -> dict[str, float]:
 
 
 def _records(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    folders: dict[Path, None] = {}
+    folders: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
             raise FnetError(f"`paths`: {str(path)!r} is no folder")
         own = [path / MANIFEST] if (path / MANIFEST).exists() else sorted(path.rglob(MANIFEST))
-        folders |= dict.fromkeys(m.parent for m in own if m.parent == path or not _is_old(m.parent, path))
-    return list(folders)
+        for folder in (m.parent for m in own if m.parent == path or not _is_old(m.parent, path)):
+            folders.setdefault(folder.resolve(), folder)
+    return list(folders.values())
 
 
 def _is_old(folder: Path, within: Path) -> bool:
@@ -214,21 +253,38 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _group_key(runs: Sequence[Run], differing: Sequence[str], asked: str | None) -> str:
     known = dict.fromkeys(key for run in runs for key in run.configuration)
     if asked is not None:
-        if asked not in known:
+        if asked not in (every := dict.fromkeys(key for run in runs for key in run.settings)):
             raise FnetError(
-                f"`group_by={asked!r}` is in no configuration; there is {', '.join(known) or 'none'}"
+                f"`group_by={asked!r}` is in no configuration; there is {', '.join(known | every) or 'none'}"
             )
         return asked
     if named := next((key for key in _GROUP_KEYS if key in differing), ""):
         return named
     if not differing:
         return next((key for key in _GROUP_KEYS if key in known), "")
-    return differing[0] if len(differing) == 1 else ""
+    own = [key for key in differing if key in known] or differing
+    return own[0] if len(own) == 1 else ""
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:
-    known = dict.fromkeys(key for run in runs for key in run.configuration if key not in _SEED_KEYS)
-    return [key for key in known if len({repr(run.configuration.get(key)) for run in runs}) > 1]
+    """What is configured first; of how runs were measured a record of an earlier version need not say all."""
+    configured = dict.fromkeys(key for run in runs for key in run.configuration if key not in _SEED_KEYS)
+    measured = dict.fromkeys(key for run in runs for key in run.measurement if key not in configured)
+    found = [key for key in configured if len({repr(run.configuration.get(key)) for run in runs}) > 1]
+    said = {key: {repr(run.measurement[key]) for run in runs if key in run.measurement} for key in measured}
+    return [*found, *(key for key, values in said.items() if len(values) > 1)]
+
+
+def _not_resumed(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
+    """The runs that no other goes on from, which has their snapshots too; and by folder, why others are left out."""
+    next_of = {str(run.record.manifest.get("resumed_from")): run.record.folder for run in runs}
+    nexts = [next_of.get(str(run.record.manifest.get("writer", ""))) for run in runs]
+    left = {
+        str(run.record.folder): f"it was resumed: {folder} goes on from it"
+        for run, folder in zip(runs, nexts, strict=True)
+        if folder is not None
+    }
+    return [run for run, folder in zip(runs, nexts, strict=True) if folder is None], left
 
 
 def _told(value: Any) -> str:

@@ -68,7 +68,14 @@ from fnet_callbacks.functional.homology import (
     persistent_entropy,
 )
 from fnet_callbacks.functional.layout import spring_layout
-from fnet_callbacks.functional.references import Tail, bates_p, fisher_p, reference_p, relative_effect
+from fnet_callbacks.functional.references import (
+    Tail,
+    bates_p,
+    fisher_p,
+    reference_p,
+    relative_effect,
+    z_score,
+)
 from fnet_callbacks.functional.roles import participation_coefficient, within_module_z
 from fnet_callbacks.functional.selection import (
     Method,
@@ -189,4 +196,5 @@ __all__ = [
     "trace",
     "wiring",
     "within_module_z",
+    "z_score",
 ]

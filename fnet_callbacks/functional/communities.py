@@ -8,6 +8,7 @@ from scipy.special import entr, gammaln
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.references import z_score
 from fnet_callbacks.functional.small_world import in_threads, null_graphs
 
 
@@ -115,7 +116,7 @@ def modularity_z(
     if value is None:
         value = _best_modularity(graph, starts, seed)
     mean, spread = null_modularity(graphs, starts=starts, seed=seed)
-    return (value - mean) / spread if spread > 0 else float("nan")
+    return z_score(value, mean, spread)
 
 
 def null_modularity(nulls: Sequence[Graph], *, starts: int = 1, seed: int = 0) -> tuple[float, float]:

@@ -1,7 +1,8 @@
-"""How predictable units are, and how many ways of acting there are. Every entropy is in nats.
+"""How predictable units are, and how many ways of acting there are.
 
-Mostafa & Mondal (2021), arXiv 2106.04693, relate the predictability of neurons to performance through
-entropy. We could not confirm their formula: the definitions of this room are our assumptions.
+Entropies are in nats, but for ``selectivity_entropy``, a share of the largest that there can be. Mostafa & Mondal
+(2021), arXiv 2106.04693, relate the predictability of neurons to performance through entropy. We could not confirm
+their formula: the definitions of this room are our assumptions.
 """
 
 import numpy as np

@@ -10,6 +10,7 @@ from scipy.special import comb, factorial
 from fnet_callbacks.errors import FnetError
 
 Tail = Literal["low", "high"]
+_ROUNDING = 1e-12  # of what equal numbers may differ by, computed in two ways
 
 
 def reference_p(
@@ -47,6 +48,23 @@ def reference_p(
     ties = int((others == value).sum())
     beyond += ties if generator is None else int(generator.integers(ties + 1))
     return (1 + beyond) / (len(others) + 1)
+
+
+def z_score(value: float, mean: float, spread: float) -> float:
+    """How many standard deviations a value is above the mean of its nulls.
+
+    Args:
+        value: Of what is looked at.
+        mean: Of the nulls.
+        spread: Their standard deviation.
+
+    Returns:
+        ``(value - mean) / spread``; NaN where the nulls are alike, but for rounding, or the spread is not known.
+
+    >>> round(z_score(0.5, 0.3, 0.1), 6)
+    2.0
+    """
+    return (value - mean) / spread if spread > _ROUNDING * max(1.0, abs(mean)) else float("nan")
 
 
 def relative_effect(value: float, references: Sequence[float]) -> float:

@@ -253,8 +253,12 @@ def _tree(matrix: np.ndarray, absolute: bool) -> np.ndarray:
 
 def _checked_tree(tree: np.ndarray, n_nodes: int) -> np.ndarray:
     tree = np.ascontiguousarray(tree, np.int32)
-    if tree.shape != (max(n_nodes - 1, 0), 2) or (np.diff(_keys(tree, n_nodes)) <= 0).any():
-        raise FnetError(f"tree must be that of spanning_tree for N={n_nodes}, [N - 1, 2], got {tree.shape}")
+    fits = tree.shape == (max(n_nodes - 1, 0), 2)
+    fits = fits and bool(((tree[:, 0] >= 0) & (tree[:, 0] < tree[:, 1]) & (tree[:, 1] < n_nodes)).all())
+    if not fits or (np.diff(_keys(tree, n_nodes)) <= 0).any():
+        raise FnetError(
+            f"tree must be that of spanning_tree for N={n_nodes}, [N - 1, 2], rows i < j in order, got {tree.shape}"
+        )
     return tree
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array, issparse
 
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.functional.references import z_score
 
 Adjacency = np.ndarray | csr_array
 _DENSE = 2000  # nodes up to which all eigenvalues are found at once
@@ -201,7 +202,7 @@ def clusterability(
         found.append(ncut(shuffled, spectral_clusters(shuffled, k, seed=seed)))
     mean, std = float(np.mean(found)), float(np.std(found, ddof=1))
     p = (1 + sum(value <= own for value in found)) / (shuffles + 1)
-    return Clusterability(own, mean, std, (own - mean) / std if std > 0 else float("nan"), p)
+    return Clusterability(own, mean, std, z_score(own, mean, std), p)
 
 
 def _checked(adjacency: Adjacency) -> csr_array:

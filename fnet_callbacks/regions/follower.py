@@ -45,6 +45,7 @@ class Follower(TorchDispatchMode):
     def follow(self, tensor: Tensor) -> Tensor:
         """The tensor; what depends on it is followed from now on."""
         self._linear[_place(tensor)] = tensor
+        self._dtype = tensor.dtype
         return tensor
 
     @contextmanager
@@ -81,7 +82,8 @@ class Follower(TorchDispatchMode):
                 "not followed. Take a part of the model without it"
             )
         if self._frozen and packet == "_to_copy" and _is_float(kwargs.get("dtype")):
-            kwargs = {**kwargs, "dtype": args[0].dtype}  # a cast within the model would mix precisions
+            own = args[0].dtype  # a cast within the model would mix precisions
+            kwargs = {**kwargs, "dtype": own if own.is_floating_point else self._dtype}
         if not linear:  # a function of what is constant on a region is so too
             return self._kept(self._constant, func(*args, **kwargs))
         if name in PIECEWISE:
@@ -105,6 +107,8 @@ class Follower(TorchDispatchMode):
             return not any(depends[1:]) and (by_batch is None or not args[by_batch])
         if name == "where":
             return not depends[0]
+        if name == "scatter":
+            return "reduce" not in kwargs
         if packet in ("_to_copy", "copy_"):
             # What is rounded, or compared with 0, has pieces that are not seen.
             return _is_float(kwargs.get("dtype") or args[0].dtype)

@@ -97,7 +97,7 @@ def _by_gradient(call: Any, inputs: Tensor) -> tuple[Tensor, Tensor]:
         outputs = call(point.clone())  # the model may write into what it is given
         if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(inputs):
             got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise FnetError(f"the model's output should be logits [S, C], got {got}; pass `to_logits`")
+            raise FnetError(f"the model's output should be logits [S, C], got {got}; pass `output_to_logits`")
         rows = []
         for c in range(outputs.shape[1]):
             total = outputs[:, c].sum()

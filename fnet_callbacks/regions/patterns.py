@@ -47,7 +47,7 @@ class Patterns:
         layers: The elementwise operations, in their order.
         n_units: All piecewise-linear units, those that take the largest among them.
         n_breaks: Between their pieces: one of a ReLU, two of Hardtanh, and one of what takes the largest.
-        outputs: What the model returned, by batch, or ``to_logits`` made of it.
+        outputs: What the model returned, by batch, or ``output_to_logits`` made of it.
     """
 
     bits: np.ndarray = field(repr=False)
@@ -87,7 +87,7 @@ class Patterns:
 
 
 def activation_patterns(
-    model: nn.Module, batches: Iterable[Any], *, to_logits: Callable[[Any], Any] | None = None
+    model: nn.Module, batches: Iterable[Any], *, output_to_logits: Callable[[Any], Any] | None = None
 ) -> Patterns:
     """The patterns of inputs in a model that is piecewise linear, by its modules and by its functional calls.
 
@@ -98,7 +98,7 @@ def activation_patterns(
         model: The model.
         batches: Of inputs, see ``capture.batches.call_model``; their first floating-point tensor is what regions are
             of. Samples on the first axis.
-        to_logits: What is done with what the model returns; it is followed too.
+        output_to_logits: What is done with what the model returns; it is followed too.
 
     Raises:
         CaptureError: The model is not piecewise linear, has no piecewise-linear unit, or what it makes of a sample
@@ -110,13 +110,13 @@ def activation_patterns(
     bits, places, outputs = [], [], []
     units: list[_Units] = []
     for inputs in batches:
-        seen, output = _shown(model, inputs, to_logits)
+        seen, output = _shown(model, inputs, output_to_logits)
         if not seen.units:
             raise CaptureError(
                 f"{type(model).__name__} has no piecewise-linear unit that depends on the input: it is one affine map"
             )
         if not bits:
-            _check_alone(model, inputs, to_logits, seen)
+            _check_alone(model, inputs, output_to_logits, seen)
         outputs.append(output)
         bits.append(seen.packed())
         places.append(seen.chosen())
@@ -133,24 +133,24 @@ def activation_patterns(
     )
 
 
-def _shown(model: nn.Module, inputs: Any, to_logits: Callable[[Any], Any] | None) -> tuple[_Seen, Any]:
+def _shown(model: nn.Module, inputs: Any, output_to_logits: Callable[[Any], Any] | None) -> tuple[_Seen, Any]:
     own = apply_to_collection(inputs, Tensor, torch.clone)  # the model may write into what it is given
     seen = _Seen(batch_size(own))
     follower = Follower(seen)
     with torch.no_grad(), follower.named(model), follower:
         follower.follow(_followed(own))
         output = call_model(model, own)
-        return seen, output if to_logits is None else to_logits(output)
+        return seen, output if output_to_logits is None else output_to_logits(output)
 
 
-def _check_alone(model: nn.Module, inputs: Any, to_logits: Any, seen: _Seen) -> None:
+def _check_alone(model: nn.Module, inputs: Any, output_to_logits: Any, seen: _Seen) -> None:
     """Refuses a model that makes something else of half of the samples than of all of them."""
     n = batch_size(inputs)
     half = n // 2
     if not half:
         return
     some = apply_to_collection(inputs, Tensor, lambda t: t[:half] if t.dim() and len(t) == n else t)
-    alone, _ = _shown(model, some, to_logits)
+    alone, _ = _shown(model, some, output_to_logits)
     # Rounding may differ with the number of samples: a unit at its break may be on either side of it.
     if [u.n_units for u in alone.units] != [u.n_units for u in seen.units] or alone.share_differing(
         seen

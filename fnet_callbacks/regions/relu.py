@@ -159,7 +159,7 @@ def relu_regions(
     *,
     targets: Tensor | np.ndarray | None = None,
     min_members: int = 10,
-    to_logits: Callable[[Any], Tensor] | None = None,
+    output_to_logits: Callable[[Any], Tensor] | None = None,
     batch_size: int = 512,
 ) -> ReLURegions:
     """Groups inputs by the linear region of a piecewise-linear network that they are in, with the affine map on each.
@@ -174,7 +174,7 @@ def relu_regions(
         inputs: ``[S, ...]`` floating point, D numbers each.
         targets: Class of each, ``[S]`` integers.
         min_members: Inputs that a region must have to get a map; the rest are counted. 1 for all.
-        to_logits: From what the model returns to outputs ``[S, C]``; piecewise linear.
+        output_to_logits: From what the model returns to outputs ``[S, C]``; piecewise linear.
         batch_size: Inputs that are shown at once.
 
     Raises:
@@ -214,10 +214,10 @@ def relu_regions(
     flat = inputs.flatten(1).double().cpu().numpy()
     if not np.isfinite(flat).all():
         raise FnetError("`inputs` hold NaN or infinite values, which are in no region")
-    call = None if to_logits is None else (lambda x: to_logits(call_model(model, x)))
+    call = None if output_to_logits is None else (lambda x: output_to_logits(call_model(model, x)))
     with isolated(model, seed=0, device=device):
         try:
-            patterns = activation_patterns(model, inputs.split(batch_size), to_logits=to_logits)
+            patterns = activation_patterns(model, inputs.split(batch_size), output_to_logits=output_to_logits)
         except RuntimeError as error:
             raise FnetError(
                 f"`inputs` of shape {list(inputs.shape)} and {inputs.dtype}: the model fails on them: {error}"
@@ -245,7 +245,7 @@ def _outputs(found: Sequence[Any]) -> np.ndarray:
     for output in found:
         if not isinstance(output, Tensor) or output.dim() != 2:
             got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise FnetError(f"the model's output should be logits [S, C], got {got}; pass `to_logits`")
+            raise FnetError(f"the model's output should be logits [S, C], got {got}; pass `output_to_logits`")
     outputs = torch.cat(list(found)).double().cpu().numpy()
     if not np.isfinite(outputs).all():
         raise FnetError("the model's outputs hold NaN or infinite values")

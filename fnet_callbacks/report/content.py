@@ -66,13 +66,7 @@ class Content:
 
     def of_kind(self, kind: str) -> list[str]:
         """Names of the monitors of a class, over all runs."""
-        named = [
-            name
-            for run in self.runs.runs
-            for name, settings in run.record.manifest.get("monitors", {}).items()
-            if settings.get("kind") == kind
-        ]
-        return list(dict.fromkeys(named))
+        return _of_kind(self.runs, kind)
 
     def some_runs(self) -> list[Run]:
         """The first runs of each group, as many of each as can be looked at one by one."""
@@ -105,7 +99,7 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
     )
     whole = [key for key in keys if not Key.of(key).layer]
     outcomes = outcome_keys(whole)
-    networks = dict.fromkeys(Key.of(key).monitor for key in whole if Key.of(key).measure == "modularity")
+    networks = _networks(runs, whole)
     monitor = next(iter(networks), "")
     measures = [key for key in whole if Key.of(key).monitor in networks]
     distances = apart(runs.runs, monitor, measures)
@@ -135,3 +129,19 @@ def _groupings(distances: Sequence[Apart]) -> dict[str, Grouping]:
             except FnetError:  # too few runs or groups to score
                 continue
     return found
+
+
+def _of_kind(runs: Runs, kind: str) -> list[str]:
+    named = [
+        name
+        for run in runs.runs
+        for name, settings in run.record.manifest.get("monitors", {}).items()
+        if settings.get("kind") == kind
+    ]
+    return list(dict.fromkeys(named))
+
+
+def _networks(runs: Runs, keys: Sequence[str]) -> list[str]:
+    """Names of the monitors of a functional network, those that measured its modularity first."""
+    modular = [Key.of(key).monitor for key in keys if Key.of(key).measure == "modularity"]
+    return list(dict.fromkeys([*modular, *_of_kind(runs, "FunctionalNetworkMonitor")]))

@@ -38,7 +38,9 @@ def write_page(content: Content, path: str | os.PathLike[str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            beside.write_text(page(content), encoding="utf-8")
+            beside.write_text(
+                page(content), encoding="utf-8", errors="replace"
+            )  # names of files need not be text
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
@@ -127,7 +129,7 @@ def _what_was_run(content: Content) -> str:
         told = "".join(
             f"<li><code>{_text(k)}</code>: {_text(v)}</li>" for k, v in content.runs.problems.items()
         )
-        found += f"<p>Left out, for they could not be read:</p><ul>{told}</ul>"
+        found += f"<p>Left out:</p><ul>{told}</ul>"
     return found
 
 

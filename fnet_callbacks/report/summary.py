@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from fnet_callbacks.compare.comparison import ALPHA, Contrast
+from fnet_callbacks.compare.comparison import ALPHA, Contrast, families
 from fnet_callbacks.compare.effects import Interval
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.wording import Key, labels_of, number, probability
@@ -17,13 +17,14 @@ LARGE = 0.8  # Cohen's word for a difference of that many standard deviations
 def summary(content: Content) -> list[tuple[str, list[str]]]:
     """Headed lists of sentences, plain text.
 
-    What differs surely; what is large but not shown by so few runs; what was asked and not found; whether runs of a
-    group resemble each other; how topology goes with accuracy.
+    What differs surely; what is large but not shown by so few runs; what was asked and not found, or has no value;
+    whether runs of a group resemble each other; how topology goes with accuracy.
     """
     parts = [
         ("What differs", list(_findings(content))),
         ("Large, but not shown", list(_large(content))),
         ("Asked, and no large difference seen", list(_absent(content))),
+        ("Asked, and not there", list(_unanswered(content))),
         ("Do runs of a group resemble each other?", list(_resemblance(content))),
         ("How topology goes with accuracy", list(_with_accuracy(content))),
     ]
@@ -67,6 +68,16 @@ def _on_runs(content: Content) -> Iterator[str]:
             f"Not all runs are of one length: the longest ends at step {longest:,}, {names}{more}. What is told of the "
             "end of training is each run's own end."
         )
+    if runs.measured_differently:
+        yield (
+            f"Not all runs were measured alike: they differ in {_listed(runs.measured_differently)}. What is told of "
+            "their difference may be that of the measurement."
+        )
+    for same in runs.repeated:
+        yield (
+            f"{_listed([run.name for run in same])} have one configuration and one seed: they may be one run, counted "
+            f"{len(same)} times."
+        )
     if runs.mixed:
         yield f"Runs of one group differ in more than their seed: {_listed(runs.mixed)}. They are taken together."
     if not runs.grouped_by and len(runs.groups) == len(runs.runs) > 1 and runs.differing:
@@ -98,6 +109,20 @@ def _absent(content: Content) -> Iterator[str]:
             )
 
 
+def _unanswered(content: Content) -> Iterator[str]:
+    """What was asked beforehand and has no value at the end of some runs, with the reason where the record has one."""
+    labels, groups = labels_of(content.keys), content.groups
+    for key in families(content.keys):
+        for group, runs in groups.items():
+            lacking = [run for run in runs if not math.isfinite(run.final(key))]
+            if lacking:
+                why = lacking[0].record.snapshots[-1].notes.get(key, "")
+                yield (
+                    f"{group}: {labels[key]} has no value at the end of {len(lacking)} of {len(runs)} runs"
+                    f"{f' ({why})' if why else ''}; what is told of it is told of the rest."
+                )
+
+
 def _resemblance(content: Content) -> Iterator[str]:
     for name, found in content.groupings.items():
         ari, nearest = found.scores["ari"], found.scores["nearest_neighbour"]
@@ -114,7 +139,8 @@ def _with_accuracy(content: Content) -> Iterator[str]:
     asked = asked or {
         key for key in content.keys if Key.of(key).measure == "modularity" and not Key.of(key).layer
     }
-    for outcome in content.outcomes[:2]:
+    planned = [outcome for outcome in content.outcomes if families(content.outcomes).get(outcome)]
+    for outcome in planned or content.outcomes[:2]:
         told = [a for a in content.associations if a.key in asked and a.outcome == outcome and a.n > 1]
         for where, words in (
             ("runs", "over all runs, groups together"),

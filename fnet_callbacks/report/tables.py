@@ -30,7 +30,9 @@ def effects(content: Content) -> Table:
             Key.of(c.key).layer or WHOLE,
             "beforehand" if c.family else "exploratory",
             c.own.mean,
+            c.own.n,
             c.baseline.mean,
+            c.baseline.n,
             c.effect.difference.mean,
             c.effect.difference.low,
             c.effect.difference.high,
@@ -51,7 +53,9 @@ def effects(content: Content) -> Table:
                 "of",
                 "asked",
                 "mean",
+                "runs",
                 f"mean of {content.baseline}",
+                f"runs of {content.baseline}",
                 "difference",
                 "from",
                 "to",
@@ -255,7 +259,7 @@ def write_csv(content: Content, folder: Path) -> list[Path]:
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[Cell]] | Iterator[list[Cell]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for row in rows:

@@ -33,7 +33,7 @@ def analyzed(
     batches: Sequence[LabelledBatch],
     settings: Settings,
     *,
-    to_logits: ToLogits = None,
+    output_to_logits: ToLogits = None,
 ) -> LocalSpecialization:
     """What `local_specialization` finds, of batches that are read already and a model that is isolated already.
 
@@ -76,7 +76,7 @@ def analyzed(
         ]
     draws, *ties = np.random.default_rng(asked.seed).spawn(1 + len(QUESTIONS))
     shown = _rows(model, batches, _outputs(model, layers)) if asked.signal == "pre" else rows
-    bench = _Bench(model, batches, asked, to_logits, draws, dict(zip(QUESTIONS, ties, strict=True)))
+    bench = _Bench(model, batches, asked, output_to_logits, draws, dict(zip(QUESTIONS, ties, strict=True)))
     found: list[Subcluster] = []
     accuracy = bench.intact(layers[0])
     start = 0
@@ -124,7 +124,7 @@ class _Bench:
     model: nn.Module
     batches: Sequence[LabelledBatch]
     settings: Settings
-    to_logits: ToLogits
+    output_to_logits: ToLogits
     draws: np.random.Generator
     ties: Mapping[str, np.random.Generator]
 
@@ -177,7 +177,7 @@ class _Bench:
                 groups,
                 [batch.inputs for batch in self.batches],
                 steps=self.settings.visualization_steps,
-                to_logits=self.to_logits,
+                output_to_logits=self.output_to_logits,
                 seed=self.settings.seed,
             )
             scores |= {
@@ -208,7 +208,7 @@ class _Bench:
             self.batches,
             num_classes=int(self.labels.max()) + 1,
             replacement=self.settings.replacement,
-            to_logits=self.to_logits,
+            output_to_logits=self.output_to_logits,
             seed=self.settings.seed,
         )
 

@@ -22,6 +22,7 @@ def call_changed(
         change: From the activation to what takes its place; None leaves it.
     """
     calls = 0
+    module = module_of(model, layer.module)
 
     def changed(value: Any) -> Any:
         nonlocal calls
@@ -30,9 +31,10 @@ def call_changed(
         if (calls - 1) % layer.n_calls != layer.call or tensor is None:
             return None
         found = change(tensor)
-        return None if found is None else with_first_tensor(value, found)
+        if found is None:
+            return None
+        return with_first_tensor(value, found, given_by=None if layer.takes_input else module)
 
-    module = module_of(model, layer.module)
     handle = (
         module.register_forward_pre_hook(lambda _, arguments: changed(arguments))
         if layer.takes_input

@@ -39,13 +39,13 @@ class Lesions:
     ``capture.isolation``. Weights are never changed.
 
     Args:
-        model: The classifier, or what comes before ``to_logits``.
+        model: The classifier, or what comes before ``output_to_logits``.
         layer: The lesioned layer, with its samples on the first axis and not folded.
         batches: The samples; at least one batch.
         num_classes: C.
         replacement: What a lesioned unit shows: 0, its mean over the samples (at each position), or, at each sample,
             what it shows at another one, drawn once.
-        to_logits: From what the model returns to logits ``[S, C]``; None where it returns them.
+        output_to_logits: From what the model returns to logits ``[S, C]``; None where it returns them.
         seed: Of the draw.
 
     Raises:
@@ -63,7 +63,7 @@ class Lesions:
         *,
         num_classes: int,
         replacement: Replacement = "zero",
-        to_logits: Callable[[Any], Tensor] | None = None,
+        output_to_logits: Callable[[Any], Tensor] | None = None,
         seed: int = 0,
     ) -> None:
         if replacement not in get_args(Replacement):
@@ -77,7 +77,7 @@ class Lesions:
                 f"layer {layer.name}: its samples are not on the first axis, so that it is not lesioned"
             )
         self._layer, self._batches, self._num_classes = layer, batches, num_classes
-        self._to_logits = to_logits or (lambda output: output)
+        self._to_logits = output_to_logits or (lambda output: output)
         inputs = [batch.inputs for batch in batches]
         self._tail, self._states, self._is_stacked = prepared(model, layer, inputs)
         self._replacements = self._replaced(replacement, seed)
@@ -133,7 +133,7 @@ class Lesions:
         if not isinstance(found, Tensor):
             kind = "mapping" if isinstance(found, Mapping) else type(found).__name__
             raise FnetError(
-                f"the model returns a {kind}; pass `to_logits`, a function from what it returns to the "
+                f"the model returns a {kind}; pass `output_to_logits`, a function from what it returns to the "
                 "logits [S, C]"
             )
         if found.dim() > 1 and found.shape[1] > 1 and self._num_classes > found.shape[1]:

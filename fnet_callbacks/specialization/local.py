@@ -35,7 +35,7 @@ def local_specialization(
     shuffles: int = 0,
     replacement: Replacement = "zero",
     visualization_steps: int = 0,
-    to_logits: Callable[[Any], Tensor] | None = None,
+    output_to_logits: Callable[[Any], Tensor] | None = None,
     batch_to_inputs: Callable[[Any], Any] | None = None,
     batch_to_labels: Callable[[Any], Any] | None = None,
     seed: int = 0,
@@ -45,8 +45,9 @@ def local_specialization(
     Args:
         model: The classifier; it is left as it was.
         loader: Batches with labels; the first ``max_samples`` samples are used.
-        graph: ``"weights"``: see ``weight_graph``. ``"activations"``: units of all watched layers, joined by the square
-            of their correlation.
+        graph: ``"weights"``: units of consecutive layers, joined by the absolute weight between them, BatchNorm folded
+            in; of a convolution the sum of its kernel's. ``"activations"``: units of all watched layers, joined by the
+            square of their correlation.
         k: Clusters; None for as many as the eigengap says.
         scope: ``"global"`` takes the clusters of the whole graph. ``"local"`` clusters the units of each layer anew,
             into as many clusters as it has of the global ones: by the weights between the layer and its neighbours, or
@@ -62,10 +63,12 @@ def local_specialization(
             ``1 / (references + 1)``.
         shuffles: Graphs with shuffled weights that n-cut is held against; 0 for none. Of a partition of your own, which
             was not made for a small n-cut, there is no z.
-        replacement: What lesioned units show, see ``Lesions``.
-        visualization_steps: Of gradient ascent to an input that activates a group, see ``visualize``; 0 for none, the
-            paper has 64.
-        to_logits: From what the model returns to logits ``[S, C]``.
+        replacement: What lesioned units show: ``"zero"``, ``"mean"`` (theirs over the samples), or ``"resample"`` (at
+            each sample what they show at another).
+        visualization_steps: Of gradient ascent from noise to an input that activates a group; 0 for none, the paper has
+            64.
+        output_to_logits: From what the model returns to logits ``[S, C]``. Of a model without a ``forward`` pass the
+            submodule that is called.
         batch_to_inputs: From a batch to the model's inputs.
         batch_to_labels: From a batch to labels ``[S]``.
         seed: Of clustering, random groups and ties, which are broken at random.
@@ -96,14 +99,14 @@ def local_specialization(
         seed=seed,
     )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    if to_logits is not None and not callable(to_logits):
-        raise FnetError(f"`to_logits={to_logits!r}` should be a function")
+    if output_to_logits is not None and not callable(output_to_logits):
+        raise FnetError(f"`output_to_logits={output_to_logits!r}` should be a function")
     with isolated(model, seed=seed, device=device), generators_kept(loader):
         read = first_samples(
             loader, max_samples, device=device, to_inputs=batch_to_inputs, to_labels=batch_to_labels
         )
         batches = [LabelledBatch(inputs, _labels(labels)) for inputs, labels in read]
-        return analyzed(model, batches, settings, to_logits=to_logits)
+        return analyzed(model, batches, settings, output_to_logits=output_to_logits)
 
 
 def _labels(labels: Tensor | None) -> Tensor:

@@ -48,7 +48,7 @@ def visualize(
     examples: Sequence[Any],
     *,
     steps: int = 64,
-    to_logits: Callable[[Any], Tensor] | None = None,
+    output_to_logits: Callable[[Any], Tensor] | None = None,
     seed: int = 0,
 ) -> Visualizations:
     """Makes for each group of units the input that activates it most.
@@ -66,7 +66,7 @@ def visualize(
         groups: Indices of units, G arrays.
         examples: Batches of inputs, one floating-point tensor ``[S, ...]`` each.
         steps: Of Adam.
-        to_logits: From what the model returns to logits ``[S, C]``; None where it returns them.
+        output_to_logits: From what the model returns to logits ``[S, C]``; None where it returns them.
         seed: Of the start, the shifts and the noise.
 
     Raises:
@@ -99,7 +99,7 @@ def visualize(
         found = _ascended(model, layer, members, low, high, tuple(examples[0].shape[1:]), steps, seed)
         with torch.no_grad():
             objectives.append(_objective(model, layer, members, found).cpu())
-            logits = (to_logits or (lambda output: output))(call_model(model, found))
+            logits = (output_to_logits or (lambda output: output))(call_model(model, found))
             entropies.append(_entropy(logits).cpu())
         made.append(found.cpu())
     return Visualizations(
@@ -177,6 +177,6 @@ def _objective(model: nn.Module, layer: Layer, members: Tensor, inputs: Tensor) 
 
 def _entropy(logits: Any) -> Tensor:
     if not isinstance(logits, Tensor) or logits.dim() != 2:
-        raise FnetError("the model's output should be logits [S, C]; pass `to_logits`")
+        raise FnetError("the model's output should be logits [S, C]; pass `output_to_logits`")
     logs = logits.float().log_softmax(1)
     return -(logs.exp() * logs).sum(1) / math.log(max(2, logits.shape[1]))

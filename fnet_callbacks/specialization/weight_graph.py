@@ -327,7 +327,8 @@ class _Walk:
         if before is None or after is None or len(after) != 2 or after[0] != before[0] or wires.axis != 1:
             raise self._refusal(node)
         if wires.entries_of is not None:  # each pixel is an input of its own
-            return replace(wires, nodes=np.arange(after[1]), gains=np.ones(after[1]))
+            gains = np.repeat(wires.gains, after[1] // len(wires.gains))
+            return replace(wires, nodes=np.arange(after[1]), gains=gains)
         positions = after[1] // len(wires.nodes)
         return _Wires(1, np.repeat(wires.nodes, positions), np.repeat(wires.gains, positions))
 

@@ -10,7 +10,19 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import BackboneFinetuning
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
-from small_models import CLASSES, FEATURES, At, Net, csv_record, fast, fit_to_csv, loader, record, trainer
+from small_models import (
+    CLASSES,
+    FEATURES,
+    At,
+    Net,
+    csv_record,
+    fast,
+    fit_to_csv,
+    loader,
+    record,
+    robustness_monitor,
+    trainer,
+)
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -52,6 +64,23 @@ def test_a_layer_that_became_smaller_is_said_and_costs_the_snapshots(tmp_path: P
     assert "fnet: no snapshot at step 4" in messages[0]
     assert "net.1" in messages[0]
     assert csv_record(tmp_path).steps == [0, 2]
+
+
+@pytest.mark.parametrize("change", ["smaller", "gone"])
+def test_who_shares_the_pass_goes_on_without_the_layer(tmp_path: Path, change: str) -> None:
+    def changed(model: Any) -> None:
+        if change == "smaller":
+            model.net[0], model.net[2] = nn.Linear(FEATURES, 6), nn.Linear(6, 12)
+        else:
+            model.net = nn.Sequential(nn.Linear(FEATURES, CLASSES))
+
+    messages = fit(tmp_path, changed, robustness_monitor(2))
+    assert len(messages) == 1
+    assert "fnet: no snapshot at step 4" in messages[0]
+    found = csv_record(tmp_path)
+    assert found.steps == [0, 2, 4, 6, 8]
+    assert np.isfinite(found.series("robust/pgd_0.1_accuracy")).all()
+    assert ["fnet/modularity" in s.scalars for s in found.snapshots] == [True, True, False, False, False]
 
 
 def test_a_layer_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -73,6 +73,15 @@ def test_each_rank_brings_its_own_batches(tmp_path: Path, options: dict[str, Any
     np.testing.assert_equal(diaries[0][-1], diaries[1][-1])
 
 
+@pytest.mark.parametrize("source", ["probe", "train"])
+def test_labels_that_one_rank_lacks_are_those_of_none(tmp_path: Path, source: str) -> None:
+    options = {"model": "Clamped", "data": "labelled on one rank", "only_network": True}
+    record, _ = fit(tmp_path / "run", devices=2, source=source, **options)
+    assert record.steps[:2] == [0, 4]
+    assert np.isfinite(record.series("fnet/modularity")).all()
+    assert np.isnan(record.series("fnet/selectivity_entropy")).all()
+
+
 @pytest.mark.parametrize("on_error", ["warn", "raise"])
 def test_what_fails_on_one_rank_leaves_no_other_waiting(tmp_path: Path, on_error: str) -> None:
     ended = run(tmp_path / "run", devices=2, model="Fails", on_error=on_error)

@@ -1,5 +1,6 @@
 """What the record says of the run: how it was configured, and what it logged itself."""
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,19 @@ from typing import Any
 import pytest
 import torch
 from lightning import LightningDataModule, seed_everything
-from small_models import Net, fast, loader, trainer
+from small_models import Net, fast, loader, record, trainer
 from torch import Tensor, nn
 
-from fnet_callbacks import Record, read_record
+from fnet_callbacks import (
+    FunctionalCodeMonitor,
+    FunctionalNetworkMonitor,
+    LesionMonitor,
+    LocalSpecializationMonitor,
+    Record,
+    ReLURegionMonitor,
+    RobustnessMonitor,
+    read_record,
+)
 
 
 class Configured(Net):
@@ -111,3 +121,37 @@ def test_a_snapshot_has_what_the_run_had_logged(tmp_path: Path, worker: str, eve
     before = [s.logged.get("train_accuracy", math.nan) for s in record.snapshots[:-1]]
     assert all(math.isnan(value) or value == pytest.approx(0.5) for value in before)
     assert [len(record.arrays(step)) for step in record.steps] == [len(record.arrays(0))] * len(record.steps)
+
+
+def test_the_manifest_has_every_argument_that_says_what_is_measured(tmp_path: Path) -> None:
+    """What is left out stands elsewhere in it (the probe, the layers), or changes no number."""
+    elsewhere = {
+        "name",
+        "probe",
+        "probe_size",
+        "probe_seed",
+        "layers",
+        "on_error",
+        "figures",
+        "save_correlation",
+    }
+    kinds: list[Any] = [
+        FunctionalNetworkMonitor,
+        RobustnessMonitor,
+        LesionMonitor,
+        LocalSpecializationMonitor,
+    ]
+    kinds += [ReLURegionMonitor, FunctionalCodeMonitor]
+    options: dict[str, Any] = {"batch_to_inputs": first_of_batch, "probe_size": 32}
+    of_kind: dict[type, dict[str, Any]] = {RobustnessMonitor: {"bounds": (0.0, 1.0)}}
+    trainer(tmp_path, *(kind(8, **options, **of_kind.get(kind, {})) for kind in kinds)).fit(Net(), loader())
+    settings = {s["kind"]: s for s in record(tmp_path).manifest["monitors"].values()}
+    for kind in kinds:
+        wanted = set(inspect.signature(kind).parameters) - elsewhere
+        assert wanted <= set(settings[kind.__name__]), kind
+        assert settings[kind.__name__]["batch_to_inputs"].endswith("test_manifest.first_of_batch")
+    assert settings["RobustnessMonitor"]["loss"] == "fnet_callbacks.attacks.cross_entropy"
+
+
+def first_of_batch(batch: Any) -> Tensor:
+    return batch[0]

@@ -66,7 +66,9 @@ def test_the_first_validation_loader_with_items_is_drawn_from(
 ) -> None:
     probe, scalars = drawn(tmp_path / "several", loaders())
     expected, same = drawn(tmp_path / "alone", None, probe=alone())
-    assert probe == expected
+    assert {**probe, "source": None} == {**expected, "source": None}
+    assert expected["source"] == "the data of `probe`"
+    assert probe["source"] == ("training data" if alone is loader else "validation data")
     assert probe["n_samples"] == len(alone().dataset)
     assert f"{scalars}" == f"{same}"
 

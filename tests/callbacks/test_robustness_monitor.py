@@ -186,9 +186,9 @@ def test_a_forward_that_returns_a_dict_needs_output_to_logits(tmp_path: Path) ->
     assert fitted.global_step == 0
 
 
-@pytest.mark.parametrize("to_logits", [logits_of_dict, "small_models.logits_of_dict"])
-def test_output_to_logits_is_a_callable_or_its_dotted_path(tmp_path: Path, to_logits: Any) -> None:
-    ledger = fit(tmp_path, robustness_monitor(8, output_to_logits=to_logits), model=DictNet())
+@pytest.mark.parametrize("output_to_logits", [logits_of_dict, "small_models.logits_of_dict"])
+def test_output_to_logits_is_a_callable_or_its_dotted_path(tmp_path: Path, output_to_logits: Any) -> None:
+    ledger = fit(tmp_path, robustness_monitor(8, output_to_logits=output_to_logits), model=DictNet())
     assert 0 <= last(ledger, "robust/pgd_0.1_accuracy") <= last(ledger, "robust/clean_accuracy") <= 1
 
 

@@ -1,5 +1,6 @@
 """When snapshots are taken, what their steps are, and who acts on their values."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from small_models import (
     values,
 )
 
-from fnet_callbacks import FunctionalNetworkMonitor, read_record
+from fnet_callbacks import FnetWarning, FunctionalNetworkMonitor, read_record
 from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
 
 KEY = "fnet/mean_abs_correlation"
@@ -161,8 +162,10 @@ def test_a_fit_without_training_measures_nothing(tmp_path: Path) -> None:
 
 
 def test_fast_dev_run_measures_and_writes_nothing(tmp_path: Path) -> None:
-    fitted = trainer(tmp_path, fast(1), robustness_monitor(1), fast_dev_run=True)
-    fitted.fit(Net(), loader(), loader(16))
+    fitted = trainer(tmp_path, fast(1, figures="log"), robustness_monitor(1), fast_dev_run=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FnetWarning)
+        fitted.fit(Net(), loader(), loader(16))
     assert fitted.callback_metrics["fnet/step"] == 1
     assert not list(tmp_path.rglob("*"))
 

@@ -43,7 +43,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "samples": "tokens",
         "max_samples": 64,
         "max_neurons": 8,
-        "source": "train",
+        "source": "probe",  # a probe has no live batches
         "method": "threshold",
         "density": 0.2,
         "threshold": 0.5,
@@ -163,7 +163,7 @@ def test_every_callback_of_the_package_is_told_here_with_all_its_arguments() -> 
         parameters = inspect.signature(kind).parameters.values()
         assert {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} <= ARGUMENTS[name].keys()
         same = {p.name for p in parameters if ARGUMENTS[name].get(p.name) == p.default}
-        assert same <= {"random_start", "scope"}
+        assert same <= {"random_start", "scope", "source"}
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)

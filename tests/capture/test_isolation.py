@@ -303,3 +303,37 @@ def test_the_models_cuda_stream_goes_on_as_if_nothing_had_been_drawn_and_starts_
             drawn.append(torch.rand(3, device=device))
     assert torch.equal(*drawn)
     assert torch.equal(torch.cuda.get_rng_state(device), before)
+
+
+class Backbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.dropout, self.frozen = (
+            nn.BatchNorm1d(3, momentum=0.5),
+            nn.Dropout(0.5),
+            nn.BatchNorm1d(3),
+        )
+
+    def forward(self, x):
+        return self.dropout(self.frozen(self.norm(x)))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(
+    "make", [torch.jit.script, lambda net: torch.jit.trace(net, torch.randn(4, 3), check_trace=False)]
+)
+def test_parts_that_are_scripted_get_their_mode_and_buffers_back(make):
+    backbone = Backbone()
+    backbone.frozen.eval()
+    model = nn.Sequential(make(backbone), nn.Linear(3, 3))
+    modes = [m.training for m in model.modules()]
+    buffers = [b.clone() for b in model.buffers()]
+    with isolated(model, seed=0):
+        assert not any(m.training for m in model.modules())
+        model[0].norm.train()
+        model(torch.randn(4, 3))
+        model[0].norm.running_mean.add_(1)
+    assert [m.training for m in model.modules()] == modes
+    assert True in modes[1:]
+    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), buffers, strict=True))

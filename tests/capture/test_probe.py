@@ -182,7 +182,7 @@ class Passing(IterableDataset):
 )
 def test_what_has_no_items_by_index_is_refused(source):
     with pytest.raises(
-        CaptureError, match=r"`probe`: .* should be a data set with a length and items by index"
+        CaptureError, match=r"`probe`: .* should be a data set with a length and samples by index"
     ):
         draw_probe(source, size=4, seed=0, reader=READER)
 

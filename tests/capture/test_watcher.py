@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.layers import choose_layers
@@ -175,3 +176,52 @@ def test_layers_of_unlike_precision_are_brought_together():
     with watcher.attached():
         model[1](model[0](inputs).double())
     assert watcher.rows().dtype == torch.float64
+
+
+def test_what_goes_wrong_in_a_hook_is_told_when_rows_are_asked_for_and_not_to_the_pass():
+    class Wider(nn.Module):
+        """One nonlinearity for several widths: twice in evaluation, a third time in training."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.aside = nn.Linear(3, 6), nn.Linear(6, 5), nn.Linear(5, 2)
+            self.act, self.head = nn.ReLU(), nn.Linear(5, 2)
+
+        def forward(self, x):
+            hidden = self.act(self.second(self.act(self.first(x))))
+            return self.head(hidden) + (self.act(self.aside(hidden)) if self.training else 0)
+
+    model, inputs = Wider(), torch.rand(4, 3)
+    watcher = watcher_of(model, inputs)
+    watcher.expect(4)
+    with watcher.attached():
+        assert model.train()(inputs).shape == (4, 2)
+    with pytest.raises(CaptureError, match="act#0"):
+        watcher.rows()
+    assert watch(watcher, model.eval(), inputs).shape == (4, 11)
+
+
+def test_no_hook_is_left_where_a_layer_is_gone():
+    model, inputs = (
+        nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)),
+        torch.rand(4, 3),
+    )
+    watcher = watcher_of(model, inputs)
+    del model[3]
+    del model[3]
+    with pytest.raises(Exception, match="3"), watcher.attached():
+        raise AssertionError("should not be reached")
+    assert not model[1]._forward_hooks
+
+
+def test_what_a_backward_pass_computes_again_is_not_counted():
+    class Checkpointed(nn.Sequential):
+        def forward(self, x):
+            return checkpoint(super().forward, x, use_reentrant=False)
+
+    model, inputs = Checkpointed(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)), torch.rand(4, 3)
+    watcher = watcher_of(model, inputs)
+    watcher.expect(4)
+    with watcher.attached():
+        model(inputs).sum().backward()
+    assert watcher.rows().shape == (4, 5)

@@ -123,11 +123,11 @@ def test_logits_are_found_where_it_is_said() -> None:
     plain = functional_codes(Mapping(), batches())
     assert plain.predictions is None
     told = functional_codes(
-        trained_mapping(), batches(), to_logits=lambda o: o["logits"], epsilon=0.1, bounds=(0.0, 1.0)
+        trained_mapping(), batches(), output_to_logits=lambda o: o["logits"], epsilon=0.1, bounds=(0.0, 1.0)
     )
     assert told.predictions is not None
     assert np.isfinite(told.layers[0].prediction_nmi)
-    with pytest.raises(FnetError, match="pass `to_logits`"):
+    with pytest.raises(FnetError, match="pass `output_to_logits`"):
         functional_codes(Mapping(), batches(), epsilon=0.1, bounds=(0.0, 1.0))
 
 
@@ -142,7 +142,7 @@ def test_logits_are_found_where_it_is_said() -> None:
         ({"epsilon": 0.1, "bounds": 1.0}, "`bounds=1.0`"),
         ({"epsilon": 0.1, "bounds": (0, 1), "normalize": 0.5}, "normalize must be"),
         ({"max_samples": 1}, "`max_samples=1`"),
-        ({"to_logits": 3}, "`to_logits=3`"),
+        ({"output_to_logits": 3}, "`output_to_logits=3`"),
         ({"batch_to_labels": 3}, "`batch_to_labels=3`"),
         ({"layers": "nothing"}, "matches no module"),
         ({"signal": "both"}, "`signal='both'`"),

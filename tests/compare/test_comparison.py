@@ -134,3 +134,10 @@ def test_what_says_how_well_a_network_does():
     assert families(["fnet/modularity", *logged]) == {"fnet/modularity": "topology", "val_acc": "performance"}
     assert families([*measured, *logged])["robust/pgd_0.1_accuracy"] == "performance"
     assert "robust/fgsm_0.1_accuracy" not in families([*measured, *logged])
+
+
+def test_the_planned_attack_is_the_strongest_of_the_last_and_accuracy_is_of_who_attacks():
+    keys = ["lesion/clean_accuracy", "robust/clean_accuracy", "robust/fgsm_0.06275_accuracy"]
+    keys += ["robust/pgd_0.06275_accuracy", "robust/pgd_0.03137_accuracy"]
+    assert list(families(keys)) == ["robust/clean_accuracy", "robust/pgd_0.06275_accuracy"]
+    assert list(families(["lesion/clean_accuracy"])) == ["lesion/clean_accuracy"]

@@ -171,3 +171,22 @@ def test_signs_by_hand():
     assert math.isnan(signs_p([1.0, math.nan]))
     many = signs_p(np.full(20, 1.0))
     assert many == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("of", [300, 359, 10_000])
+def test_splits_that_tie_but_for_rounding_are_as_far_apart(of):
+    ours, theirs = np.array([295, 291, 292, 293, 292]), np.array([291, 292, 290, 290, 290])
+    assert (
+        permutation_p(ours / of, theirs / of)
+        == permutation_p(ours, theirs)
+        == pytest.approx(0.0556, abs=5e-5)
+    )
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        ours, theirs = generator.integers(of - 30, of, (2, 5))
+        assert permutation_p(ours / of, theirs / of) == permutation_p(ours, theirs)
+
+
+def test_signs_that_tie_but_for_rounding_count():
+    values = np.array([3, -1, 2, 2, 1]) * 1e6 / 7
+    assert signs_p(values) == signs_p([3, -1, 2, 2, 1])

@@ -137,3 +137,61 @@ def test_groups(tmp_path, configurations, grouped_by, groups):
 def test_the_runs_own_seed_comes_before_that_of_its_data(tmp_path):
     write(tmp_path / "fnet", {"fnet/modularity": {0: 0.5}}, seed=0, seed_everything=7)
     assert read_runs([tmp_path]).runs[0].seed == "7"
+
+
+def measured(
+    folder: Path, seed: int, *, model: str = "Net", resumed_from: str | None = None, **settings: object
+) -> Path:
+    store = SnapshotStore(folder)
+    store.start(
+        {
+            "model": model,
+            "writer": folder.parent.name,
+            **({"resumed_from": resumed_from} if resumed_from else {}),
+            "configuration": {"seed": seed},
+            "monitors": {
+                "fnet": {"kind": "FunctionalNetworkMonitor", "layers": [{"name": f"{seed}"}], **settings}
+            },
+            "probes": {"fnet": {"n_samples": 100 + seed // 10, "seed": 0}},
+        }
+    )
+    store.append(Snapshot(0, {"q": float(seed)}))
+    return folder
+
+
+def test_runs_that_were_measured_in_two_ways_are_told_apart(tmp_path):
+    for seed in range(4):
+        measured(tmp_path / f"a{seed}" / "fnet", seed, density=0.05 if seed < 2 else 0.1, worker=str(seed))
+    found = read_runs([tmp_path])
+    assert found.grouped_by == "fnet.density"
+    assert {group: len(runs) for group, runs in found.groups.items()} == {"0.05": 2, "0.1": 2}
+    assert found.measured_differently == []
+    measured(tmp_path / "b" / "fnet", 10, density=0.1)
+    again = read_runs([tmp_path], group_by="fnet.density")
+    assert again.measured_differently == ["fnet.probe_n_samples"]
+    measured(tmp_path / "c" / "fnet", 11)  # of a version that did not say
+    assert read_runs([tmp_path / "a0", tmp_path / "a1", tmp_path / "c"]).differing == ["fnet.probe_n_samples"]
+
+
+def test_models_of_two_classes_are_two_groups(tmp_path):
+    for seed in range(4):
+        measured(tmp_path / f"{seed}" / "fnet", seed, model=("Net", "Other")[seed % 2])
+    assert list(read_runs([tmp_path]).groups) == ["Net", "Other"]
+
+
+def test_a_run_that_was_resumed_is_counted_once(tmp_path):
+    for name, before in (("v0", None), ("v1", "v0"), ("v2", "v1"), ("other", None)):
+        measured(tmp_path / name / "fnet", 3, resumed_from=before)
+    found = read_runs([tmp_path])
+    assert [run.name for run in found.runs] == ["other", "v2"]
+    assert {Path(folder).parent.name: reason.split(":")[0] for folder, reason in found.problems.items()} == {
+        "v0": "it was resumed",
+        "v1": "it was resumed",
+    }
+    assert [[run.name for run in same] for same in found.repeated] == [["other", "v2"]]
+
+
+def test_a_folder_that_is_named_twice_is_read_once(tmp_path, monkeypatch):
+    measured(tmp_path / "a" / "fnet", 0)
+    monkeypatch.chdir(tmp_path)
+    assert len(read_runs(["a", tmp_path, Path("a") / ".." / "a"]).runs) == 1

@@ -9,7 +9,7 @@ from small_runs import write_run
 
 from experiments import functional_network, sweep
 from experiments.functional_network import CLAIMS, Claim, judged, told
-from experiments.trials import write_state
+from experiments.trials import read_sweep, write_state
 from fnet_callbacks.compare.runs import Runs, read_runs
 from fnet_callbacks.errors import FnetError
 
@@ -63,8 +63,13 @@ def test_a_regularisation_that_was_not_run_is_told(tmp_path):
 
 def test_runs_that_are_there_are_judged_and_not_trained_again(tmp_path, monkeypatch, capsys):
     runs(tmp_path / "out", none=0.3, dropout=0.8, batch_norm=0.5)
-    for folder in (tmp_path / "out").iterdir():
+    trials = read_sweep(functional_network.SWEEP, {"trainer.max_epochs": 1})
+    for folder, trial in zip(sorted((tmp_path / "out").iterdir()), trials, strict=False):
         write_state(folder, "failed" if folder.name == "none4" else "finished")
+        folder.rename(trial.folder(tmp_path / "out"))
+    write_state(
+        write_run(tmp_path / "out" / "of another sweep", strength=0.3, seed=9, regularizer="none"), "finished"
+    )
     asked: list[list[str]] = []
     monkeypatch.setattr(sweep, "main", lambda arguments: asked.append(arguments) or 0)
     monkeypatch.setattr(

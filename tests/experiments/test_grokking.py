@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments import grokking
 from experiments.grokking import Adder, draw, known_from, logged, pairs_of, told, train
 from fnet_callbacks import FnetError, read_record
 
@@ -44,11 +45,15 @@ def test_a_run_is_recorded_told_and_drawn(tmp_path: Path) -> None:
     assert draw(record).axes[0].get_title() == "accuracy"
 
 
-def test_a_set_is_known_from_where_it_stays_so(tmp_path: Path) -> None:
+def test_a_set_is_known_from_where_it_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = read_record(train(tmp_path, **SMALL))
     for snapshot, value in zip(record.snapshots, (0.1, 0.99, 0.5, 0.97), strict=True):
         snapshot.logged["test_accuracy"] = value
     record.snapshots[-1].logged_at_end["test_accuracy"] = 0.98
     assert logged(record, "test_accuracy").tolist() == [0.1, 0.99, 0.5, 0.98]
     assert known_from(record, "test_accuracy") == 6
+    monkeypatch.setattr(
+        grokking, "_STEPS_AN_EPOCH", 2
+    )  # each after the first is taken before its own validation
+    assert logged(record, "test_accuracy").tolist() == [0.1, 0.5, 0.97, 0.98]
     assert known_from(record, "other") is None

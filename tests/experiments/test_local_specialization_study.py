@@ -7,6 +7,7 @@ import pytest
 
 from experiments import local_specialization as study
 from experiments.local_specialization import Case, told
+from fnet_callbacks import FnetError
 
 
 def answer(p: float, z: float) -> dict[str, object]:
@@ -56,3 +57,6 @@ def test_the_command_trains_tells_and_does_not_do_so_again(
     monkeypatch.setattr(study, "trained", lambda *_, **__: pytest.fail("trained again"))
     study.main()
     assert capsys.readouterr().out == first
+    monkeypatch.setattr(sys, "argv", ["local_specialization", *map(str, options), "--train-size", "100"])
+    with pytest.raises(FnetError, match=r"was made with .*'train_size': 200.*take another folder"):
+        study.main()

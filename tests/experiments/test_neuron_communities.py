@@ -8,7 +8,7 @@ from small_runs import write_run
 
 from experiments import neuron_communities, sweep
 from experiments.neuron_communities import relation, relations, told
-from experiments.trials import write_state
+from experiments.trials import read_sweep, write_state
 from fnet_callbacks.compare.runs import Run, read_runs
 from fnet_callbacks.errors import FnetError
 
@@ -48,8 +48,11 @@ def test_both_networks_are_trained_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for model in ("mlp", "cnn"):
-        for seed in range(2):
-            write_state(write_run(tmp_path / model / f"run{seed}", strength=0.8, seed=seed), "finished")
+        options = {"trainer.max_epochs": 1, **dict(map(sweep.option, neuron_communities.MODELS[model]))}
+        for seed, trial in enumerate(read_sweep(neuron_communities.SWEEP, options)[:2]):
+            folder = trial.folder(tmp_path / model)
+            write_run(folder, strength=0.8, seed=seed)
+            write_state(folder, "finished")
     asked: list[list[str]] = []
     monkeypatch.setattr(sweep, "main", lambda arguments: asked.append(arguments) or 0)
     monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path), "--workers", "1", "trainer.max_epochs=1"])

@@ -17,7 +17,7 @@ from experiments.early_stopping import (
     stop,
     told,
 )
-from experiments.trials import write_state
+from experiments.trials import read_sweep, write_state
 from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.record import Snapshot, SnapshotStore
@@ -59,9 +59,9 @@ def test_every_pair_is_compared_run_by_run():
     assert len(picture(found).axes) == 6
 
 
-def write(folder, epochs=5):
+def write(folder, epochs=5, max_epochs=5):
     store = SnapshotStore(folder / "fnet")
-    store.start({"configuration": {"seed": 0}})
+    store.start({"configuration": {"seed": 0, "trainer.max_epochs": max_epochs}})
     for epoch in range(epochs + 1):
         logged = [{LOSS: 1 / n, ACCURACY: n / 10} if n else {} for n in (max(epoch - 1, 0), epoch)]
         at_end = logged[1] if epoch == epochs else {}
@@ -79,6 +79,12 @@ def test_what_is_logged_at_the_end_of_an_epoch_belongs_to_it(tmp_path):
     assert epochs.loss == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
 
 
+def test_snapshots_that_are_not_one_an_epoch_are_told(tmp_path):
+    (found,) = read_runs([write(tmp_path, max_epochs=10)]).runs
+    with pytest.raises(FnetError, match=r"a snapshot after each of 10 epochs, not at the steps 10, 20, 30"):
+        epochs_of(found)
+
+
 def test_a_run_of_another_kind_is_told(tmp_path):
     store = SnapshotStore(tmp_path / "fnet")
     store.start({})
@@ -89,8 +95,8 @@ def test_a_run_of_another_kind_is_told(tmp_path):
 
 
 def test_table_and_picture_are_written(tmp_path, monkeypatch, capsys):
-    for seed in range(2):
-        write_state(write(tmp_path / "out" / str(seed)), "finished")
+    for trial in read_sweep(early_stopping.SWEEP)[:2]:
+        write_state(write(trial.folder(tmp_path / "out")), "finished")
     monkeypatch.setattr(sweep, "main", lambda _: 0)
     monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path / "out")])
     assert early_stopping.main() == 0

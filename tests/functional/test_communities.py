@@ -212,6 +212,10 @@ class TestModularityZ:
     def test_is_nan_where_all_nulls_are_alike(self, graph):
         assert math.isnan(modularity_z(from_networkx(graph)))
 
+    def test_is_nan_where_nulls_are_alike_but_for_rounding(self):
+        edges = nx.Graph([(2 * i, 2 * i + 1) for i in range(7)])  # whatever is rewired is seven edges again
+        assert math.isnan(modularity_z(from_networkx(edges)))
+
     def test_is_nan_for_a_single_null(self):
         assert math.isnan(modularity_z(BENCHMARKS["karate"], nulls=1))
 

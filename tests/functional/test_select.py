@@ -110,6 +110,13 @@ class TestGraphFromCorrelation:
         tree = spanning_tree(correlation)
         assert graph_from_correlation(correlation, tree=tree) == graph_from_correlation(correlation)
 
+    @pytest.mark.parametrize(
+        "tree", [[[1, 0], [2, 1]], [[0, 1], [0, 9]], [[-1, 1], [0, 2]], [[0, 2], [0, 1]], [[0, 1]]]
+    )
+    def test_what_is_no_tree_of_the_nodes_is_refused(self, tree):
+        with pytest.raises(FnetError, match="tree must be that of spanning_tree"):
+            graph_from_correlation(correlation_of(3), tree=np.array(tree))
+
     @pytest.mark.parametrize("method, n_edges", [("mst", 1), ("density", 0)])
     def test_two_nodes(self, method, n_edges):
         assert graph_from_correlation(np.array([[1, 0.1], [0.1, 1]]), method=method).n_edges == n_edges

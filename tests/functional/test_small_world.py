@@ -219,7 +219,9 @@ def off_diagonal(matrix):
 
 
 class TestHqs:
-    @pytest.mark.parametrize("samples, shared", [(20, 0.0), (30, 0.5), (60, 0.7)])
+    @pytest.mark.parametrize(
+        "samples, shared", [(20, 0.0), (30, 0.5), (60, 0.7), (500, 0.0), (10_000, 0.0), (4096, 0.3)]
+    )
     def test_null_keeps_mean_and_variance(self, samples, shared):
         correlation = planted_correlation(150, samples, shared)
         nulls = [off_diagonal(hqs_null(correlation, seed=seed)) for seed in range(30)]
@@ -237,7 +239,7 @@ class TestHqs:
         assert np.array_equal(null, hqs_null(correlation, seed=1))
         assert not np.array_equal(null, hqs_null(correlation, seed=2))
 
-    def test_rank_is_held_between_two_and_n(self):
+    def test_rank_is_at_least_two_and_at_most_n(self):
         signs = np.where(np.arange(20) < 10, 1.0, -1.0)
         assert np.linalg.matrix_rank(hqs_null(np.outer(signs, signs), seed=0)) == 2
         weak = planted_correlation(20, 100_000, 0.0)

@@ -53,9 +53,9 @@ def test_what_autograd_does_not_see_is_in_the_map() -> None:
 def test_what_is_done_with_the_output_is_followed_too() -> None:
     inputs = torch.randn(40, 6)
     with pytest.raises(CaptureError, match="softmax, which is not piecewise linear"):
-        relu_regions(Body(torch.relu), inputs, to_logits=lambda output: output.softmax(1))
+        relu_regions(Body(torch.relu), inputs, output_to_logits=lambda output: output.softmax(1))
     plain = relu_regions(Body(torch.relu), inputs)
-    cut = relu_regions(Body(torch.relu), inputs, to_logits=torch.relu, min_members=1)
+    cut = relu_regions(Body(torch.relu), inputs, output_to_logits=torch.relu, min_members=1)
     assert cut.patterns.n_units == plain.patterns.n_units + 3
     assert (cut.errors < 1e-5).all()
 

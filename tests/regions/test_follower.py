@@ -126,6 +126,22 @@ def test_a_piece_ends_where_a_margin_is_zero(name: str) -> None:
             assert same == is_same, (name, i, at)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * (x >= 0.3).float() + 0.1 * (1 - (x >= 0.3).float()) * x,
+        lambda x: x * ((x > 0).float() + (x > 0.5).to(x.dtype)),
+    ],
+    ids=["the rest of a mask", "a sum of masks"],
+)
+def test_masks_are_numbers_where_they_are_made_so(function: Callable[[Tensor], Tensor]) -> None:
+    model, x = Call(function), inputs()
+    torch.testing.assert_close(frozen(model, x, x), model(x.clone()))
+    far = x + torch.randn_like(x)
+    middle = (model(x.clone()) + frozen(model, x, far)) / 2
+    torch.testing.assert_close(frozen(model, x, (x + far) / 2), middle, rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", LINEAR)
 def test_what_is_linear_has_no_pieces(name: str) -> None:
     assert seen_in(LINEAR[name].double().eval(), inputs()) == []
@@ -143,6 +159,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "inverse": (Call(lambda x: 2 / x), "reciprocal|div"),
     "rounded": (Call(lambda x: torch.div(x, 2, rounding_mode="floor")), "div"),
     "steps": (Call(torch.floor), "floor"),
+    "scattered product": (
+        Call(lambda x: x.scatter(1, torch.zeros_like(x, dtype=torch.int64), x, reduce="multiply")),
+        "scatter",
+    ),
 }
 
 

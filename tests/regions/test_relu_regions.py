@@ -197,7 +197,7 @@ def test_a_part_of_what_the_model_returns_may_be_the_output() -> None:
 
     torch.manual_seed(0)
     inputs = close_together(torch.randn(100, 6))
-    found = relu_regions(Mapped(), inputs, min_members=3, to_logits=lambda output: output["logits"])
+    found = relu_regions(Mapped(), inputs, min_members=3, output_to_logits=lambda output: output["logits"])
     assert found.weights.shape[1:] == (3, 6)
 
 
@@ -290,5 +290,5 @@ def test_models_that_are_none_of_it_are_named() -> None:
         relu_regions(dense(0)[0], torch.randn(9, 6).double())
     with pytest.raises(FnetError, match="`inputs` hold NaN"):
         relu_regions(dense(0)[0], torch.full((9, 6), torch.nan))
-    with pytest.raises(FnetError, match="got tuple; pass `to_logits`"):
+    with pytest.raises(FnetError, match="got tuple; pass `output_to_logits`"):
         relu_regions(Paired(), torch.randn(9, 6))

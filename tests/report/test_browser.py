@@ -122,7 +122,7 @@ def test_a_table_is_sorted_by_clicking_on_a_head(browser, report):
     head = page.locator("#table-effects th", has_text="Hedges")
 
     def column() -> list[float]:
-        cells = page.locator("#table-effects tbody tr td:nth-child(10)")
+        cells = page.locator("#table-effects tbody tr td:nth-child(12)")
         return [float(cells.nth(i).get_attribute("data-value") or "nan") for i in range(cells.count())]
 
     before = [value for value in column() if not math.isnan(value)]

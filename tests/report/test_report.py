@@ -175,7 +175,7 @@ def test_what_cannot_be_read_is_told_on_the_page(sweep, tmp_path):
     broken = tmp_path / "runs" / "0.3-0" / "fnet" / SCALARS
     broken.write_bytes(b"nonsense\n" + broken.read_bytes())
     found = page(content(sweep, baseline="none"))
-    assert "they could not be read" in found
+    assert "<p>Left out:</p>" in found
     assert str(broken.parent) in found
 
 
@@ -312,3 +312,58 @@ def test_loops_that_were_left_open_are_in_no_distance(sweep):
     assert [len(each.runs) for each in found.apart] == [14, 15, 15]
     assert len(found.drifts[found.runs.runs[0].name].x) == 1  # of two
     page(found)
+
+
+def test_values_that_are_not_there_are_told_with_their_reason(tmp_path):
+    for seed in range(3):
+        for name, strength in (("none", 0.2), ("l1", 0.8)):
+            write_run(tmp_path / f"{name}{seed}", strength=strength, seed=seed, regularizer=name)
+    store = SnapshotStore(tmp_path / "l13" / "fnet")
+    store.start({"configuration": {"regularizer": "l1", "seed": 3, "width": 30}, "model": "Net"})
+    notes = {"fnet/loops": "failed: no time"}
+    store.append(Snapshot(20, {"fnet/loops": math.nan, "fnet/modularity": 0.5}, notes=notes))
+    found = content(tmp_path)
+    assert "l1: number of loops has no value at the end of 1 of 4 runs (failed: no time)" in said(found)
+    (table,) = [make(found) for name, make in TABLES.items() if make(found).name == "effects"]
+    of_loops = next(
+        dict(zip(table.header, row, strict=True)) for row in table.rows if "loops" in str(row[1]).lower()
+    )
+    assert (of_loops["runs"], of_loops["runs of none"]) == (3, 3)
+
+
+def test_runs_that_were_not_measured_alike_or_are_one_are_told(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / f"a{seed}", strength=0.3, seed=0, regularizer="none")
+        folder = write_run(tmp_path / f"b{seed}", strength=0.8, seed=seed, regularizer="l1") / "fnet"
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["monitors"]["fnet"]["density"] = 0.05 + seed / 100
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    told = said(content(tmp_path))
+    assert "Not all runs were measured alike: they differ in fnet.density." in told
+    assert "a0 and a1 have one configuration and one seed: they may be one run, counted 2 times." in told
+
+
+def test_a_network_whose_modularity_was_not_measured_is_drawn_all_the_same(tmp_path):
+    folder = write_run(tmp_path / "a", strength=0.8, seed=0) / "fnet"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["monitors"]["fnet"]["kind"] = "FunctionalNetworkMonitor"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    lines = [json.loads(line) for line in (folder / SCALARS).read_text().splitlines()]
+    for line in lines:
+        line["scalars"] = {k: v for k, v in line["scalars"].items() if not k.endswith("modularity")}
+    (folder / SCALARS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = content(tmp_path)
+    assert found.monitor == "fnet"
+    assert {"betti_curves", "diagrams", "attacks", "drifts"} <= drawn(found)
+    page(found)
+
+
+def test_a_name_that_is_no_text_ends_no_report(tmp_path):
+    write_run(tmp_path / "runs" / "a\udcff", strength=0.3, seed=0)
+    assert (
+        main(
+            ["report", str(tmp_path / "runs"), "-o", str(tmp_path / "r.html"), "--csv", str(tmp_path / "csv")]
+        )
+        == 0
+    )
+    assert "a?" in (tmp_path / "r.html").read_text()

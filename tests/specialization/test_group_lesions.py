@@ -118,13 +118,15 @@ def test_logits_are_equal_to_a_millionth(make: Callable[[], nn.Module]) -> None:
     batches = data(model)[:1]
     seen: list[Tensor] = []
 
-    def to_logits(output: Tensor) -> Tensor:
+    def output_to_logits(output: Tensor) -> Tensor:
         seen.append(output)
         return output
 
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
-        Lesions(model, layer, batches, num_classes=3, to_logits=to_logits).accuracies([np.array([1, 3])])
+        Lesions(model, layer, batches, num_classes=3, output_to_logits=output_to_logits).accuracies(
+            [np.array([1, 3])]
+        )
         changed = copy.deepcopy(model)
         next_weights(changed, layer.name).weight.data[:, [1, 3]] = 0
         torch.testing.assert_close(seen[-1], changed(batches[0].inputs), atol=1e-6, rtol=0)

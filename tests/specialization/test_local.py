@@ -352,8 +352,11 @@ def unlabelled() -> Iterator[Tensor]:
         ({"visualization_steps": -1}, "`visualization_steps=-1`"),
         ({"max_samples": 1}, "`max_samples=1`"),
         ({"layers": 3}, "`layers=3`"),
-        ({"to_logits": "logits"}, "`to_logits='logits'` should be a function"),
-        ({"to_logits": lambda output: {"logits": output}}, "the model returns a mapping; pass `to_logits`"),
+        ({"output_to_logits": "logits"}, "`output_to_logits='logits'` should be a function"),
+        (
+            {"output_to_logits": lambda output: {"logits": output}},
+            "the model returns a mapping; pass `output_to_logits`",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(modular: nn.Sequential, options, message: str) -> None:

@@ -105,5 +105,5 @@ def test_what_has_no_gradient_is_refused() -> None:
 
 def test_an_output_that_is_no_logits_is_named() -> None:
     model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 4), nn.Unflatten(1, (2, 2)))
-    with pytest.raises(FnetError, match="to_logits"):
+    with pytest.raises(FnetError, match="output_to_logits"):
         made_for(model, [np.array([0])], torch.rand(20, 6), steps=1)

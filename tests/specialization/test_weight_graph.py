@@ -267,3 +267,11 @@ def test_resnet_and_others_of_the_benchmarks_are_traced() -> None:
         data, _ = BENCHMARKS[name].data(None)
         graph = weight_graph(BENCHMARKS[name].network(), data[0][0][None])
         assert graph.adjacency().nnz > 0
+
+
+def test_a_scale_on_the_input_goes_with_it_through_a_flattening() -> None:
+    norm = nn.BatchNorm2d(3).eval()
+    norm.running_var.copy_(torch.tensor([0.25, 1.0, 4.0]))  # type: ignore[union-attr]
+    model = nn.Sequential(norm, nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 2))
+    found = blocks(weight_graph(model, torch.rand(2, 3, 2, 2)))["input", "2"]
+    np.testing.assert_allclose(found, weights(model[2]) * np.repeat([2.0, 1.0, 0.5], 4), rtol=1e-4)

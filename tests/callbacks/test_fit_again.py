@@ -1,0 +1,90 @@
+"""What goes on after an end, an error, or a checkpoint of a finished run, is one series."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from small_models import At, Net, csv_record, fast, loader, robustness_monitor, trainer
+
+from fnet_callbacks import FunctionalCodeMonitor, Record, read_record
+
+# Lightning, on a checkpoint of the middle of an epoch and on a folder that has checkpoints already.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch.*"),
+    pytest.mark.filterwarnings("ignore:.*The dirpath has changed.*"),
+    pytest.mark.filterwarnings("ignore:.*Experiment logs directory .* exists"),
+]
+
+
+def monitors(every: int) -> list[pl.Callback]:
+    codes = FunctionalCodeMonitor(every, figures=None, on_error="raise", probe_size=32)
+    return [fast(every, probe_size=32), codes]
+
+
+def assert_equal(found: Record, expected: Record) -> None:
+    assert found.steps == expected.steps
+    for a, b in zip(found.snapshots, expected.snapshots, strict=True):
+        assert {k: float(v).hex() for k, v in a.scalars.items()} == {
+            k: float(v).hex() for k, v in b.scalars.items()
+        }
+        assert a.logged_at_end == b.logged_at_end or a.step < expected.steps[-1]
+
+
+def run(folder: Path, epochs: int, resume: str | None = None, *, every: int = 5) -> pl.Trainer:
+    torch.manual_seed(0)
+    made = trainer(folder, *monitors(every), max_epochs=epochs, logger=CSVLogger(folder, name="csv"))
+    made.fit(Net(), loader(), ckpt_path=resume)
+    return made
+
+
+def test_a_checkpoint_of_after_the_end_goes_on_as_if_there_had_been_none(tmp_path: Path) -> None:
+    run(tmp_path / "whole", 2)
+    ended = run(tmp_path / "cut", 1)
+    assert csv_record(tmp_path / "cut").steps == [0, 5, 8]
+    ended.save_checkpoint(tmp_path / "end.ckpt")
+    run(tmp_path / "resumed", 2, str(tmp_path / "end.ckpt"))
+    found = csv_record(tmp_path / "resumed")
+    assert_equal(found, csv_record(tmp_path / "whole"))
+    assert np.isfinite(found.series("fnet/edge_turnover")[1:]).all()
+
+
+def test_the_last_values_of_a_run_are_not_those_of_the_middle_of_the_next(tmp_path: Path) -> None:
+    ended = run(tmp_path / "cut", 1, every=4)  # its last snapshot is on the schedule
+    assert csv_record(tmp_path / "cut").snapshots[-1].logged_at_end
+    ended.save_checkpoint(tmp_path / "end.ckpt")
+    run(tmp_path / "resumed", 2, str(tmp_path / "end.ckpt"), every=4)
+    found = csv_record(tmp_path / "resumed")
+    assert found.steps == [0, 4, 8, 12, 16]
+    assert [bool(s.logged_at_end) for s in found.snapshots] == [False, False, False, False, True]
+
+
+def test_after_an_error_the_same_trainer_goes_on_where_it_stood(tmp_path: Path) -> None:
+    state = {"fails": True}
+
+    def fail(_: Any) -> None:
+        if state["fails"]:
+            raise RuntimeError("in a notebook")
+
+    torch.manual_seed(0)
+    net = Net()
+    made = trainer(tmp_path, fast(2), robustness_monitor(4), At(5, fail), max_epochs=3)
+    with pytest.raises(RuntimeError, match="in a notebook"):
+        made.fit(net, loader())
+    (first,) = records(tmp_path)
+    assert first.steps == [0, 2, 4]
+    state["fails"] = False
+    made.fit(net, loader())
+    last = records(tmp_path)[-1]
+    assert last.steps[:4] == [0, 2, 4, 6]
+    assert last.steps[-1] == made.global_step
+    assert last.snapshots[0].scalars == first.snapshots[0].scalars
+
+
+def records(folder: Path) -> list[Record]:
+    """Oldest first."""
+    manifests = sorted(folder.rglob("manifest.json"), key=lambda path: path.stat().st_mtime)
+    return [read_record(path.parent) for path in manifests]
