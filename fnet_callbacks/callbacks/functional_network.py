@@ -50,8 +50,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             thread. The numbers are the same. Monitors of one trainer share the process, as soon as one asks for it.
         when_busy: Where the worker is behind, ``"wait"`` until it has caught up, so that no snapshot is left out, or
             ``"skip"`` the snapshot; ``<name>/skipped`` counts.
-        measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``) or a list of tiers and names,
-            which the guide to the measures lists.
+        measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``) or a list of tiers and names.
         layer_measures: For each layer; an empty list for none.
         layers: ``"auto"`` watches the outputs of nonlinearities and recurrent modules, where there are none those of
             parametric modules, the head left out; or glob patterns over module names, in which ``*`` crosses dots: of

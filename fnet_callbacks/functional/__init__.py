@@ -68,6 +68,7 @@ from fnet_callbacks.functional.homology import (
     persistent_entropy,
 )
 from fnet_callbacks.functional.layout import spring_layout
+from fnet_callbacks.functional.random_correlations import hqs_null
 from fnet_callbacks.functional.references import (
     Tail,
     bates_p,
@@ -92,7 +93,6 @@ from fnet_callbacks.functional.small_world import (
     clustering_coefficient,
     distance_histogram,
     global_efficiency,
-    hqs_null,
     local_clustering,
     local_efficiency,
     null_graphs,

@@ -9,7 +9,8 @@ from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.graph import Graph
 from fnet_callbacks.functional.references import z_score
-from fnet_callbacks.functional.small_world import in_threads, null_graphs
+from fnet_callbacks.functional.small_world import null_graphs
+from fnet_callbacks.functional.streams import in_threads
 
 
 def communities(graph: Graph, *, initial: np.ndarray | None = None, seed: int = 0) -> np.ndarray:

@@ -1,26 +1,18 @@
 """How the functional network is wired: clustering, path length, efficiency, nulls, small-worldness."""
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import TypeVar
 
-import numba
 import numpy as np
-from scipy.linalg import blas
 
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.random_correlations import NO_VARIANCE, drawn, moments_of
 from fnet_callbacks.functional.selection import Method, Sign, graph_from_correlation
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
+from fnet_callbacks.functional.streams import in_threads, streams
 
 _SWAPS_PER_EDGE = 10
-_ROWS = 64  # of a matrix that are squared at a time
-_MANY = 4  # times N: from there on what is left of a sum has the eigenvalues of a correlation matrix
-_NO_VARIANCE = 1e-12  # a spread of 1e-6, the accuracy of a correlation
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +152,7 @@ def rewire(graph: Graph, *, seed: int, swaps_per_edge: int = _SWAPS_PER_EDGE) ->
     Reference: Maslov & Sneppen (2002), Science 296, 910.
     Cost: O(swaps_per_edge E).
     """
-    return _rewired(graph, _streams(seed, 1)[0], swaps_per_edge)
+    return _rewired(graph, streams(seed, 1)[0], swaps_per_edge)
 
 
 def null_graphs(graph: Graph, nulls: int = 10, seed: int = 0) -> list[Graph]:
@@ -179,7 +171,7 @@ def null_graphs(graph: Graph, nulls: int = 10, seed: int = 0) -> list[Graph]:
 
     Cost: O(nulls E).
     """
-    return in_threads(lambda stream: _rewired(graph, stream, _SWAPS_PER_EDGE), _streams(seed, nulls))
+    return in_threads(lambda stream: _rewired(graph, stream, _SWAPS_PER_EDGE), streams(seed, nulls))
 
 
 def small_world(graph: Graph, *, nulls: int | Sequence[Graph] = 10, seed: int = 0) -> SmallWorld:
@@ -214,36 +206,6 @@ def small_world(graph: Graph, *, nulls: int | Sequence[Graph] = 10, seed: int = 
         null_path_length=null.path_length,
         efficiency=own.efficiency,
     )
-
-
-def hqs_null(correlation: np.ndarray, *, seed: int) -> np.ndarray:
-    """A random correlation matrix with about the mean and variance of the given one off the diagonal.
-
-    With e and v the mean and variance off the diagonal: ``k = floor((1 - e²) / v)``,
-    ``s² = -m² + sqrt(m⁴ + v / k)``, ``m = sqrt(e / k)``; ``L`` is ``[N, k]`` of normal draws with mean m and
-    variance s², and ``L Lᵀ`` is scaled to a unit diagonal. A negative e is taken as 0; k is at least 2.
-    Mean and variance are met before the scaling, which narrows the spread where e is large, by a quarter at 0.5.
-
-    For k above 4 N entries are drawn from what these sums of k products come to, ``k m² + m s sqrt(k) (g_i + g_j) +
-    s² sqrt(k) h_ij`` with g and h normal, which needs no ``L``.
-
-    Args:
-        correlation: ``[N, N]``, symmetric with unit diagonal.
-        seed: Of the random stream, an integer of 0 or more.
-
-    Returns:
-        ``[N, N]`` float64, symmetric, unit diagonal, in [-1, 1]; all NaN where v is 0 (so for N < 3), for
-        then nothing is left to be random.
-
-    Raises:
-        FnetError: ``correlation`` is not a square matrix or holds NaN; ``seed`` is negative.
-
-    Reference: Hirschberger, Qi & Steuer (2007), Eur. J. Oper. Res. 177, 1610; as a null for correlation
-        networks Zalesky, Fornito & Bullmore (2012), NeuroImage 60, 2096. The limit for many k is ours.
-    Cost: O(min(k, 4 N) N²).
-    """
-    moments = _moments(correlation)
-    return _hqs(len(correlation), moments, _streams(seed, 1)[0])
 
 
 def small_world_hqs(
@@ -283,45 +245,22 @@ def small_world_hqs(
     Reference: Zalesky, Fornito & Bullmore (2012), NeuroImage 60, 2096.
     Cost: O(nulls k N²), k as in `hqs_null`.
     """
-    moments = _moments(correlation)
+    moments = moments_of(correlation)
     n_nodes = len(correlation)
     if n_nodes != graph.n_nodes:
         raise FnetError(f"correlation has {n_nodes} nodes, graph has {graph.n_nodes}")
-    if moments[1] <= _NO_VARIANCE:
+    if moments[1] <= NO_VARIANCE:
         return float("nan")
 
     spare: list[np.ndarray] = []  # one matrix a thread: its first touch is dearer than what is computed in it
 
     def null_wiring(stream: np.uint64) -> Wiring:
-        null = _hqs(n_nodes, moments, stream, spare.pop() if spare else None)
+        null = drawn(n_nodes, moments, stream, spare.pop() if spare else None)
         graph = graph_from_correlation(null, method=method, density=density, threshold=threshold, sign=sign)
         spare.append(null.T)
         return wiring(graph)
 
-    return _sigma(wiring(graph), _mean(in_threads(null_wiring, _streams(seed, nulls))))
-
-
-def in_threads(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """Map over independent items, as many at once as Numba is told to use threads.
-
-    Plain threads over kernels that release the GIL, started for the call and gone after it: Numba's own
-    threading layers survive neither a fork nor a second thread.
-    """
-    items = list(items)
-    workers = min(len(items), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    if workers < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, items))
-
-
-def _streams(seed: int, count: int) -> np.ndarray:
-    """Seeds of independent random streams; the i-th depends on ``seed`` and i alone."""
-    if seed < 0:
-        raise FnetError(f"seed must be 0 or more, got {seed}")
-    if count < 0:
-        raise FnetError(f"nulls must be 0 or more, got {count}")
-    return np.random.SeedSequence(seed).generate_state(count, np.uint64)
+    return _sigma(wiring(graph), _mean(in_threads(null_wiring, streams(seed, nulls))))
 
 
 def _rewired(graph: Graph, stream: np.uint64, swaps_per_edge: int) -> Graph:
@@ -354,58 +293,3 @@ def _sigma(own: Wiring, null: Wiring) -> float:
     if not null.clustering > 0:
         return float("nan")
     return (own.clustering / null.clustering) / (own.path_length / null.path_length)
-
-
-def _moments(correlation: np.ndarray) -> tuple[float, float]:
-    """Mean and variance off the diagonal; variance 0 where there is no pair."""
-    matrix = np.asarray(correlation, np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise FnetError(f"correlation must be a square matrix [N, N], got shape {matrix.shape}")
-    entries = matrix.size - len(matrix)
-    if entries == 0:
-        return 0.0, 0.0
-    mean = (matrix.sum() - matrix.trace()) / entries
-    if np.isnan(mean):
-        raise FnetError("correlation holds NaN: drop the units without a correlation (dead units) first")
-    squares = -np.square(matrix.diagonal() - mean).sum()
-    for top in range(0, len(matrix), _ROWS):
-        squares += np.square(matrix[top : top + _ROWS] - mean).sum()
-    return float(mean), float(squares / entries)
-
-
-def _hqs(
-    n_nodes: int, moments: tuple[float, float], stream: np.uint64, out: np.ndarray | None = None
-) -> np.ndarray:
-    mean, variance = max(moments[0], 0.0), moments[1]
-    if variance <= _NO_VARIANCE:
-        return np.full((n_nodes, n_nodes), np.nan)
-    k = max(2, int((1 - mean**2) / variance))
-    centre = np.sqrt(mean / k)
-    spread = np.sqrt(np.sqrt(centre**4 + variance / k) - centre**2)
-    generator = np.random.default_rng(stream)
-    out = np.empty((n_nodes, n_nodes), order="F") if out is None else out
-    if k > _MANY * n_nodes:
-        squares = _sums_of_many(k, centre, spread, generator, out)
-    else:
-        squares = np.zeros(n_nodes)
-        for start in range(0, k, n_nodes):  # in parts, none of which is larger than the matrix
-            part = generator.normal(centre, spread, (n_nodes, min(n_nodes, k - start)))
-            squares += np.square(part).sum(axis=1)
-            out = blas.dsyrk(  # type: ignore[attr-defined]
-                1.0, part.T, beta=float(start > 0), trans=True, lower=True, c=out, overwrite_c=True
-            )
-    null, nothing = out.T, np.zeros(n_nodes)
-    _kernels.scaled(null, nothing, nothing, 1 / np.sqrt(squares), null)
-    return null
-
-
-def _sums_of_many(
-    k: int, centre: float, spread: float, generator: np.random.Generator, out: np.ndarray
-) -> np.ndarray:
-    """What ``L Lᵀ`` comes to for many columns k, into ``out``, and its diagonal ``[N]``."""
-    own, squared = generator.normal(size=(2, len(out)))
-    shared = centre * spread * np.sqrt(k) * own
-    out[:] = generator.normal(k * centre**2, spread**2 * np.sqrt(k), out.shape)
-    out += shared
-    out += shared[:, None]
-    return k * centre**2 + 2 * shared + spread**2 * (k + np.sqrt(2 * k) * squared)

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.random_correlations import hqs_null
 from fnet_callbacks.functional.selection import graph_from_correlation
 from fnet_callbacks.functional.small_world import (
     clustering_coefficient,
     distance_histogram,
     global_efficiency,
-    hqs_null,
     local_clustering,
     local_efficiency,
     null_graphs,
