@@ -224,6 +224,7 @@ def test_ray_stops_trials_that_are_behind(tmp_path):
     ended = sweep(path, tmp_path / "out", "--engine", "ray", "--workers", "1", "--stop-early", key)
     assert ended.returncode == 0, ended.stderr
     assert "1 finished, 1 stopped early, 0 failed" in ended.stdout
+    assert "what did not finish counts in a report as far as it came" in ended.stdout
     (stopped,) = (f for f, state in states(tmp_path / "out").items() if state == "stopped")
     assert (
         json.loads((tmp_path / "out" / stopped / "trial.json").read_text())["settings"]["model"]["lr"] == 1e-9
