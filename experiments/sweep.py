@@ -112,7 +112,9 @@ def _told(trials: Sequence[Trial], out: Path) -> int:
     for name, reason in failed.items():
         print(f"  {name}: {reason}")
     if failed or stopped:
-        print("  what did not finish counts in a report as far as it came; name the other folders to leave it out")
+        print(
+            "  what did not finish counts in a report as far as it came; name the other folders to leave it out"
+        )
     print(f"\nCompare them: {Path(sys.executable).parent / 'fnet'} report {out} -o {out / 'report.html'}")
     return int(bool(failed))
 

@@ -26,6 +26,7 @@ from fnet_callbacks.worker.board import Board
 from fnet_callbacks.worker.wire import Segment, Wire, receive, send
 
 _SECONDS_TO_END = 2.0
+_SECONDS_BETWEEN_LOOKS = 0.002
 # Messages that wait to be answered: bursts even out, and the time in which the process starts; memory stays bounded.
 _FEWEST, _MOST, _MOST_BYTES = 4, 32, 2**25
 
@@ -133,7 +134,7 @@ class Child:
             EOFError: It has ended, and all its answers were taken.
         """
         while self.unanswered:
-            has_ended = self._process.poll() is not None  # asked first: what it sent before is still there
+            has_ended = self._status() is not None  # asked first: what it sent before is still there
             if self._poll.poll(1000 if wait and not has_ended else 0):
                 return self._received()
             if has_ended:
@@ -158,15 +159,34 @@ class Child:
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)  # a data loader's fork may hold our end open
         self._channel.close()
-        try:
-            status = self._process.wait(0 if self.unanswered else _SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
+        status = self._status(0.0 if self.unanswered else _SECONDS_TO_END)
+        while status is None:
             self._process.kill()
-            status = self._process.wait()
+            status = self._status(_SECONDS_TO_END)
         if status == -signal.SIGALRM and self.stuck_at is None:
             self.stuck_at = self._board.last or None  # an alarm that somebody else sent ends it too
         self._board.close()
         return status
+
+    def _status(self, seconds: float = 0.0) -> int | None:
+        """Its exit status; None where it has not ended after so long.
+
+        ``Popen`` asks under a lock, which an interrupt in the wrong moment leaves locked: to wait would be for ever.
+        """
+        until = time.monotonic() + seconds
+        while self._process.returncode is None:
+            try:
+                pid, status = os.waitpid(self._process.pid, os.WNOHANG)
+            except ChildProcessError:  # an interrupt has come between the answer and its being kept
+                self._process.returncode = -signal.SIGKILL
+                break
+            if pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() >= until:
+                break
+            else:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+        return self._process.returncode
 
     def _received(self) -> Any:
         owed = self.unanswered.popleft()  # first: an interrupt from here on leaves nothing to wait for

@@ -116,6 +116,19 @@ def test_ending_is_at_once_where_something_is_owed(child):
     assert not is_running(child.pid)
 
 
+def test_an_interrupt_that_left_popens_lock_behind_keeps_nobody_waiting():
+    child = Child("echo_child", Wire(()))
+    child.ask("sleep")
+    child._process._waitpid_lock.acquire()  # as an interrupt between taking it and what gives it back
+    child.give_up()
+    assert not is_running(child.pid)
+    other = Child("echo_child", Wire(()))
+    os.kill(other.pid, signal.SIGKILL)
+    assert eventually(lambda: not is_running(other.pid))
+    os.waitpid(other.pid, 0)  # as one that came after the answer and before it was kept
+    assert other.end() == -signal.SIGKILL
+
+
 def test_a_child_does_not_hear_ctrl_c(child):
     child.ask("ready?")
     assert child.answer(wait=True) == "ready?"
