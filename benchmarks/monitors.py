@@ -1,6 +1,6 @@
 """What a snapshot of each monitor takes the training thread, and how often it can be for a twentieth of the time.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.monitors [--models mlp 3c3d] [--data-dir DATA]
+    OMP_NUM_THREADS=1 python -m benchmarks.monitors [--models 3c3d --probe-size 256 --monitors FGSM]
 
 Each monitor on its own, with its defaults and the probe that the command says, in a run of some steps with as many
 snapshots. Milliseconds are the smallest of the snapshots after the first, which loads kernels, without what its figures
@@ -169,7 +169,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     classifiers = [name for name, benchmark in BENCHMARKS.items() if not benchmark.is_language]
-    parser.add_argument("--models", nargs="+", choices=classifiers, default=["mlp", "3c3d"])
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=classifiers,
+        default=["mlp"],
+        help="a convolutional one takes minutes a snapshot of the dearest monitors",
+    )
     parser.add_argument("--monitors", nargs="+", choices=list(MONITORS), default=list(MONITORS))
     parser.add_argument("--probe-size", type=int, default=1024)
     parser.add_argument("--data-dir", help="folder with cifar-10/; random data without it")

@@ -268,6 +268,15 @@ def test_a_network_without_a_live_neuron():
     }
 
 
+def test_a_network_that_died_since_the_last_snapshot_counts_what_went():
+    dead = np.zeros_like(activations())
+    previous = scope_of(activations()).to_previous()
+    found = measure(scope_of(dead, labels_of(dead), previous=previous), FULL)
+    assert (found["edge_turnover"], found["births"]) == (1, 0)
+    assert found["deaths"] == len(np.unique(previous.partition))
+    assert all(math.isnan(found[name]) for name in ("modularity", "partition_ami", "sigma"))
+
+
 def test_a_network_of_one_live_neuron():
     scope = scope_of(DEGENERATE["one live"])
     found = measure(scope, STANDARD)

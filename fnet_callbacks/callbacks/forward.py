@@ -113,7 +113,7 @@ class Forward:
 
     def read(self, batch: Any) -> Batch:
         """Finds inputs, labels and mask in a batch that is on the device."""
-        inputs, labels = self._reader.inputs(batch), self._reader.labels(batch)
+        inputs, labels = self._reader.read(batch)
         return Batch(
             self._trainer.precision_plugin.convert_input(inputs),
             labels,

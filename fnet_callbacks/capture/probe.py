@@ -63,17 +63,22 @@ class BatchReader:
             )
         return inputs
 
-    def labels(self, batch: Any) -> Tensor | None:
-        """One integer a sample, ``[S]``, or None; targets of another number, such as joined transcripts, are none."""
+    def read(self, batch: Any) -> tuple[Any, Tensor | None]:
+        """What the model is called with, and the labels, one integer a sample, ``[S]``, or None.
+
+        Targets of another number than there are samples, such as joined transcripts, are no labels.
+
+        Raises:
+            CaptureError: There is no tensor among the inputs.
+        """
+        inputs = self.inputs(batch)
         labels = as_labels(self.to_labels(batch)) if self.to_labels else batch_labels(batch)
-        inputs = self.inputs(batch) if labels is not None else None
-        if labels is not None and isinstance(inputs, Tensor) and len(labels) not in inputs.shape:
-            return None
-        return labels
+        fits = labels is None or not isinstance(inputs, Tensor) or len(labels) in inputs.shape
+        return inputs, labels if fits else None
 
     def size(self, batch: Any) -> int:
         """Samples in the batch."""
-        return batch_size(self.inputs(batch), self.labels(batch))
+        return batch_size(*self.read(batch))
 
 
 def first_samples(
@@ -103,7 +108,7 @@ def first_samples(
             raise FnetError(f"`{name}={function!r}` should be a function")
     reader, found, left = BatchReader(to_inputs, to_labels), [], most
     for batch in loader:
-        inputs, labels = reader.inputs(batch), reader.labels(batch)
+        inputs, labels = reader.read(batch)
         n = batch_size(inputs, labels)
         if left < n == batch_size(inputs):  # samples on another axis: the batch is taken whole
             inputs = first_of(inputs, left, n_samples=n)
@@ -307,12 +312,13 @@ def _keep(
     world_size: int,
     indices: tuple[int, ...] | None,
 ) -> Probe:
+    parts = [reader.read(batch) for batch in batches]
     return Probe(
         batches=tuple(detached_copy(b) for b in batches[rank::world_size]),
         first=detached_copy(batches[0]),
         positions=tuple(range(rank, len(batches), world_size)),
-        n_samples=sum(reader.size(b) for b in batches),
-        num_classes=_num_classes([reader.labels(b) for b in batches]),
+        n_samples=sum(batch_size(*part) for part in parts),
+        num_classes=_num_classes([labels for _, labels in parts]),
         indices=indices,
     )
 

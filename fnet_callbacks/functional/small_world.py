@@ -243,7 +243,7 @@ def small_world_hqs(
             `graph_from_correlation`.
 
     Reference: Zalesky, Fornito & Bullmore (2012), NeuroImage 60, 2096.
-    Cost: O(nulls k N²), k as in `hqs_null`.
+    Cost: ``nulls`` times that of `hqs_null` and of a graph.
     """
     moments = moments_of(correlation)
     n_nodes = len(correlation)

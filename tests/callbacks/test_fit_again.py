@@ -9,8 +9,9 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from small_models import At, Net, csv_record, fast, loader, robustness_monitor, trainer
+from test_resume import records
 
-from fnet_callbacks import FunctionalCodeMonitor, Record, read_record
+from fnet_callbacks import FunctionalCodeMonitor, Record
 
 # Lightning, on a checkpoint of the middle of an epoch and on a folder that has checkpoints already.
 pytestmark = [
@@ -82,9 +83,3 @@ def test_after_an_error_the_same_trainer_goes_on_where_it_stood(tmp_path: Path) 
     assert last.steps[:4] == [0, 2, 4, 6]
     assert last.steps[-1] == made.global_step
     assert last.snapshots[0].scalars == first.snapshots[0].scalars
-
-
-def records(folder: Path) -> list[Record]:
-    """Oldest first."""
-    manifests = sorted(folder.rglob("manifest.json"), key=lambda path: path.stat().st_mtime)
-    return [read_record(path.parent) for path in manifests]

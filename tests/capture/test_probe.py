@@ -234,8 +234,9 @@ def test_a_batch_without_labels_among_others_leaves_the_probe_without():
 def test_the_users_functions_find_inputs_and_labels():
     reader = BatchReader(to_inputs=lambda b: (b["a"], b["b"]), to_labels=lambda b: b["c"])
     batch = {"a": torch.rand(2, 1), "b": torch.rand(2, 1), "c": torch.tensor([0, 1])}
-    assert reader.inputs(batch) == (batch["a"], batch["b"])
-    assert reader.labels(batch).tolist() == [0, 1]
+    inputs, labels = reader.read(batch)
+    assert inputs == (batch["a"], batch["b"])
+    assert labels.tolist() == [0, 1]
     assert reader.size(batch) == 2
 
 
