@@ -367,3 +367,15 @@ def test_a_name_that_is_no_text_ends_no_report(tmp_path):
         == 0
     )
     assert "a?" in (tmp_path / "r.html").read_text()
+
+
+def test_topology_is_told_with_the_attack_that_was_planned(tmp_path):
+    for seed in range(4):
+        folder = write_run(tmp_path / f"a{seed}", strength=0.2 * seed, seed=seed, regularizer="none") / "fnet"
+        lines = [json.loads(line) for line in (folder / SCALARS).read_text().splitlines()]
+        for line in lines:  # FGSM is logged before PGD
+            line["scalars"] = {"robust/fgsm_0.03137_accuracy": 0.9 - 0.1 * seed, **line["scalars"]}
+        (folder / SCALARS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = dict(summary(content(tmp_path)))["How topology goes with accuracy"]
+    assert any(sentence.startswith("Accuracy under PGD") for sentence in told)
+    assert not any("FGSM" in sentence for sentence in told)
