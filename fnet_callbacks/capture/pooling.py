@@ -1,0 +1,55 @@
+"""Max pooling on the CPU by a shorter way to the same bits."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# With fewer channels than these, bringing them last costs what it saves.
+_FEWEST_CHANNELS = 4
+# Bytes that are copied at once: they stay in cache, and memory does not grow with the batch.
+_COPIED = 2**21
+
+
+def pool_by_channels(module: nn.Module) -> None:
+    """Has every `torch.nn.MaxPool2d` of a model compare the channels of a pixel together.
+
+    Where channels come first, torch's kernel for CPUs compares value by value, and may take longer than the
+    convolution before it. On a copy with the channels last it takes all of them at once: values, gradients and the
+    layout of the result are the same. A call of `torch.nn.functional` stays as it is.
+
+    Args:
+        module: The model; its pooling layers are given a ``forward`` of their own, which `isolated` takes off.
+
+    Cost: a half to a fifth of the kernel's own time, and 2 MB.
+    """
+    for m in module.modules():
+        if type(m) is nn.MaxPool2d and not m.return_indices and "forward" not in vars(m):
+            vars(m)["forward"] = partial(_max_pool, m)
+
+
+def _max_pool(pool: nn.MaxPool2d, signal: Tensor) -> Tensor:
+    plain: Any = partial(nn.MaxPool2d.forward, pool)
+    if not _gains(signal):
+        return plain(signal)
+    at_once = max(1, _COPIED // (signal[0].numel() * signal.element_size()))
+    last = torch.channels_last
+    try:
+        parts = [plain(part.contiguous(memory_format=last)).contiguous() for part in signal.split(at_once)]
+        return torch.cat(parts)
+    except RuntimeError:  # `torch.vmap` knows no layouts; what else goes wrong the module says itself
+        return plain(signal)
+
+
+def _gains(signal: Tensor) -> bool:
+    """Whether these are images, channels first, for which the way by channels is shorter."""
+    return (
+        type(signal) is Tensor
+        and signal.device.type == "cpu"
+        and signal.is_floating_point()
+        and signal.dim() == 4
+        and signal.shape[1] >= _FEWEST_CHANNELS
+        and signal.numel() > 0
+        and signal.is_contiguous()
+    )
