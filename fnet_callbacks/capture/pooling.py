@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 # With fewer channels than these, bringing them last costs what it saves.
 _FEWEST_CHANNELS = 4
@@ -16,30 +17,34 @@ def pool_by_channels(module: nn.Module) -> None:
     """Has every `torch.nn.MaxPool2d` of a model compare the channels of a pixel together.
 
     Where channels come first, torch's kernel for CPUs compares value by value, and may take longer than the
-    convolution before it. On a copy with the channels last it takes all of them at once: values, gradients and the
-    layout of the result are the same. A call of `torch.nn.functional` stays as it is.
+    convolution before it. On a copy with the channels last it takes all of them at once; values and layout are the same
+    to the bit. Where gradients are recorded, where somebody follows the operations of a pass, and in a call of
+    `torch.nn.functional`, everything stays as it is.
 
     Args:
         module: The model; its pooling layers are given a ``forward`` of their own, which `isolated` takes off.
 
-    Cost: a half to a fifth of the kernel's own time, and 2 MB.
+    Cost: a half to a fifth of the kernel's own time, mostly; copies of 2 MB, or of an image, and of the result.
     """
     for m in module.modules():
-        if type(m) is nn.MaxPool2d and not m.return_indices and "forward" not in vars(m):
+        if type(m) is nn.MaxPool2d and "forward" not in vars(m):
             vars(m)["forward"] = partial(_max_pool, m)
 
 
-def _max_pool(pool: nn.MaxPool2d, signal: Tensor) -> Tensor:
+def _max_pool(pool: nn.MaxPool2d, input: Tensor) -> Tensor:
     plain: Any = partial(nn.MaxPool2d.forward, pool)
-    if not _gains(signal):
-        return plain(signal)
-    at_once = max(1, _COPIED // (signal[0].numel() * signal.element_size()))
+    if pool.return_indices or is_in_torch_dispatch_mode() or not _gains(input):
+        return plain(input)
+    at_once = max(1, _COPIED // (input[0].numel() * input.element_size()))
     last = torch.channels_last
     try:
-        parts = [plain(part.contiguous(memory_format=last)).contiguous() for part in signal.split(at_once)]
-        return torch.cat(parts)
+        parts = [plain(part.contiguous(memory_format=last)).contiguous() for part in input.split(at_once)]
     except RuntimeError:  # `torch.vmap` knows no layouts; what else goes wrong the module says itself
-        return plain(signal)
+        return plain(input)
+    pooled = torch.cat(parts)
+    return pooled.flatten().view(
+        pooled.shape
+    )  # of one pixel an image, strides have been those of channels last
 
 
 def _gains(signal: Tensor) -> bool:
@@ -47,9 +52,12 @@ def _gains(signal: Tensor) -> bool:
     return (
         type(signal) is Tensor
         and signal.device.type == "cpu"
+        and signal.layout is torch.strided
         and signal.is_floating_point()
+        and not (torch.is_grad_enabled() and signal.requires_grad)
         and signal.dim() == 4
         and signal.shape[1] >= _FEWEST_CHANNELS
         and signal.numel() > 0
         and signal.is_contiguous()
+        and signal.stride(1) > 1  # else the channels are last already
     )

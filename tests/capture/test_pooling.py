@@ -1,11 +1,13 @@
-"""Max pooling by channels: the bits, the layout and the errors of the module alone."""
+"""Max pooling by channels: the values, the layout and the errors of the module alone."""
 
 import copy
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from fnet_callbacks import relu_regions
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.pooling import pool_by_channels
 
@@ -24,6 +26,19 @@ def quick(**arguments) -> nn.MaxPool2d:
     return pool
 
 
+class Seen(TorchDispatchMode):
+    """Follows what is pooled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lengths: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.max_pool2d_with_indices.default:
+            self.lengths.append(len(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
 def images(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     signal = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).relu().to(dtype)
     signal[0, 0, 1, 1] = torch.nan
@@ -33,19 +48,61 @@ def images(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("arguments", POOLS.values(), ids=POOLS)
-@pytest.mark.parametrize("shape", [(7, 16, 11, 9), (1, 5, 8, 8), (40, 32, 28, 28)], ids=str)
-def test_values_gradients_and_layout_are_those_of_the_module_to_the_bit(shape, arguments, dtype):
+@pytest.mark.parametrize("shape", [(7, 16, 11, 9), (1, 5, 8, 8), (40, 32, 28, 28), (6, 64, 4, 4)], ids=str)
+def test_values_and_layout_are_those_of_the_module_to_the_bit(shape, arguments, dtype):
+    signal = images(*shape, dtype=dtype)
+    plain, ours = nn.MaxPool2d(**arguments)(signal), quick(**arguments)(signal)
+    assert ours.stride() == plain.stride()
+    torch.testing.assert_close(ours, plain, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(ours.signbit() & ~ours.isnan(), plain.signbit() & ~plain.isnan())  # -0.0 too
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_one_pixel_an_image_has_the_strides_of_the_module(size):
+    signal = images(6, 512, size, size)
+    assert quick(kernel_size=size)(signal).stride() == nn.MaxPool2d(size)(signal).stride() == (512, 1, 1, 1)
+
+
+def test_it_is_the_shorter_way_that_is_taken():
+    pools, signal = Seen(), images(40, 32, 28, 28)
+    pool = quick(kernel_size=2)
+    with torch.profiler.profile(record_shapes=True) as profile:
+        pool(signal)
+    calls = [e for e in profile.events() if e.name == "aten::max_pool2d_with_indices"]
+    assert len(calls) == 2  # 3.8 MB in copies of two
+    with pools:
+        pool(signal)
+    assert pools.lengths == [40]  # who follows the operations sees all samples in one
+
+
+def test_gradients_flow_back_as_without():
+    signal = images(6, 8, 10, 10).nan_to_num()
     found = []
-    for pool in (nn.MaxPool2d(**arguments), quick(**arguments)):
-        signal = images(*shape, dtype=dtype).requires_grad_()
-        pooled = pool(signal)
-        pooled.nan_to_num().mul(torch.linspace(-1, 1, pooled.numel()).view_as(pooled)).sum().backward()
-        assert signal.grad is not None
-        found.append((pooled.detach(), signal.grad))
+    for pool in (nn.MaxPool2d(3, 2), quick(kernel_size=3, stride=2)):
+        inner = signal.clone().requires_grad_() * 1.0
+        pooled = pool(inner)
+        (gradient,) = torch.autograd.grad(pooled.square().sum(), inner)
+        (transformed,) = torch.func.grad(lambda x, pool=pool: pool(x[0]).square().sum())((signal,))
+        found.append((gradient, transformed, pooled.detach()))
     for plain, ours in zip(*found, strict=True):
         assert ours.stride() == plain.stride()
-        torch.testing.assert_close(ours, plain, rtol=0, atol=0, equal_nan=True)
-        assert torch.equal(ours.signbit() & ~ours.isnan(), plain.signbit() & ~plain.isnan())  # -0.0 too
+        assert torch.equal(ours, plain)
+
+
+def test_it_is_called_and_changed_as_the_module_is():
+    pool, signal = quick(kernel_size=2), images(6, 8, 10, 10)
+    assert pool(input=signal).shape == (6, 8, 5, 5)
+    assert torch.equal(pool(signal[1:].to_mkldnn()).to_dense(), pool(signal[1:]))
+    pool.return_indices = True
+    assert [t.shape for t in pool(signal)] == [(6, 8, 5, 5)] * 2
+
+
+def test_regions_are_found_in_a_network_that_pools_large_images():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), nn.MaxPool2d(16), nn.Flatten()]
+    inputs = torch.randn(20, 3, 32, 32).repeat(2, 1, 1, 1)
+    found = relu_regions(nn.Sequential(*layers, nn.Linear(32, 3)), inputs, batch_size=20)
+    assert found.sizes.tolist() == [2] * 20
 
 
 @pytest.mark.parametrize(
@@ -58,11 +115,22 @@ def test_values_gradients_and_layout_are_those_of_the_module_to_the_bit(shape, a
         torch.empty(0, 8, 10, 10),
         images(6, 8, 10, 10).nan_to_num().mul(10).to(torch.int64),
         images(6, 8, 10, 10).as_subclass(nn.Parameter),
+        images(6, 8, 2, 2)[:, :, :1, :1].contiguous(memory_format=torch.channels_last),
     ],
-    ids=["channels_last", "strided", "few_channels", "one_image", "no_image", "integers", "subclass"],
+    ids=[
+        "channels_last",
+        "strided",
+        "few_channels",
+        "one_image",
+        "no_image",
+        "integers",
+        "subclass",
+        "one_pixel",
+    ],
 )
 def test_what_gains_nothing_goes_the_usual_way(signal):
-    plain, ours = nn.MaxPool2d(2)(signal), quick(kernel_size=2)(signal)
+    size = min(2, signal.shape[-1])
+    plain, ours = nn.MaxPool2d(size)(signal), quick(kernel_size=size)(signal)
     assert ours.stride() == plain.stride()
     torch.testing.assert_close(ours, plain, rtol=0, atol=0, equal_nan=True)
 
@@ -86,9 +154,9 @@ def test_a_models_own_pooling_is_left_alone():
 
     own = nn.MaxPool2d(2)
     own.forward = torch.zeros_like  # type: ignore[method-assign]
-    model = nn.Sequential(Louder(2), nn.MaxPool2d(2, return_indices=True), own)
+    model = nn.Sequential(Louder(2), own)
     pool_by_channels(model)
-    assert [vars(m).get("forward") for m in model] == [None, None, torch.zeros_like]
+    assert [vars(m).get("forward") for m in model] == [None, torch.zeros_like]
 
 
 def test_it_lasts_as_long_as_isolation_does():
