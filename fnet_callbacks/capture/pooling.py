@@ -39,9 +39,11 @@ def _max_pool(pool: nn.MaxPool2d, input: Tensor) -> Tensor:
     last = torch.channels_last
     try:
         parts = [plain(part.contiguous(memory_format=last)).contiguous() for part in input.split(at_once)]
-    except RuntimeError:  # `torch.vmap` knows no layouts; what else goes wrong the module says itself
+        pooled = torch.cat(parts)
+    except (
+        RuntimeError
+    ):  # no layouts under `torch.vmap`, no halves under autocast; the rest the module says itself
         return plain(input)
-    pooled = torch.cat(parts)
     return pooled.flatten().view(
         pooled.shape
     )  # of one pixel an image, strides have been those of channels last

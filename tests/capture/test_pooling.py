@@ -142,6 +142,14 @@ def test_a_model_under_vmap_pools_as_it_did():
     )
 
 
+def test_halves_under_autocast_are_pooled_as_they_were():
+    signal = images(6, 8, 10, 10, dtype=torch.float16)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, ours = nn.MaxPool2d(2)(signal), quick(kernel_size=2)(signal)
+    assert ours.dtype is plain.dtype
+    torch.testing.assert_close(ours, plain, rtol=0, atol=0, equal_nan=True)
+
+
 def test_errors_are_the_modules_own():
     with pytest.raises(RuntimeError, match="too small"):
         quick(kernel_size=9)(torch.zeros(2, 8, 4, 4))
