@@ -40,13 +40,11 @@ def _max_pool(pool: nn.MaxPool2d, input: Tensor) -> Tensor:
     try:
         parts = [plain(part.contiguous(memory_format=last)).contiguous() for part in input.split(at_once)]
         pooled = torch.cat(parts)
-    except (
-        RuntimeError
-    ):  # no layouts under `torch.vmap`, no halves under autocast; the rest the module says itself
+    except RuntimeError:
+        # `torch.vmap` knows no layouts, autocast joins no halves; what else goes wrong the module says itself.
         return plain(input)
-    return pooled.flatten().view(
-        pooled.shape
-    )  # of one pixel an image, strides have been those of channels last
+    # Where one pixel an image is left, the strides were still those of channels last.
+    return pooled.flatten().view(pooled.shape)
 
 
 def _gains(signal: Tensor) -> bool:
