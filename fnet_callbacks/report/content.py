@@ -35,6 +35,7 @@ class Content:
         baseline: The group that others are compared with.
         monitor: The one whose networks are drawn; empty where no run has a network.
         keys: Scalars of whole networks and of attacks, what is asked beforehand first, then those of layers.
+        asked: Those of them that were asked beforehand, with their family, see ``families``.
         outcomes: Those of them that say how well a network does, see ``outcome_keys``.
         contrasts: Of every group with the baseline; empty for one group.
         associations: Of every whole-network measure with every outcome.
@@ -49,6 +50,7 @@ class Content:
     baseline: str
     monitor: str
     keys: Sequence[str]
+    asked: Mapping[str, str]
     outcomes: Sequence[str]
     contrasts: Sequence[Contrast]
     associations: Sequence[Association]
@@ -108,6 +110,7 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
         baseline=name,
         monitor=monitor,
         keys=keys,
+        asked=asked,
         outcomes=outcomes,
         contrasts=contrasts(runs, baseline=name) if len(runs.groups) > 1 else [],
         associations=associations(runs, outcomes, measures),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from fnet_callbacks.compare.comparison import ALPHA, Contrast, families, measure_keys
+from fnet_callbacks.compare.comparison import ALPHA, Contrast
 from fnet_callbacks.compare.effects import Interval
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.wording import Key, labels_of, number, probability
@@ -112,7 +112,7 @@ def _absent(content: Content) -> Iterator[str]:
 def _unanswered(content: Content) -> Iterator[str]:
     """What was asked beforehand and has no value at the end of some runs, with the reason where the record has one."""
     labels, groups = labels_of(content.keys), content.groups
-    for key in families(measure_keys(content.runs)):
+    for key in content.asked:
         for group, runs in groups.items():
             lacking = [run for run in runs if not math.isfinite(run.final(key))]
             if lacking:
@@ -139,8 +139,7 @@ def _with_accuracy(content: Content) -> Iterator[str]:
     asked = asked or {
         key for key in content.keys if Key.of(key).measure == "modularity" and not Key.of(key).layer
     }
-    planned = families(measure_keys(content.runs))
-    outcomes = [outcome for outcome in content.outcomes if outcome in planned]
+    outcomes = [outcome for outcome in content.outcomes if outcome in content.asked]
     for outcome in outcomes or content.outcomes[:2]:
         told = [a for a in content.associations if a.key in asked and a.outcome == outcome and a.n > 1]
         for where, words in (
