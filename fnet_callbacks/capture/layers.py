@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from fnet_callbacks.capture.batches import first_of
 from fnet_callbacks.capture.calls import Call, trace
+from fnet_callbacks.capture.trees import first_of
 from fnet_callbacks.errors import CaptureError, FnetWarning
 
 Signal = Literal["post", "pre"]
