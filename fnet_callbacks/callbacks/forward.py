@@ -1,8 +1,10 @@
 """A forward pass as the trainer would make it: its device, its precision, the model's own transfer hooks."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -38,6 +40,12 @@ class Batch:
     mask: Tensor | None
     token_labels: Tensor | None = None
 
+    def with_own_labels(self) -> Batch:
+        """With labels that a training step cannot change."""
+        own = (None if labels is None else labels.clone() for labels in (self.labels, self.token_labels))
+        labels, by_token = own
+        return replace(self, labels=labels, token_labels=by_token)
+
 
 class Forward:
     """Calls a part of the LightningModule on a batch.
@@ -51,6 +59,7 @@ class Forward:
         module: The LightningModule.
         called: What of it is called.
         reader: Finds inputs and labels; set to one of `readers` once it is known how the model is called.
+        output_shape: Of what it returned last, where that was one tensor.
     """
 
     def __init__(self, trainer: pl.Trainer, *, model: str | None, reader: BatchReader) -> None:
@@ -58,6 +67,7 @@ class Forward:
         self.reader = reader
         self.module = trainer.lightning_module
         self.called = submodule(self.module, model)
+        self.output_shape: tuple[int, ...] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -151,7 +161,9 @@ class Forward:
     def __call__(self, inputs: Any) -> Any:
         """The model's output."""
         with self.autocast():
-            return call_model(self.called, inputs)
+            output = call_model(self.called, inputs)
+        self.output_shape = tuple(output.shape) if isinstance(output, Tensor) else None
+        return output
 
     def logits_model(self, output_to_logits: Callable[[Any], Any] | None) -> nn.Module:
         """The model as a function from an input tensor to logits, which an attack takes."""

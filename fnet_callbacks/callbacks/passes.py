@@ -14,8 +14,10 @@ from tqdm.auto import tqdm
 
 from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.probes import ProbeSource
+from fnet_callbacks.callbacks.remarks import on_labels, remark
 from fnet_callbacks.callbacks.sharding import check_sharding
 from fnet_callbacks.capture.batches import ArgumentsError
+from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning
 
 if TYPE_CHECKING:
@@ -161,6 +163,7 @@ class Passes:
         if failure is not None:
             raise failure
         self._try_odd_batch(monitor, forward, source)
+        self._remark_on_labels(monitor, forward, source.probe())
 
     def _failure_of(self, monitor: ProbeMonitor, forward: Forward, source: ProbeSource) -> FnetError | None:
         """Prepares a monitor; None where one of the ways to call the model was right, else why the first was not.
@@ -183,7 +186,7 @@ class Passes:
                 return None
             except ArgumentsError as error:
                 failure = failure or error
-            except FnetError:
+            except (FnetError, FnetWarning):
                 raise
             except Exception as error:
                 failure = failure or CaptureError(
@@ -193,6 +196,14 @@ class Passes:
                 failure.__cause__ = failure.__cause__ or error
         forward.reader = readers[0]
         return failure
+
+    def _remark_on_labels(self, monitor: ProbeMonitor, forward: Forward, probe: Probe) -> None:
+        """Says once, of monitors that read the same, what of the user's labels is not used."""
+        key = f"labels {_probe_key(monitor)} {monitor.takes_token_labels}"
+        if key not in self._complained:
+            self._complained.add(key)
+            shape, of_tokens = forward.output_shape, monitor.takes_token_labels
+            remark(monitor.name, [on_labels(forward.reader, probe, of_tokens=of_tokens, output_shape=shape)])
 
     def _try_odd_batch(self, monitor: ProbeMonitor, forward: Forward, source: ProbeSource) -> None:
         """Leaves the last batch out of the probe where it is shorter and the model takes batches of one size."""

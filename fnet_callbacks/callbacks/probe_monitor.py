@@ -156,6 +156,11 @@ class ProbeMonitor(Callback):
         return False
 
     @property
+    def takes_token_labels(self) -> bool:
+        """Whether labels are one integer a token, and not one an input."""
+        return False
+
+    @property
     def watcher(self) -> Watcher | None:
         """The hooks that a pass needs; None where the output is enough."""
         return None

@@ -94,10 +94,11 @@ def as_labels(value: Any) -> Tensor | None:
 
 
 def as_token_labels(value: Any) -> Tensor | None:
-    """``value`` as int64 ``[S, T]`` where it is one integer a token, else None; below 0 where one has none."""
-    if not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex() or value.dim() != 2:
+    """``value`` as int64 ``[S, T]`` where it is one integer a token, or a pixel, else None."""
+    if not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex() or value.dim() < 2:
         return None
-    return value.long() if value.shape[1] > 1 else None
+    flat = value.flatten(1)
+    return flat.long() if flat.shape[1] > 1 else None
 
 
 def batch_size(inputs: Any, labels: Tensor | None = None) -> int:

@@ -40,7 +40,6 @@ class Probe:
         n_samples: S over all ranks.
         num_classes: One more than the largest label, over all ranks; None without labels, or where they
             are no classes: negative, or 10,000 and more.
-        num_token_classes: The same of labels that are one integer a token, those below 0 left out.
         indices: What the data set was asked for; None where batches were kept as they passed.
     """
 
@@ -49,7 +48,6 @@ class Probe:
     positions: tuple[int, ...]
     n_samples: int
     num_classes: int | None
-    num_token_classes: int | None = None
     indices: tuple[Any, ...] | None = None
 
 
@@ -238,14 +236,12 @@ def _keep(batches: Sequence[Any], reader: BatchReader, *, rank: int, world_size:
         positions=tuple(range(rank, len(batches), world_size)),
         n_samples=sum(reader.count(*part) for part in parts),
         num_classes=_num_classes([labels for _, labels in parts]),
-        num_token_classes=_num_classes([reader.token_labels(batch) for batch in batches]),
     )
 
 
 def _num_classes(labels: list[Tensor | None]) -> int | None:
-    """One more than the largest label; of tokens those below 0 have none."""
     known = [label for label in labels if label is not None and len(label)]
     if not known or len(known) < len(labels):
         return None
     low, high = min(int(label.min()) for label in known), max(int(label.max()) for label in known)
-    return high + 1 if high >= 0 and (low >= 0 or known[0].dim() > 1) and high < _MAX_CLASSES else None
+    return high + 1 if low >= 0 and high < _MAX_CLASSES else None

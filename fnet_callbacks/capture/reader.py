@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -82,7 +83,7 @@ class BatchReader:
             CaptureError: There is no tensor among the inputs.
         """
         inputs = self.inputs(batch)
-        labels = as_labels(self.to_labels(batch)) if self.to_labels else batch_labels(batch)
+        labels = as_labels(_numbers(self.to_labels(batch))) if self.to_labels else batch_labels(batch)
         if labels is not None and isinstance(inputs, Tensor) and len(labels) not in inputs.shape:
             return inputs, None
         of_list = self.place is not None and self.place.axis is None
@@ -92,7 +93,7 @@ class BatchReader:
 
     def token_labels(self, batch: Any) -> Tensor | None:
         """The labels where they are one integer a token, ``[S, T]``, else None."""
-        return as_token_labels(self.to_labels(batch) if self.to_labels else label_in(batch))
+        return as_token_labels(_numbers(self.to_labels(batch)) if self.to_labels else label_in(batch))
 
     def count(self, inputs: Any, labels: Tensor | None = None) -> int:
         """Number of samples S in what `read` gave."""
@@ -179,6 +180,16 @@ def first_samples(
     if not found:
         raise FnetError("`loader` has no batch")
     return found
+
+
+def _numbers(value: Any) -> Any:
+    """What the user's function gave for labels, as a tensor where it is an array or a list of numbers."""
+    if not isinstance(value, (np.ndarray, list, tuple)):
+        return value
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return value
 
 
 def _place(inputs: Any, n: int | None) -> Place | None:
