@@ -11,7 +11,7 @@ import random
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -246,7 +246,7 @@ def _undo_slots(value: Any, slots: list[Any]) -> Undo:
 
 def _undo_container(container: Any) -> Undo:
     """What brings back the content of a container; one in which nothing changed is not written to."""
-    if isinstance(container, Mapping):
+    if isinstance(container, dict):
         keys, values = list(container), list(container.values())
 
         def undo_mapping() -> None:

@@ -8,7 +8,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import FunctionType, ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, range, t
 _DEEPEST = 6
 _SHOWN = 4  # parts that a description names
 
-Step = tuple[Literal["item", "field"], Any]
+Step = tuple[str, Any]  # "item" and its key, or "field" and its name
 Path = tuple[Step, ...]
 
 
