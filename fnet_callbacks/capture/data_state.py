@@ -217,7 +217,7 @@ def _slots(value: Any) -> list[Any]:
 def _slots_of(kind: type) -> list[Any]:
     if _is_foreign(kind):
         return []
-    members = (own for base in kind.__mro__ for own in vars(base).values())
+    members = (own for base in kind.__mro__ if "__slots__" in vars(base) for own in vars(base).values())
     return [own for own in members if isinstance(own, MemberDescriptorType)]
 
 
