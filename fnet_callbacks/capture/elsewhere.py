@@ -62,7 +62,24 @@ def in_worker(
     with _places_kept(files), warnings.catch_warnings():
         # Python 3.12 warns of a fork beside threads, as of those of the loader itself.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return [detached_copy(part) for part in own]  # memory that processes share has a limit
+        with _worker_of(own) as parts:
+            return [detached_copy(part) for part in parts]  # memory that processes share has a limit
+
+
+@contextlib.contextmanager
+def _worker_of(loader: DataLoader) -> Iterator[Iterator[Any]]:
+    """The parts that the worker of a loader sends; it ends with the block, also where that fails."""
+    collects = gc.isenabled()
+    gc.disable()  # in the worker from its first moment
+    try:
+        parts: Any = iter(loader)
+    finally:
+        if collects:
+            gc.enable()
+    try:
+        yield parts
+    finally:
+        parts._shutdown_workers()  # else whenever the iterator is collected, with what it raised
 
 
 class _Work(IterableDataset):
@@ -89,6 +106,7 @@ def _as_for(loader: DataLoader) -> Callable[[int], None]:
 
     def begin(worker_id: int) -> None:
         gc.freeze()  # what stands here already is not this process's to collect
+        gc.enable()
         object.__setattr__(get_worker_info(), "dataset", loader.dataset)  # which may not be set otherwise
         if loader.worker_init_fn is not None:
             loader.worker_init_fn(worker_id)
