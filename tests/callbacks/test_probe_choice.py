@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.utilities import CombinedLoader
-from small_models import Net, Stream, fast, loader, record, trainer
+from small_models import Net, Stream, fast, loader, points, record, trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSampler
 
 
 class Several(Net):
@@ -86,3 +86,25 @@ def test_loaders_of_other_shapes_beside_the_first_do_no_harm(tmp_path: Path) -> 
     made = trainer(tmp_path, fast(4))
     made.fit(Skips(), loader(), [first(), loader(8, shape=(5, 5))])
     assert record(tmp_path).manifest["probes"]["fnet"]["n_samples"] == 24
+
+
+def split(sampler: Any, **options: Any) -> DataLoader:
+    return DataLoader(points(64), batch_size=8, sampler=sampler, **options)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [SubsetRandomSampler(range(48, 64)), WeightedRandomSampler([0.0] * 48 + [1.0] * 16, 16), range(48, 64)],
+    ids=["subset", "weights", "places"],
+)
+def test_a_split_by_samplers_is_drawn_from_its_own_part(tmp_path: Path, sampler: Any) -> None:
+    torch.manual_seed(0)
+    trainer(tmp_path, fast(4)).fit(Several(), split(SubsetRandomSampler(range(48))), split(sampler))
+    probe = record(tmp_path).manifest["probes"]["fnet"]
+    assert probe["source"] == "validation data"
+    assert sorted(probe["indices"]) == list(range(48, 64))
+
+
+def test_a_sampler_that_gives_nothing_is_passed_over(tmp_path: Path) -> None:
+    trainer(tmp_path, fast(4), limit_val_batches=0).fit(Several(), loader(), split(SubsetRandomSampler([])))
+    assert record(tmp_path).manifest["probes"]["fnet"]["source"] == "training data"

@@ -171,3 +171,61 @@ def test_joined_transcripts_are_no_labels(tmp_path: Path) -> None:
     own = record(tmp_path)
     assert own.manifest["probes"]["fnet"]["num_classes"] is None
     assert own.series("fnet/n_samples").tolist() == [64, 64, 64]
+
+
+class InPlace(Net):
+    """Its step changes the batch that it was given, inputs and labels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            SHOWN.append(x.clone())
+        return super().forward(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step([part.clone() for part in batch], batch_idx)
+        batch[0].add_(10.0)
+        batch[1].fill_(CLASSES - 1)
+        return loss
+
+
+SHOWN: list[Tensor] = []
+
+
+def test_batches_are_kept_as_the_loader_gave_them(tmp_path: Path) -> None:
+    SHOWN.clear()
+    trainer(tmp_path, fast(4)).fit(InPlace(), DataLoader(Points(), batch_size=8))
+    inputs, labels = points().tensors
+    assert torch.equal(torch.cat(SHOWN[-8:]), inputs)
+    own = record(tmp_path)
+    assert own.manifest["probes"]["fnet"]["num_classes"] == len(labels[:8].unique())
+    assert own.series("fnet/selectivity_entropy")[-1] > 0
+
+
+class Points(IterableDataset):
+    def __iter__(self) -> Iterator[Any]:
+        data = points()
+        return iter([data[i] for i in range(len(data))])
+
+
+def test_labels_of_live_batches_are_those_before_the_step(tmp_path: Path) -> None:
+    found = []
+    for name, model in (("plain", Net), ("in place", InPlace)):
+        torch.manual_seed(0)
+        data = DataLoader(Points(), batch_size=8)
+        trainer(tmp_path / name, fast(4, source="train", probe_size=32)).fit(model(), data)
+        found.append(record(tmp_path / name).series("fnet/selectivity_entropy"))
+    torch.testing.assert_close(*map(torch.from_numpy, found), equal_nan=True)
+
+
+def test_a_batch_whose_step_failed_is_not_kept(tmp_path: Path) -> None:
+    class Fails(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            if batch_idx == 5:
+                raise KeyError("step")
+            return super().training_step(batch, batch_idx)
+
+    monitor = fast(4)
+    with pytest.raises(KeyError, match="step"):
+        trainer(tmp_path, monitor).fit(Fails(), DataLoader(Points(), batch_size=8))
+    (kept,) = monitor.state_dict()["probes"].values()
+    assert len(kept) == 5
