@@ -22,6 +22,7 @@ from fnet_callbacks.capture.batches import (
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.probe import BatchReader
 from fnet_callbacks.capture.sharding import sharded_parts
+from fnet_callbacks.capture.writes import Writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,19 @@ class Forward:
         trainer: Gives device, precision and transfer hooks.
         model: Name of the submodule to call; None for the LightningModule itself.
         reader: Finds inputs and labels in a batch.
+        writes: What passes over the LightningModule were seen to change; all that call it share one.
 
     Attributes:
         module: The LightningModule.
         called: What of it is called.
     """
 
-    def __init__(self, trainer: pl.Trainer, *, model: str | None, reader: BatchReader) -> None:
+    def __init__(
+        self, trainer: pl.Trainer, *, model: str | None, reader: BatchReader, writes: Writes | None = None
+    ) -> None:
         self._trainer = trainer
         self._reader = reader
+        self._writes = Writes() if writes is None else writes
         self.module = trainer.lightning_module
         self.called = submodule(self.module, model)
 
@@ -86,7 +91,9 @@ class Forward:
         # Transfer hooks ask `trainer.training` whether to augment.
         state.stage = RunningStage.VALIDATING
         try:
-            with isolated(self.module, seed=seed, device=self.device):
+            data_module = getattr(self._trainer, "datamodule", None)
+            beside = () if data_module is None else (data_module,)  # its transfer hooks may keep something
+            with isolated(self.module, *beside, seed=seed, device=self.device, writes=self._writes):
                 yield
         finally:
             state.stage = stage
