@@ -100,12 +100,22 @@ class Output:
         figures = folder / "figures" if folder else None
         self._sinks = Sinks(self._trainer.loggers, keys=keys, figure_folder=figures)
 
+    def wait(self, *, for_results: bool) -> None:
+        """Returns when a result is there or none owed; else when another snapshot need not wait. Nothing is taken."""
+        if self._analyst is not None and (for_results or self._analyst.is_busy):
+            self._analyst.wait()
+
+    @property
+    def owes_results(self) -> bool:
+        """Whether the values of a snapshot are on their way."""
+        return self._analyst is not None and self._analyst.is_owed
+
     def submit(self, job: Job, around: Around) -> None:
         """Hands over a snapshot; see ``Analyst.submit``."""
         assert self._analyst is not None
         self._analyst.submit(job, around)
 
-    def collect(self, *, wait: bool) -> tuple[list[Result], float]:
+    def collect(self) -> tuple[list[Result], float]:
         """Writes what has come to the loggers, and has drawn what is to be drawn.
 
         Returns:
@@ -113,7 +123,7 @@ class Output:
         """
         if self._analyst is None:
             return [], 0.0
-        results = self._analyst.results(wait=wait)
+        results = self._analyst.results(wait=False)
         for result in results:
             self._write(result)
         pictures = self._artist.pictures(wait=False)
