@@ -88,19 +88,22 @@ class Neighbourhood:
 
     def random_corner(self, generator: torch.Generator) -> Tensor:
         """Each value at one end of what it may be, by a fair coin; for ``linf``."""
-        up = torch.rand(self.centre.shape, generator=generator, device="cpu") < 0.5
+        up = torch.rand(self.centre.shape, generator=generator, device="cpu", dtype=torch.float32) < 0.5
         return torch.where(up.to(self.centre.device), self.upper, self.lower)
 
     def random_point(self, generator: torch.Generator) -> Tensor:
         """Uniform in the ball, then within the bounds."""
         shape = self.centre.shape
         if self.norm == "linf":
-            offset = 2 * torch.rand(shape, generator=generator, device="cpu") - 1
+            offset = 2 * torch.rand(shape, generator=generator, device="cpu", dtype=torch.float32) - 1
         else:
             volume = torch.rand(
-                (len(self.centre), *[1] * (len(shape) - 1)), generator=generator, device="cpu"
+                (len(self.centre), *[1] * (len(shape) - 1)),
+                generator=generator,
+                device="cpu",
+                dtype=torch.float32,
             )
-            direction = unit(torch.randn(shape, generator=generator, device="cpu"), "l2")
+            direction = unit(torch.randn(shape, generator=generator, device="cpu", dtype=torch.float32), "l2")
             offset = direction * volume ** (1 / shape[1:].numel())
         return self.project(self.centre + self.epsilon * offset.to(self.centre) / self.scale)
 

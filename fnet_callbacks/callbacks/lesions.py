@@ -169,7 +169,7 @@ class LesionMonitor(ProbeMonitor):
     @override
     def reduce(self) -> None:
         if not self._correlation.update_called:
-            self._correlation.update(torch.empty(0, self._correlation.num_units))
+            self._correlation.update(torch.empty(0, self._correlation.num_units, dtype=torch.float32))
         lesions = list(self._lesions(self._correlation.correlation().cpu().numpy()))
         counts = torch.zeros(len(lesions), 2, dtype=torch.int64)
         try:

@@ -324,8 +324,8 @@ class RobustnessMonitor(ProbeMonitor):
     def _check_attacks(self) -> None:
         """Attacks a sample in the middle of the bounds, so that wrong arguments are named at once."""
         mean, std = (0.0, 1.0) if self.normalize is None else self._normalization()
-        raw = torch.full((1, len(torch.as_tensor(mean).reshape(-1)), 1), sum(self.bounds) / 2)
-        middle = (raw - torch.as_tensor(mean).reshape(1, -1, 1)) / torch.as_tensor(std).reshape(1, -1, 1)
+        mean, std = (torch.as_tensor(part, dtype=torch.float32).reshape(1, -1, 1) for part in (mean, std))
+        middle = (sum(self.bounds) / 2 - mean) / std
         for attack, epsilon in itertools.product(self.attacks, self.epsilons):
             robust_accuracy(
                 lambda x: torch.cat([x.flatten(1), -x.flatten(1)], dim=1),

@@ -359,7 +359,9 @@ class Session:
     def _publish(self, values: Mapping[str, float]) -> None:
         """Puts values where EarlyStopping, ModelCheckpoint, Ray Tune and Optuna look for them, on every rank."""
         self._values.update(values)
-        self._trainer.callback_metrics.update({k: torch.tensor(v) for k, v in values.items()})
+        self._trainer.callback_metrics.update(
+            {k: torch.tensor(v, dtype=torch.float32) for k, v in values.items()}
+        )
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors as flatten_dense_tensors
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -15,9 +15,6 @@ from fnet_callbacks.capture.writes import CopyBeforeWrite
 
 # Dense tensors of up to so many bytes are copied and compared together: an operation a tensor would cost more.
 _SMALL = 2**16
-flatten_dense_tensors: Any = (
-    torch._C._nn.flatten_dense_tensors
-)  # in the order of their axes, whatever their strides
 _JOINED = {
     *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128),
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
