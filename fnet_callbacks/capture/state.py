@@ -37,7 +37,7 @@ _HOOKS = frozenset(name for name in vars(nn.Module()) if "hook" in name)
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 # How much of what is no module's own tensor is looked at in every pass: entries of containers, bytes of tensors and of
 # arrays, bytes of all parameters. The passes that are looked at closely go further, in arrays up to the last.
-_ENTRIES, _BYTES, _ARRAY_BYTES = 2_000, 2**20, 2**28
+_ENTRIES, _BYTES, _ARRAY_BYTES = 1_000, 2**20, 2**28
 _LEAVES = frozenset(
     {
         *(type(None), bool, int, float, complex, str, bytes, type, range, slice),
@@ -53,6 +53,7 @@ _LEAVES = frozenset(
         ),
     }
 )
+_BARE = frozenset({dict, list, deque, set, tuple})  # have no attributes
 # Objects of these packages hold the world (a trainer, a data set); their modules' classes are nobody's own.
 _FRAMEWORKS = frozenset({"torch", "lightning", "pytorch_lightning", "lightning_fabric", "fnet_callbacks"})
 _NOT_OWN = _FRAMEWORKS | {"builtins", "abc", "typing", "torchmetrics", "transformers"}
@@ -66,7 +67,7 @@ class State:
     Seen are the attributes of every submodule, also of those that only a list or a tuple holds, and of the classes that
     they are of: tensors, arrays, random generators, and what containers, dataclasses and objects of classes that are
     defined beside the model's hold of these. Not seen is what a closure, an iterator, an extension or an object of
-    another package keeps. Of a large whole (2,000 entries, a megabyte of tensors that are no buffers) only that is kept
+    another package keeps. Of a large whole (1,000 entries, a megabyte of tensors that are no buffers) only that is kept
     which ``writes`` says that passes change; as long as it is not settled, all.
 
     Args:
@@ -249,6 +250,8 @@ class State:
 
     def _attributes(self, value: Any) -> None:
         """Those of an object, by name or in slots."""
+        if type(value) in _BARE:
+            return
         own = getattr(value, "__dict__", None)
         if own and id(own) not in self._seen and self._has_room(own, len(own)):
             self._seen[id(own)] = own
