@@ -197,6 +197,8 @@ def _quieten(parts: Iterable[nn.Module]) -> None:
             vars(m)["training"] = False  # past `__setattr__`, which takes its time
         if all(callable(getattr(type(m), method, None)) for method in _LOGGING_METHODS):
             vars(m).update(dict.fromkeys(_LOGGING_METHODS, _say_nothing))
+        if type(m).__module__.startswith("opacus.") and "hooks_enabled" in vars(m):
+            vars(m)["hooks_enabled"] = False  # the gradient of an attack is none that has to be private
 
 
 def _say_nothing(*_: Any, **__: Any) -> None:
