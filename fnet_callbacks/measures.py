@@ -182,7 +182,8 @@ class Measure:
     """One line of the registry.
 
     ``reads`` is what it needs beside the activity: what ``functional.select`` says of the correlation, the whole
-    matrix, or the diagrams, which are made from the matrix. ``compares`` is whether it looks at snapshots before.
+    matrix, or the diagrams, which are made from the matrix. ``compares`` is whether it looks at snapshots before,
+    ``is_beyond_tree`` whether it has no value where the spanning tree is more than half of the edges.
     """
 
     name: str
@@ -190,6 +191,7 @@ class Measure:
     of: Callable[[Scope], float] = field(repr=False)
     reads: Literal["selection", "correlation", "diagrams"] = "selection"
     compares: bool = False
+    is_beyond_tree: bool = False
 
 
 MEASURES: tuple[Measure, ...] = (
@@ -200,7 +202,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("activation_entropy", "fast", lambda s: F.activation_entropy(_live(s, s.activity.active_share))),
     Measure("histogram_entropy", "fast", _histogram),
     Measure("selectivity_entropy", "fast", _selectivity),
-    Measure("clustering", "fast", _clustering),
+    Measure("clustering", "fast", _clustering, is_beyond_tree=True),
     Measure("path_length", "fast", _of_pairs(_of_graph("path_length", lambda s: s.wiring.path_length))),
     Measure(
         "global_efficiency", "fast", _of_pairs(_of_graph("global_efficiency", lambda s: s.wiring.efficiency))
@@ -224,9 +226,9 @@ MEASURES: tuple[Measure, ...] = (
     Measure("class_ami", "standard", _class_ami),
     Measure("class_affinity", "standard", _class_affinity),
     # First, while its null matrices are all that takes memory; the next two share null graphs.
-    Measure("sigma_hqs", "standard", _sigma_hqs, "correlation"),
-    Measure("sigma", "standard", _sigma),
-    Measure("modularity_z", "standard", _modularity_z),
+    Measure("sigma_hqs", "standard", _sigma_hqs, "correlation", is_beyond_tree=True),
+    Measure("sigma", "standard", _sigma, is_beyond_tree=True),
+    Measure("modularity_z", "standard", _modularity_z, is_beyond_tree=True),
     Measure("betti_0", "standard", lambda s: int(s.betti[0]), "diagrams"),
     Measure("betti_1", "standard", lambda s: int(s.betti[1]), "diagrams"),
     Measure("loops", "standard", lambda s: len(s.diagrams[1]), "diagrams"),
@@ -273,6 +275,11 @@ def names_of(measures: str | Iterable[str], *, argument: str = "measures") -> tu
 def compare_snapshots(names: Iterable[str]) -> bool:
     """Whether one of these measures looks at snapshots before."""
     return any(BY_NAME[name].compares for name in names)
+
+
+def beyond_tree(names: Iterable[str]) -> list[str]:
+    """Those of these measures that have no value where the spanning tree is more than half of the edges."""
+    return [name for name in names if BY_NAME[name].is_beyond_tree]
 
 
 def read_correlation(names: Iterable[str]) -> bool:

@@ -1,8 +1,10 @@
 """A forward pass as the trainer would make it: its device, its precision, the model's own transfer hooks."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,28 +13,39 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor, nn
 
 from fnet_callbacks.capture.batches import (
-    batch_size,
+    arguments_of,
     call_model,
-    detached_copy,
     logits_of,
+    shown_call,
     submodule,
-    to_device,
     token_mask,
 )
 from fnet_callbacks.capture.isolation import isolated
-from fnet_callbacks.capture.probe import BatchReader
+from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.capture.sharding import sharded_parts
+from fnet_callbacks.capture.trees import detached_copy, to_device
+from fnet_callbacks.capture.ways import signature_of
 from fnet_callbacks.capture.writes import Writes
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch on the model's device: what the model takes, labels ``[S]`` or None, S, and the padding mask."""
+    """A batch on the model's device: what the model takes, labels ``[S]`` or None, S, and the padding mask.
+
+    ``token_labels`` are the labels where they are one integer a token, ``[S, T]``.
+    """
 
     inputs: Any
     labels: Tensor | None
     n_samples: int
     mask: Tensor | None
+    token_labels: Tensor | None = None
+
+    def with_own_labels(self) -> Batch:
+        """With labels that a training step cannot change."""
+        own = (None if labels is None else labels.clone() for labels in (self.labels, self.token_labels))
+        labels, by_token = own
+        return replace(self, labels=labels, token_labels=by_token)
 
 
 class Forward:
@@ -47,16 +60,19 @@ class Forward:
     Attributes:
         module: The LightningModule.
         called: What of it is called.
+        reader: Finds inputs and labels; set to one of `readers` once it is known how the model is called.
+        output_shape: Of what it returned last, where that was one tensor.
     """
 
     def __init__(
         self, trainer: pl.Trainer, *, model: str | None, reader: BatchReader, writes: Writes | None = None
     ) -> None:
         self._trainer = trainer
-        self._reader = reader
+        self.reader = reader
         self._writes = Writes() if writes is None else writes
         self.module = trainer.lightning_module
         self.called = submodule(self.module, model)
+        self.output_shape: tuple[int, ...] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -82,6 +98,16 @@ class Forward:
     def is_collective(self) -> bool:
         """Whether a pass is one of all ranks together, as where parameters are sharded."""
         return self.world_size > 1 and bool(sharded_parts(self.module))
+
+    def readers(self, batch: Any, n_items: int | None) -> list[BatchReader]:
+        """Readers by how the model may be called with a batch, the likeliest first; see `BatchReader.ways`."""
+        return self.reader.ways(signature_of(self.called), batch, n_items)
+
+    def shown_call(self, inputs: Any) -> str:
+        """What ``forward`` is called with, for a message."""
+        signature = signature_of(self.called)
+        arguments, keywords = ((inputs,), {}) if signature is None else arguments_of(signature, inputs)
+        return f"{type(self.called).__name__}.forward{shown_call(arguments, keywords)}"
 
     @contextmanager
     def undisturbed(self, *, seed: int) -> Iterator[None]:
@@ -120,12 +146,13 @@ class Forward:
 
     def read(self, batch: Any) -> Batch:
         """Finds inputs, labels and mask in a batch that is on the device."""
-        inputs, labels = self._reader.read(batch)
+        inputs, labels = self.reader.read(batch)
         return Batch(
             self._trainer.precision_plugin.convert_input(inputs),
             labels,
-            batch_size(inputs, labels),
+            self.reader.count(inputs, labels),
             token_mask(inputs),
+            None if labels is not None else self.reader.token_labels(batch),
         )
 
     def gather(self, own: Any) -> list[Any]:
@@ -141,7 +168,9 @@ class Forward:
     def __call__(self, inputs: Any) -> Any:
         """The model's output."""
         with self.autocast():
-            return call_model(self.called, inputs)
+            output = call_model(self.called, inputs)
+        self.output_shape = tuple(output.shape) if isinstance(output, Tensor) else None
+        return output
 
     def logits_model(self, output_to_logits: Callable[[Any], Any] | None) -> nn.Module:
         """The model as a function from an input tensor to logits, which an attack takes."""

@@ -8,24 +8,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-import torch
+from torch import Tensor
 from typing_extensions import override
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.callbacks.arguments import check_arguments, draws_at
+from fnet_callbacks.callbacks.carried import kept, taken_up
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.live import LiveBatch, LiveWindow
+from fnet_callbacks.callbacks.network_plan import planned
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 from fnet_callbacks.callbacks.readings import reader_of
-from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, folder_names
+from fnet_callbacks.callbacks.remarks import on_number, remark
+from fnet_callbacks.callbacks.token_labels import TokenClasses
+from fnet_callbacks.capture.layers import Layer, Signal, look_for_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import CaptureError
-from fnet_callbacks.history import History, Previous
+from fnet_callbacks.history import Previous
 from fnet_callbacks.measures import names_of
 from fnet_callbacks.scope import GraphSettings
-from fnet_callbacks.worker.jobs import LayerPlan, NetworkPlan, Reading
+from fnet_callbacks.worker.jobs import NetworkPlan, Reading
 
 _NO_CLASSES = 2**31 - 1  # more than there can be
 
@@ -57,7 +61,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             nested matches the innermost count, a name without wildcards is taken as it is.
         signal: ``"post"`` watches outputs, ``"pre"`` the input of each nonlinearity.
         samples: ``"inputs"`` makes each input a sample and averages its tokens or pixels; ``"tokens"`` makes each token
-            a sample.
+            a sample; labels are then one integer a token, ``[S, T]``, below 0 where one has none.
         max_samples: The most tokens that are samples; at least one of each input is.
         max_neurons: The most neurons that are nodes; a seeded draw, stratified by layer, fixed for the run.
         source: ``"probe"`` measures a fixed set of inputs in eval mode; ``"train"`` the last live batches, dropout and
@@ -216,24 +220,6 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     def plan(self) -> NetworkPlan:
         return self._plan
 
-    def _planned(self) -> NetworkPlan:
-        folders = folder_names([layer.name for layer in self._layers])
-        layers = [
-            LayerPlan(layer.name, folders[layer.name], len(units))
-            for layer, units in zip(self._layers, self._units, strict=True)
-        ]
-        return NetworkPlan(
-            self.name,
-            self.measures,
-            self.layer_measures,
-            layers,
-            self.graph,
-            self.save_correlation,
-            self.has_figures,
-            self.on_error,
-            self.measure_timeout_s,
-        )
-
     @property
     @override
     def previous(self) -> Mapping[str, Previous]:
@@ -261,6 +247,11 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     @property
     @override
+    def takes_token_labels(self) -> bool:
+        return self.samples == "tokens"
+
+    @property
+    @override
     def watcher(self) -> Watcher | None:
         return self._watcher
 
@@ -272,7 +263,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     @override
     def prepare(self, forward: Forward, probe: Probe, batch: Batch) -> None:
-        self._layers: list[Layer] = choose_layers(
+        choice = look_for_layers(
             forward.module,
             forward,
             batch.inputs,
@@ -281,9 +272,12 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             signal=self.signal,
             may_repeat=not forward.is_collective,
         )
+        self._layers: list[Layer] = choice.layers
         n_units = [layer.n_units for layer in self._layers]
         self._units = draw_neurons(n_units, max_neurons=self.max_neurons, seed=self.probe_seed)
-        self._plan = self._planned()
+        n_neurons = sum(map(len, self._units))
+        remark(self.name, [choice.remark, on_number(n_neurons, self.measures, self.graph)])
+        self._plan = planned(self, self._layers, self._units)
         self._watcher = Watcher(
             forward.module,
             self._layers,
@@ -297,21 +291,25 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             n_samples=self.max_samples if self.samples == "tokens" else max(probe.n_samples, self.probe_size),
             has_histogram=not self.is_live,
         )
+        self._token_classes = TokenClasses(forward)
         self._forward = forward
 
     @override
     def begin(self, probe: Probe) -> None:
-        own = self._live.num_classes if self._live else probe.num_classes
+        if self._live:
+            own = self._live.num_classes(of_tokens=self.takes_token_labels)
+        else:
+            own = self._token_classes.of(probe) if self.takes_token_labels else probe.num_classes
         # Each rank knows the labels of its own batches where they were kept as they passed; on all they are classes,
         # or on none.
-        most = self._forward.max_over_ranks((own if self.samples == "inputs" else None) or _NO_CLASSES)
+        most = self._forward.max_over_ranks(own or _NO_CLASSES)
         self._reader.begin(0 if most == _NO_CLASSES else most)
 
     @override
     def see(self, batch: Batch, output: Any, index: int) -> None:
         assert self._watcher is not None
         with self.stopwatch.part("moments"):
-            self._reader.take(self._watcher.rows(), batch.labels)
+            self._reader.take(self._watcher.rows(), self._labels_of_rows(batch))
         self._watcher.expect(0)
 
     @property
@@ -332,7 +330,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         self, forward: Forward, batch: Any, step: int, to_end: float
     ) -> contextlib.AbstractContextManager[None]:
         assert self._watcher is not None
-        found = forward.read(batch)
+        found = forward.read(batch).with_own_labels()
         to_go = min(self.schedule.next_after(step) - step, to_end)
         if (to_go - 1) * found.n_samples >= self.probe_size:  # not among the last before a snapshot
             self._live.clear()
@@ -347,7 +345,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         if found is None:
             return
         assert self._watcher is not None
-        self._live.append(LiveBatch(self._watcher.rows(), found.labels, found.n_samples))
+        self._live.append(LiveBatch(self._watcher.rows(), self._labels_of_rows(found), found.n_samples))
 
     @override
     def reduce(self) -> None:
@@ -369,11 +367,18 @@ class FunctionalNetworkMonitor(ProbeMonitor):
 
     @override
     def carry(self) -> dict[str, Any]:
-        return {scope: _kept(previous) for scope, previous in self._previous.items()}
+        return {scope: kept(previous) for scope, previous in self._previous.items()}
 
     @override
     def take_up(self, state: Mapping[str, Any]) -> None:
-        self._previous = {scope: _taken_up(kept) for scope, kept in state.items()}
+        self._previous = {scope: taken_up(own) for scope, own in state.items()}
+
+    def _labels_of_rows(self, batch: Batch) -> Tensor | None:
+        """The labels of what is a sample, an input or a token, as the watcher has just seen the batch."""
+        if not self.takes_token_labels:
+            return batch.labels
+        assert self._watcher is not None
+        return None if batch.token_labels is None else self._watcher.labels_of_rows(batch.token_labels)
 
     def _tokens_per_sample(self, probe: Probe) -> int | None:
         """Tokens of one input that are samples; where batches are kept as they pass, the probe is still growing."""
@@ -381,20 +386,3 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             return None
         n_inputs = self.probe_size if probe.indices is None else probe.n_samples
         return max(1, self.max_samples // n_inputs)
-
-
-def _kept(previous: Previous) -> dict[str, Any]:
-    """For a checkpoint; numbers that follow from the graph are found again."""
-    arrays, history = {"partition": previous.partition, "edges": previous.edges}, previous.history
-    if history is not None:
-        arrays |= {"names": history.names, "moves": history.moves, "chances": history.chances}
-    kept: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return kept if history is None else {**kept, "n_names": history.n_names}
-
-
-def _taken_up(kept: Mapping[str, Any]) -> Previous:
-    history = None
-    if "names" in kept:
-        names, moves, chances = (kept[name].numpy() for name in ("names", "moves", "chances"))
-        history = History(names, kept["n_names"], moves, chances)
-    return Previous(kept["partition"].numpy(), kept["edges"].numpy().reshape(-1, 2), history)

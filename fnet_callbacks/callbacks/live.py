@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fnet_callbacks.callbacks.token_labels import num_token_classes
+
 
 @dataclass(frozen=True, slots=True)
 class LiveBatch:
@@ -33,9 +35,10 @@ class LiveWindow:
     def __iter__(self) -> Iterator[LiveBatch]:
         return iter(self._batches)
 
-    @property
-    def num_classes(self) -> int:
-        """One more than the largest label; 0 without labels, or with a negative one among them."""
+    def num_classes(self, *, of_tokens: bool = False) -> int:
+        """One more than the largest label; 0 without labels, or with a negative one of an input among them."""
+        if of_tokens:
+            return num_token_classes([b.labels for b in self])
         labels = [b.labels for b in self if b.labels is not None and len(b.labels)]
         if not labels or min(int(y.min()) for y in labels) < 0:
             return 0

@@ -14,7 +14,10 @@ from tqdm.auto import tqdm
 
 from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.probes import ProbeSource
+from fnet_callbacks.callbacks.remarks import on_labels, remark
 from fnet_callbacks.callbacks.sharding import check_sharding
+from fnet_callbacks.capture.batches import ArgumentsError
+from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.writes import Writes
 from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 
 _NOT_SEEN = "a live batch was not seen"
+_NOT_KEPT = "a batch was not kept for the probe"
 
 
 class Passes:
@@ -56,18 +60,11 @@ class Passes:
                 self._probes[key] = ProbeSource(self._trainer, monitor, batch, kept.get(monitor.name))
             source = self._probes[key]
             with forward.undisturbed(seed=monitor.probe_seed):
-                try:
-                    probe = source.probe()
-                    first = forward.prepare(probe.first, has_passed=source.has_passed)
-                    monitor.prepare(forward, probe, first)
-                except FnetError:
-                    raise
-                except Exception as error:
-                    raise CaptureError(
-                        f"{monitor.name}: the model fails on a batch of the probe, in eval mode: {error!r}. Say what "
-                        "it is called with by `batch_to_inputs`, which part is called by `model`"
-                    ) from error
-            rank_zero_info(f"{monitor.name}: {monitor.description}, on {probe.n_samples} inputs")
+                self._prepare(monitor, forward, source)
+            n_samples = source.probe().n_samples
+            rank_zero_info(f"{monitor.name}: {monitor.description}, on {n_samples} inputs")
+        for source in self._probes.values():
+            source.settle()
 
     def summaries(self) -> dict[str, Any]:
         """What the manifest says of each monitor's probe."""
@@ -81,24 +78,25 @@ class Passes:
     # Live batches.
 
     def before_batch(self, batch: Any, step: int) -> None:
-        """Watches a training batch for those that measure live ones."""
+        """Watches a training batch for those that measure live ones; copies it where the probe is still growing."""
+        for source in self._growing():
+            with self._going_on(source.monitor, step, _NOT_KEPT), source.monitor.stopwatch.part("keep"):
+                source.note(batch)
         to_end = self._batches_to_end() if self._live else 0
         for monitor in self._live:
             with self._going_on(monitor, step, _NOT_SEEN), monitor.stopwatch.part("watch"):
                 forward = self._forward_of(monitor)
                 self._live_hooks.enter_context(monitor.watch_live(forward, batch, step, to_end))
 
-    def after_batch(self, batch: Any, step: int) -> None:
+    def after_batch(self, step: int) -> None:
         """Keeps what was watched, and the batch where the probe is still growing."""
         self._live_hooks.close()
         for monitor in self._live:
             with self._going_on(monitor, step, _NOT_SEEN), monitor.stopwatch.part("watch"):
                 monitor.keep_live()
-        for source in self._probes.values():
-            if source.is_growing:
-                what = "a batch was not kept for the probe"
-                with self._going_on(source.monitor, step, what), source.monitor.stopwatch.part("keep"):
-                    source.keep(batch)
+        for source in self._growing():
+            with self._going_on(source.monitor, step, _NOT_KEPT), source.monitor.stopwatch.part("keep"):
+                source.keep()
 
     def close(self) -> None:
         """Takes the hooks off."""
@@ -144,6 +142,87 @@ class Passes:
         bar = self._trainer.progress_bar_callback
         shown = getattr(bar, "is_enabled", False) and self._trainer.is_global_zero
         return tqdm(total=total, desc=f"snapshot {step}: {what}", delay=1.0, leave=False, disable=not shown)
+
+    def _prepare(self, monitor: ProbeMonitor, forward: Forward, source: ProbeSource) -> None:
+        """Finds out how the model is called, and in batches of which length, and prepares a monitor.
+
+        What fails is tried in the other ways that a batch leaves, and in batches as long as the loaders'.
+        """
+        try:
+            source.first()
+        except FnetError as error:
+            raise CaptureError(f"{monitor.name}, of the {source.origin}: {error}") from error
+        except Exception as error:
+            raise CaptureError(
+                f"{monitor.name}: no probe can be drawn from the {source.origin}: {error!r}; pass `probe=`, a data set "
+                "or a loader of one"
+            ) from error
+        failure = self._failure_of(monitor, forward, source)
+        lengths = source.in_other_lengths() if failure is not None else iter(())
+        for _ in lengths:
+            if self._failure_of(monitor, forward, source) is None:
+                failure = None
+                break
+        if failure is not None:
+            raise failure
+        self._try_odd_batch(monitor, forward, source)
+        self._remark_on_labels(monitor, forward, source.probe())
+
+    def _failure_of(self, monitor: ProbeMonitor, forward: Forward, source: ProbeSource) -> FnetError | None:
+        """Prepares a monitor; None where one of the ways to call the model was right, else why the first was not.
+
+        Raises:
+            FnetError: The configuration does not fit model or data, however the model is called.
+        """
+        failure: FnetError | None = None
+        try:
+            readers = forward.readers(*source.first())
+        except Exception as error:
+            return CaptureError(f"{monitor.name}: `batch_to_inputs` fails on a batch of the probe: {error!r}")
+        for reader in readers:
+            forward.reader, shown = reader, ""
+            try:
+                probe = source.probe(reader)
+                batch = forward.prepare(probe.first, has_passed=source.has_passed)
+                shown = f" It was called as {forward.shown_call(batch.inputs)}."
+                monitor.prepare(forward, probe, batch)
+                return None
+            except ArgumentsError as error:
+                failure = failure or error
+            except (FnetError, FnetWarning):
+                raise
+            except Exception as error:
+                failure = failure or CaptureError(
+                    f"{monitor.name}: the model fails on a batch of the probe, in eval mode: {error!r}.{shown} Say "
+                    "what it is called with by `batch_to_inputs`, which part is called by `model`"
+                )
+                failure.__cause__ = failure.__cause__ or error
+        forward.reader = readers[0]
+        return failure
+
+    def _remark_on_labels(self, monitor: ProbeMonitor, forward: Forward, probe: Probe) -> None:
+        """Says once, of monitors that read the same, what of the user's labels is not used."""
+        key = f"labels {_probe_key(monitor)} {monitor.takes_token_labels}"
+        if key not in self._complained:
+            self._complained.add(key)
+            shape, of_tokens = forward.output_shape, monitor.takes_token_labels
+            remark(monitor.name, [on_labels(forward.reader, probe, of_tokens=of_tokens, output_shape=shape)])
+
+    def _try_odd_batch(self, monitor: ProbeMonitor, forward: Forward, source: ProbeSource) -> None:
+        """Leaves the last batch out of the probe where it is shorter and the model takes batches of one size."""
+        if (odd := source.odd_batch) is None:
+            return
+        try:
+            forward(forward.prepare(odd, has_passed=source.has_passed).inputs)
+        except Exception as error:
+            whole = source.probe().n_samples
+            source.drop_odd_batch()
+            warnings.warn(
+                f"{monitor.name}: the last batch of the probe is left out, which is shorter than the others and on "
+                f"which the model fails ({error!r}): {source.probe().n_samples} of {whole} inputs are shown",
+                FnetWarning,
+                stacklevel=2,
+            )
 
     def _pass(self, group: Sequence[ProbeMonitor], failed: dict[str, Exception], step: int) -> None:
         forward, source = self._forward_of(group[0]), self._probes[_probe_key(group[0])]
@@ -207,6 +286,9 @@ class Passes:
         if trainer.max_steps < 0:
             return in_epoch if math.isfinite(in_epoch) else 1
         return min(in_epoch, (trainer.max_steps - trainer.global_step) / max(1, len(trainer.optimizers)))
+
+    def _growing(self) -> list[ProbeSource]:
+        return [source for source in self._probes.values() if source.is_growing]
 
     @contextmanager
     def _going_on(self, monitor: ProbeMonitor, step: int, what: str) -> Iterator[None]:

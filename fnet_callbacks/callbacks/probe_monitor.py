@@ -15,7 +15,8 @@ from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.schedule import Budget, Schedule
 from fnet_callbacks.callbacks.session import Session
 from fnet_callbacks.capture.batches import path_of, resolve
-from fnet_callbacks.capture.probe import BatchReader, Probe
+from fnet_callbacks.capture.probe import Probe
+from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.history import Previous
@@ -152,6 +153,11 @@ class ProbeMonitor(Callback):
     @property
     def is_shard_safe(self) -> bool:
         """Whether it asks nothing of the model but the pass that all ranks make together."""
+        return False
+
+    @property
+    def takes_token_labels(self) -> bool:
+        """Whether labels are one integer a token, and not one an input."""
         return False
 
     @property

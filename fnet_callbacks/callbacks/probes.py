@@ -10,9 +10,12 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from fnet_callbacks.callbacks.kinds import is_a
-from fnet_callbacks.capture.batches import detached_copy, resolve
+from fnet_callbacks.capture.batches import resolve
+from fnet_callbacks.capture.candidates import can_be_drawn
 from fnet_callbacks.capture.kept import as_batch, as_plain
-from fnet_callbacks.capture.probe import Probe, can_be_drawn, draw_probe, keep_batches
+from fnet_callbacks.capture.probe import Drawn, Probe, draw, keep_batches, usual_length
+from fnet_callbacks.capture.reader import BatchReader
+from fnet_callbacks.capture.trees import detached_copy
 
 if TYPE_CHECKING:
     from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
@@ -33,16 +36,20 @@ class ProbeSource:
 
     def __init__(self, trainer: pl.Trainer, monitor: ProbeMonitor, batch: Any, kept: Any = None) -> None:
         self.monitor = monitor  # the first of those that share it
+        self._trainer = trainer
         self._reader = monitor.reader
         self._size = monitor.probe_size
         self._seed = monitor.probe_seed
-        self._rank, self._world_size = trainer.global_rank, trainer.world_size
         self._drawn_from, self._origin = (
             (None, "passing batches") if monitor.is_live else _data_of(trainer, monitor.probe)
         )
+        of_training = next(_loaders(trainer.train_dataloader), None)
+        self._length_in_training = None if of_training is None else of_training.batch_size
+        self._drawn: Drawn | None = None
         self._probe: Probe | None = None
         self._kept: list[Any] = []
         self._n_kept = 0
+        self._passing: Any = None
         self.is_growing = self._drawn_from is None and not monitor.is_live
         if self._drawn_from is None:
             self._kept = [as_batch(one, like=batch) for one in kept] if kept else [detached_copy(batch)]
@@ -53,26 +60,79 @@ class ProbeSource:
         """Whether the batches come from the training loop, behind the transfer hooks."""
         return self._drawn_from is None
 
-    def probe(self) -> Probe:
-        """The probe as it is now; a drawn one is drawn at the first call, which belongs into isolation."""
+    @property
+    def origin(self) -> str:
+        """Where the probe comes from, in words."""
+        return self._origin
+
+    def first(self) -> tuple[Any, int | None]:
+        """The first batch, and how many items were put together in it, where that is known.
+
+        What can be drawn is drawn here, which belongs into isolation; all of it is at hand until `settle`.
+
+        Raises:
+            CaptureError: It cannot be drawn.
+        """
+        if self._drawn_from is None:
+            return self._kept[0], self._length_in_training
+        if self._drawn is None:
+            self._drawn = self._draw(None)
+        return self._drawn.batches[0], self._drawn.lengths[0]
+
+    def in_other_lengths(self) -> Iterator[int]:
+        """Draws the same items in batches as long as a loader's, where they are not: one length after another."""
+        if self._drawn is None:
+            return
+        own = self._drawn_from if isinstance(self._drawn_from, DataLoader) else None
+        for length in dict.fromkeys((own and usual_length(own), self._length_in_training)):
+            if length and length != self._drawn.lengths[0]:
+                self._drawn, self._probe = self._draw(length), None
+                yield length
+
+    @property
+    def odd_batch(self) -> Any:
+        """The last batch that was drawn, where it has another length than the others; else None."""
+        return None if self._drawn is None else self._drawn.odd_batch
+
+    def drop_odd_batch(self) -> None:
+        """Leaves out the last batch."""
+        assert self._drawn is not None
+        self._drawn, self._probe = self._drawn.without_last(), None
+
+    def settle(self) -> None:
+        """Lets go of what was drawn, of which this rank's share stays."""
+        self.probe()
+        self._drawn = None
+
+    def probe(self, reader: BatchReader | None = None) -> Probe:
+        """The probe as it is now.
+
+        Args:
+            reader: What it is counted by, for one that `first` drew and nobody has settled.
+        """
+        if reader is not None and self._drawn is not None:
+            self._reader, self._probe = reader, None
         if self._probe is None:
-            share = {"rank": self._rank, "world_size": self._world_size}
-            if self._drawn_from is not None:
-                self._probe = draw_probe(
-                    self._drawn_from, size=self._size, seed=self._seed, reader=self._reader, **share
-                )
+            share = {"rank": self._trainer.global_rank, "world_size": self._trainer.world_size}
+            if self._drawn is not None:
+                self._probe = self._drawn.share(self._reader, **share)
             else:
                 self._probe = keep_batches(self._kept, reader=self._reader, **share)
         return self._probe
 
-    def keep(self, batch: Any) -> None:
-        """Keeps a batch that has passed; for one that ``is_growing``."""
+    def note(self, batch: Any) -> None:
+        """Takes a copy of a batch before a step that may change it; for one that ``is_growing``."""
+        self._passing = None if self._has_first else detached_copy(batch)
+
+    def keep(self) -> None:
+        """Keeps the batch that was noted, once it has passed; for one that ``is_growing``."""
+        own, self._passing = self._passing, None
         self._n_kept = self._n_kept or self.probe().n_samples
         if self._has_first:  # the source was made with it
             self._has_first = False
-        elif self._n_kept < self._size:
-            own = detached_copy(batch)
-            self._n_kept += self._reader.size(own) * self._world_size  # one that cannot be read is not kept
+        elif own is not None and self._n_kept < self._size:
+            # One that cannot be read is not kept.
+            self._n_kept += self._reader.size(own) * self._trainer.world_size
             self._kept.append(own)
             self._probe = None
         self.is_growing = self._n_kept < self._size
@@ -94,8 +154,20 @@ class ProbeSource:
             "num_classes": probe.num_classes,
             "seed": self._seed,
             "source": self._origin,
-            "indices": probe.indices,
+            "indices": None if probe.indices is None else [_plain(key) for key in probe.indices],
         }
+
+    def _draw(self, length: int | None) -> Drawn:
+        broadcast = self._trainer.strategy.broadcast
+        return draw(
+            self._drawn_from,
+            size=self._size,
+            seed=self._seed,
+            reader=self.monitor.reader,
+            length=length,
+            # A sampler of the user's own may give each rank its share.
+            agree=broadcast if self._trainer.world_size > 1 else None,
+        )
 
 
 def _data_of(trainer: pl.Trainer, probe: Any) -> tuple[Any, str]:
@@ -106,7 +178,7 @@ def _data_of(trainer: pl.Trainer, probe: Any) -> tuple[Any, str]:
     of_trainer = {"validation data": trainer.val_dataloaders, "training data": trainer.train_dataloader}
     for origin, loaders in of_trainer.items():
         for loader in _loaders(loaders):
-            if isinstance(loader, DataLoader) and can_be_drawn(loader) and len(loader.dataset):  # type: ignore[arg-type]
+            if isinstance(loader, DataLoader) and can_be_drawn(loader) and not _is_empty(loader):
                 return loader, origin
     return None, "passing batches"
 
@@ -120,3 +192,18 @@ def _loaders(loaders: Any) -> Iterator[DataLoader]:
         yield from (found for loader in loaders.values() for found in _loaders(loader))
     elif isinstance(loaders, (list, tuple)):
         yield from (found for loader in loaders for found in _loaders(loader))
+
+
+def _is_empty(loader: DataLoader) -> bool:
+    """Whether there are no items, or the sampler gives none."""
+    try:
+        return not len(loader.dataset) or not len(loader.sampler)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):  # a sampler that does not know how many
+        return False
+
+
+def _plain(key: Any) -> Any:
+    """What a data set is asked for, as the manifest can say it."""
+    if isinstance(key, (int, str)):
+        return key
+    return [_plain(part) for part in key] if isinstance(key, (tuple, list)) else repr(key)

@@ -81,7 +81,7 @@ class RowReader(Reader):
         self._count = end
         if labels is None or len(labels) != len(rows):
             labels = torch.full((len(rows),), -1)
-        self._labels.append(labels.long())
+        self._labels.append(labels.long().clamp(min=-1))
 
     @override
     def reduce(self) -> Rows:
@@ -122,8 +122,14 @@ class SumReader(Reader):
     @override
     def take(self, rows: Tensor, labels: Tensor | None) -> None:
         self._correlation.update(rows)
-        known = self._activity.num_classes is not None and labels is not None and len(labels) == len(rows)
-        self._activity.update(rows, labels if known else None)
+        if self._activity.num_classes is None or labels is None or len(labels) != len(rows):
+            self._activity.update(rows, None)
+            return
+        has_none = labels < 0
+        if not has_none.all():
+            self._activity.update(rows[~has_none], labels[~has_none])
+        if has_none.any():
+            self._activity.update(rows[has_none], None)
 
     @override
     def reduce(self) -> Moments:

@@ -84,7 +84,7 @@ class Session:
 
     def after_batch(self, batch: Any) -> None:
         """Counts the step and takes the snapshots that are due."""
-        self._passes.after_batch(batch, self.step)
+        self._passes.after_batch(self.step)
         if self._output.is_owed and time.perf_counter() >= self._next_look:
             self._collect(wait=False)
             self._next_look = time.perf_counter() + _SECONDS_BETWEEN_LOOKS

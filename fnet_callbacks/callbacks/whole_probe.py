@@ -6,8 +6,8 @@ from typing_extensions import override
 
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
-from fnet_callbacks.capture.batches import detached_copy, to_device
 from fnet_callbacks.capture.probe import Probe
+from fnet_callbacks.capture.trees import detached_copy, to_device
 
 
 class WholeProbeMonitor(ProbeMonitor):
@@ -45,4 +45,4 @@ class WholeProbeMonitor(ProbeMonitor):
 
 
 def _parts(batch: Batch) -> tuple[Any, ...]:
-    return batch.inputs, batch.labels, batch.n_samples, batch.mask
+    return batch.inputs, batch.labels, batch.n_samples, batch.mask, batch.token_labels

@@ -1,14 +1,16 @@
 """What a batch holds and how a model is called with it."""
 
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
+from fnet_callbacks.capture.trees import described, is_list, is_record, tensors_in
 from fnet_callbacks.errors import CaptureError, FnetError
 
 LABEL_KEYS = ("labels", "label", "targets", "target", "y")
@@ -42,17 +44,24 @@ def path_of(function: Callable[..., Any] | None) -> str | None:
 
 
 def batch_inputs(batch: Any) -> Any:
-    """The model's inputs in a batch: itself, the first of a tuple, or a mapping without its labels."""
+    """The model's inputs in a batch: itself, the first of a tuple, or what a mapping or dataclass has beside labels."""
+    if is_record(batch) and not isinstance(batch, Mapping):
+        batch = fields_of(batch)
     if isinstance(batch, Mapping):
         return {k: v for k, v in batch.items() if k not in LABEL_KEYS}
-    if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch):
+    if is_list(batch) and len(batch):
         return batch[0]
     return batch
 
 
+def fields_of(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
 def holds_tensor(data: Any) -> bool:
     """Whether there is a tensor with an axis of samples anywhere in ``data``."""
-    return bool(_tensors(data))
+    return bool(tensors_in(data))
 
 
 def batch_labels(batch: Any) -> Tensor | None:
@@ -67,9 +76,12 @@ def label_in(batch: Any) -> Any:
     """What stands where labels do, in a batch or in an item; None where there is nothing."""
     if isinstance(batch, Mapping):
         return next((batch[k] for k in LABEL_KEYS if k in batch), None)
-    if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) > 1:
-        return batch[1]
-    return None
+    if is_list(batch):
+        return batch[1] if len(batch) > 1 else None
+    if isinstance(batch, Tensor):
+        return None
+    own = getattr(batch, "__dict__", {}) or (fields_of(batch) if is_record(batch) else {})
+    return next((own[k] for k in LABEL_KEYS if k in own), None)
 
 
 def as_labels(value: Any) -> Tensor | None:
@@ -81,9 +93,17 @@ def as_labels(value: Any) -> Tensor | None:
     return value.long() if value.dim() == 1 else None
 
 
+def as_token_labels(value: Any) -> Tensor | None:
+    """``value`` as int64 ``[S, T]`` where it is one integer a token, or a pixel, else None."""
+    if not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex() or value.dim() < 2:
+        return None
+    flat = value.flatten(1)
+    return flat.long() if flat.shape[1] > 1 else None
+
+
 def batch_size(inputs: Any, labels: Tensor | None = None) -> int:
     """Number of samples S: that of the labels, else the first axis of the first tensor."""
-    return len(labels) if labels is not None else len(_tensors(inputs)[0])
+    return len(labels) if labels is not None else len(tensors_in(inputs)[0])
 
 
 def logits_of(output: Any, output_to_logits: Callable[[Any], Any] | None) -> Tensor:
@@ -107,23 +127,10 @@ def logits_of(output: Any, output_to_logits: Callable[[Any], Any] | None) -> Ten
 
 def token_mask(inputs: Any) -> Tensor | None:
     """The padding mask ``[S, T]`` of a mapping of inputs, True where there is a token; None without one."""
+    if type(inputs) is tuple and len(inputs) == 1:  # a mapping that is the one argument
+        inputs = inputs[0]
     mask = inputs.get(MASK_KEY) if isinstance(inputs, Mapping) else None
     return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
-
-
-def first_of(data: Any, n: int, *, n_samples: int) -> Any:
-    """The first ``n`` of its samples; a tensor whose first axis is not theirs is left as it is."""
-    return apply_to_collection(data, Tensor, lambda t: t[:n] if t.dim() and len(t) == n_samples else t)
-
-
-def to_device(data: Any, device: torch.device) -> Any:
-    """A copy of ``data`` with its tensors on ``device``."""
-    return apply_to_collection(data, Tensor, lambda t: t.to(device))
-
-
-def detached_copy(data: Any) -> Any:
-    """A copy of ``data`` on the CPU that shares no memory with the batch it came from."""
-    return apply_to_collection(data, Tensor, lambda t: t.detach().to("cpu", copy=True))
 
 
 def submodule(module: nn.Module, path: str | None) -> nn.Module:
@@ -141,27 +148,32 @@ def submodule(module: nn.Module, path: str | None) -> nn.Module:
         raise CaptureError(f"`model={path!r}` is no submodule; the direct ones are: {children}") from error
 
 
+class ArgumentsError(CaptureError):
+    """``forward`` does not take what it would be called with."""
+
+
 def call_model(model: nn.Module, inputs: Any) -> Any:
     """Calls the model: a tensor as the argument, a tuple as arguments, a mapping by what ``forward`` takes.
 
     A mapping is unpacked as keywords where ``forward`` takes its keys; else the entry that looks like the
-    input is passed (see ``INPUT_KEYS``); else, where ``forward`` has one parameter, the mapping itself.
+    input is passed (see ``INPUT_KEYS``); else, where ``forward`` has one parameter, the mapping itself. A tuple is
+    taken as it stands: ``(mapping,)`` passes a mapping, ``(samples,)`` a list.
 
     Raises:
         CaptureError: The model has no ``forward``, or ``forward`` does not take the inputs.
     """
     signature = inspect.signature(model.forward)
-    if isinstance(inputs, Mapping):
-        arguments, keywords = _arguments_of_mapping(signature, inputs)
-    else:
-        arguments, keywords = inputs if isinstance(inputs, (tuple, list)) else (inputs,), {}
+    arguments, keywords = arguments_of(signature, inputs)
     try:
         signature.bind(*arguments, **keywords)
     except TypeError as error:
-        given = f"keys {sorted(inputs)}" if isinstance(inputs, Mapping) else f"{len(arguments)} inputs"
-        raise CaptureError(
-            f"{type(model).__name__}.forward{signature} does not take the batch's {given} ({error}); pass "
-            "`batch_to_inputs`, a function from your batch to what the model is called with"
+        given = (
+            f"keys {sorted(map(str, inputs))}" if isinstance(inputs, Mapping) else f"{len(arguments)} inputs"
+        )
+        raise ArgumentsError(
+            f"{type(model).__name__}.forward{signature} does not take the batch's {given} ({error}): it would be "
+            f"called with {shown_call(arguments, keywords)}; pass `batch_to_inputs`, a function from your batch to "
+            "what the model is called with: a tensor, a tuple of arguments (such as `(batch,)`), or keywords"
         ) from error
     try:
         return model(*arguments, **keywords)
@@ -172,6 +184,20 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
             f"{type(model).__name__} has no `forward`; pass `model='net'`, the submodule to call (to a monitor its "
             "name)"
         ) from error
+
+
+def shown_call(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+    """What ``forward`` is called with, for a message."""
+    shown = [*map(described, arguments), *(f"{name}={described(value)}" for name, value in keywords.items())]
+    return f"({', '.join(shown)})"
+
+
+def arguments_of(signature: inspect.Signature, inputs: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Arguments and keywords that ``forward`` is called with; see `call_model`."""
+    if isinstance(inputs, Mapping):
+        return _arguments_of_mapping(signature, inputs)
+    several = isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence)
+    return inputs if several else (inputs,), {}
 
 
 def _arguments_of_mapping(
@@ -186,9 +212,3 @@ def _arguments_of_mapping(
         return (), wanted
     key = next((k for k in INPUT_KEYS if k in inputs), None)
     return (inputs if key is None else inputs[key],), {}
-
-
-def _tensors(data: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    apply_to_collection(data, Tensor, lambda t: found.append(t) if t.dim() else None)
-    return found

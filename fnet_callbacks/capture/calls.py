@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from fnet_callbacks.capture.packed import last_tokens, padded, repacked
+
 _NOT_NONLINEAR = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
 NONLINEARITIES = tuple(
     c
@@ -46,6 +48,7 @@ class Call:
     is_nonlinearity: bool
     is_parametric: bool
     is_recurrent: bool  # ends in a nonlinearity of its own
+    is_lookup: bool
     output_shape: tuple[int, ...] | None
     input_shape: tuple[int, ...] | None
     batch_axis: int
@@ -53,10 +56,24 @@ class Call:
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """The tensor itself, or the first of a tuple or list (what a recurrent or attention module returns)."""
-    if isinstance(value, (tuple, list)) and value and not isinstance(value, PackedSequence):
-        value = value[0]
-    return value if isinstance(value, Tensor) else None
+    """The tensor itself, or the first of a tuple or list (what a recurrent or attention module returns).
+
+    A packed sequence is ``[S, T, units]``, padded with zeros.
+    """
+    return first_values(value)[0]
+
+
+def first_values(value: Any) -> tuple[Tensor | None, Tensor | None]:
+    """What `first_tensor` finds, and where it was packed the mask ``[S, T]``, True where there is a token."""
+    first = _first(value)
+    if isinstance(first, PackedSequence):
+        return padded(first)
+    return (first if isinstance(first, Tensor) else None), None
+
+
+def _first(value: Any) -> Any:
+    several = isinstance(value, (tuple, list)) and not isinstance(value, PackedSequence)
+    return value[0] if several and value else value
 
 
 def with_first_tensor(value: Any, tensor: Tensor, *, given_by: nn.Module | None = None) -> Any:
@@ -64,27 +81,36 @@ def with_first_tensor(value: Any, tensor: Tensor, *, given_by: nn.Module | None 
 
     Where a recurrent module gave it, the last state beside its outputs follows from these, and is changed with them.
     """
-    if isinstance(value, Tensor):
-        return tensor
-    parts = (tensor, *value[1:])
+    first = _first(value)
+    mask = None
+    put: Any = tensor
+    if isinstance(first, PackedSequence):
+        mask, put = padded(first)[1], repacked(tensor, like=first)
+    if first is value:
+        return put
+    parts = (put, *value[1:])
     if isinstance(given_by, nn.RNNBase):
-        parts = (tensor, _last_state(given_by, parts[1], tensor))
+        parts = (put, _last_state(given_by, parts[1], tensor, mask))
     return (
         type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     )  # a named tuple takes fields
 
 
-def _last_state(module: nn.RNNBase, state: Any, outputs: Tensor) -> Any:
+def _last_state(module: nn.RNNBase, state: Any, outputs: Tensor, mask: Tensor | None) -> Any:
     """The state after the last step, of which the last layer's is what the outputs end with in each direction.
 
     Where a unit's output has become 0 an LSTM's cell is too; to any other output no cell belongs, and it is left.
     """
     hidden, *cells = state if isinstance(state, tuple) else (state,)
-    time = 0 if outputs.dim() == 2 or not module.batch_first else 1
+    if mask is not None:
+        first, last = outputs[:, 0], last_tokens(outputs, mask)
+    else:
+        time = 0 if outputs.dim() == 2 or not module.batch_first else 1
+        first, last = outputs.select(time, 0), outputs.select(time, -1)
     changed, width = hidden.clone(), hidden.shape[-1]
-    changed[-2 if module.bidirectional else -1] = outputs.select(time, -1)[..., :width]
+    changed[-2 if module.bidirectional else -1] = last[..., :width]
     if module.bidirectional:
-        changed[-1] = outputs.select(time, 0)[..., width:]
+        changed[-1] = first[..., width:]
     silent = (changed == 0) & (hidden != 0)
     cells = [c.masked_fill(silent, 0) if c.shape == silent.shape else c for c in cells]
     return (changed, *cells) if isinstance(state, tuple) else changed
@@ -101,6 +127,7 @@ def trace(module: nn.Module, run: Callable[[], object]) -> list[Call]:
             nonlocal layout
             tensor, given = first_tensor(output), first_tensor(arguments)
             layout = _layout(m, tensor, layout)
+            is_packed = isinstance(_first(output), PackedSequence)  # and shown with its samples first
             calls.append(
                 Call(
                     module=name,
@@ -108,9 +135,10 @@ def trace(module: nn.Module, run: Callable[[], object]) -> list[Call]:
                     is_nonlinearity=isinstance(m, NONLINEARITIES) or _is_named_like_one(m),
                     is_parametric=isinstance(m, PARAMETRIC),
                     is_recurrent=isinstance(m, (nn.RNNBase, nn.RNNCellBase)),
+                    is_lookup=isinstance(m, (nn.Embedding, nn.EmbeddingBag)),
                     output_shape=None if tensor is None else tuple(tensor.shape),
                     input_shape=None if given is None else tuple(given.shape),
-                    batch_axis=layout[0],
+                    batch_axis=0 if is_packed else layout[0],
                     unit_axis=layout[1],
                 )
             )

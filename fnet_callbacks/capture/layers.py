@@ -4,21 +4,22 @@ import fnmatch
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from fnet_callbacks.capture.batches import first_of
 from fnet_callbacks.capture.calls import Call, trace
+from fnet_callbacks.capture.trees import first_of
 from fnet_callbacks.errors import CaptureError, FnetWarning
 
 Signal = Literal["post", "pre"]
 
 # That `layers="auto"` takes: each has keys, a share of the neurons, a place in the figures.
 MOST_LAYERS = 256
+_SHOWN = 4  # kinds of layers that a remark names
 _NO_PART_OF_A_KEY = re.compile(r"[/\x00-\x1f\x7f]")
 
 
@@ -47,6 +48,14 @@ class Layer:
     unit_axis: int
     n_units: int
     is_folded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The watched activations, and what there is to say of it: which others ``"auto"`` left out, and why."""
+
+    layers: list[Layer]
+    remark: str | None
 
 
 def plain_name(name: str) -> str:
@@ -100,6 +109,25 @@ def choose_layers(
     signal: Signal = "post",
     may_repeat: bool = True,
 ) -> list[Layer]:
+    """What `look_for_layers` finds, with a warning where ``"auto"`` left something out."""
+    choice = look_for_layers(
+        module, run, inputs, n_samples=n_samples, layers=layers, signal=signal, may_repeat=may_repeat
+    )
+    if choice.remark is not None:
+        warnings.warn(choice.remark, FnetWarning, stacklevel=2)
+    return choice.layers
+
+
+def look_for_layers(
+    module: nn.Module,
+    run: Callable[[Any], object],
+    inputs: Any,
+    *,
+    n_samples: int,
+    layers: str | Sequence[str] = "auto",
+    signal: Signal = "post",
+    may_repeat: bool = True,
+) -> Choice:
     """Runs the model once and says which activations are watched.
 
     Args:
@@ -110,15 +138,17 @@ def choose_layers(
         layers: ``"auto"`` takes the outputs of nonlinearity and recurrent modules (torch's, and those without weights
             that are called like a nonlinearity), where there are none those of parametric modules; what comes at or
             after the last parametric module (the output head) is left out, unless it is all there is; of more than 256
-            layers 256, evenly spaced, with a warning. Or glob patterns over module names; of nested matches the
-            innermost counts, a name without wildcards is taken as it is.
+            layers 256, evenly spaced. Or glob patterns over module names; of nested matches the innermost counts, a
+            name without wildcards is taken as it is.
         signal: ``"post"`` watches outputs; ``"pre"`` the input of each nonlinearity, before an in-place one
             changes it.
         may_repeat: Whether ``"auto"`` may make a second pass, on half the batch, which tells an axis of samples from
             one that is as long by chance; not where a pass is one of all ranks together.
 
     Returns:
-        The watched activations in the order in which they were computed.
+        The watched activations in the order in which they were computed. The remark is there where ``"auto"`` left
+        out a nonlinearity, a recurrent or, where it takes these, a parametric module in which no axis has the samples,
+        where only the head of a larger model is left, and where there were too many.
 
     Raises:
         CaptureError: A pattern matches nothing, a matched module never ran or returns no tensor, or an
@@ -131,39 +161,91 @@ def choose_layers(
     if signal not in ("post", "pre"):
         raise CaptureError(f"`signal={signal!r}` should be 'post' or 'pre'")
     calls = trace(module, lambda: run(inputs))
-    is_automatic = layers == "auto"
-    if is_automatic:
-        by_chance = _samples_by_chance(module, run, inputs, calls, signal, n_samples) if may_repeat else ()
-        whole = [c for c in calls if (c.module, c.call) not in by_chance]
-        chosen = _automatic(whole, signal, n_samples)
+    remarks: list[str] = []
+    if layers == "auto":
+        by_chance = _samples_by_chance(module, run, inputs, calls, signal, n_samples) if may_repeat else set()
+        chosen, left_out = _automatic(calls, signal, n_samples, by_chance)
+        remarks += _remarks(module, calls, chosen, left_out, signal, n_samples)
+        if len(chosen) > MOST_LAYERS:
+            remarks.append(
+                f"finds {len(chosen)} layers and takes {MOST_LAYERS} of them, evenly spaced; name others"
+            )
+            chosen = [chosen[i * len(chosen) // MOST_LAYERS] for i in range(MOST_LAYERS)]
     else:
         chosen = _matching(module, calls, layers)
-    if is_automatic and len(chosen) > MOST_LAYERS:
-        warnings.warn(
-            f"`layers='auto'` found {len(chosen)} layers and takes {MOST_LAYERS} of them, evenly spaced; name others",
-            FnetWarning,
-            stacklevel=2,
-        )
-        chosen = [chosen[i * len(chosen) // MOST_LAYERS] for i in range(MOST_LAYERS)]
     if not chosen:
+        why = "".join(f". It {remark}" for remark in remarks)
         raise CaptureError(
             f"`layers={layers!r}` leaves nothing to watch; modules that ran: {_names(calls)}. A hook does "
-            f"not fire on a module whose `forward` is bypassed by functional calls{_scripted(module)}"
+            f"not fire on a module whose `forward` is bypassed by functional calls{_scripted(module)}{why}"
         )
     counts = Counter(c.module for c in calls)
-    return [_layer(c, n_calls=counts[c.module], signal=signal, n_samples=n_samples) for c in chosen]
-
-
-def _automatic(calls: list[Call], signal: Signal, n_samples: int) -> list[Call]:
-    """The nonlinearities before the head, else the parametric modules before it, else the head itself."""
-    head = max((i for i, c in enumerate(calls) if c.is_parametric), default=len(calls))
-    usable = [(i, c) for i, c in enumerate(calls) if _axes(c, _shape(c, signal), n_samples) is not None]
-    hidden = [c for i, c in usable if i < head]
-    return (
-        [c for c in hidden if c.is_nonlinearity or c.is_recurrent]
-        or [c for c in hidden if c.is_parametric]
-        or [c for _, c in usable if c.is_parametric]
+    return Choice(
+        [_layer(c, n_calls=counts[c.module], signal=signal, n_samples=n_samples) for c in chosen],
+        f"`layers='auto'` {'; it '.join(remarks)}" if remarks else None,
     )
+
+
+def _automatic(
+    calls: list[Call], signal: Signal, n_samples: int, by_chance: Collection[tuple[str, int]]
+) -> tuple[list[Call], list[Call]]:
+    """The nonlinearities before the head, else the parametric modules before it, else the head itself.
+
+    And those of the same kinds, before the head, in which the samples are not seen. What only looks places up, such
+    as an embedding of positions, is not of the samples and not missed.
+    """
+    head = max((i for i, c in enumerate(calls) if c.is_parametric), default=len(calls))
+
+    def is_usable(call: Call) -> bool:
+        axes = _axes(call, _shape(call, signal), n_samples)
+        return axes is not None and (call.module, call.call) not in by_chance
+
+    hidden = calls[:head]
+    active = [c for c in hidden if c.is_nonlinearity or c.is_recurrent]
+    if found := [c for c in active if is_usable(c)]:
+        return found, [c for c in active if not is_usable(c)]
+    candidates = [c for c in hidden if c in active or (c.is_parametric and not c.is_lookup)]
+    left_out = [c for c in candidates if not is_usable(c)]
+    found = [c for c in hidden if c.is_parametric and is_usable(c)]
+    return found or [c for c in calls if c.is_parametric and is_usable(c)], left_out
+
+
+def _remarks(
+    module: nn.Module,
+    calls: list[Call],
+    chosen: list[Call],
+    left_out: list[Call],
+    signal: Signal,
+    n_samples: int,
+) -> list[str]:
+    """What is to be said of an automatic choice, each behind "`layers='auto'`"."""
+    found = []
+    reasons: dict[str, list[str]] = {}
+    for call in left_out:
+        shape = _shape(call, signal)
+        if shape is None:
+            reason = "gives no tensor"
+        elif _axes(call, shape, n_samples) is None:
+            reason = f"of shape {list(shape)}"
+        else:
+            reason = "as long as the batch by chance"
+        reasons.setdefault(reason, []).append(plain_name(call.module))
+    if reasons:
+        shown = [
+            f"{', '.join(dict.fromkeys(names))} ({why})" for why, names in list(reasons.items())[:_SHOWN]
+        ]
+        more = f" and {len(reasons) - _SHOWN} more kinds" if len(reasons) > _SHOWN else ""
+        found.append(
+            f"leaves out {', '.join(shown)}{more}, where no axis has the {n_samples} samples of the batch"
+        )
+    head = next((c for c in reversed(calls) if c.is_parametric), None)
+    if chosen and head is not None and all(c.module == head.module for c in chosen):
+        own = {id(p) for p in module_of(module, head.module).parameters()}
+        if any(id(p) not in own for p in module.parameters()):
+            found.append(f"watches only the output head, {plain_name(head.module)}")
+    if found:
+        found[-1] += "; name what to watch"
+    return found
 
 
 def _samples_by_chance(

@@ -1,38 +1,25 @@
 """The fixed, seeded set of inputs on which snapshots are taken."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import (
-    ConcatDataset,
     DataLoader,
-    IterableDataset,
-    Subset,
-    TensorDataset,
     default_collate,
 )
 
-from fnet_callbacks.capture.batches import (
-    as_labels,
-    batch_inputs,
-    batch_labels,
-    batch_size,
-    detached_copy,
-    first_of,
-    holds_tensor,
-    label_in,
-    to_device,
-)
-from fnet_callbacks.capture.isolation import generators_kept
-from fnet_callbacks.errors import CaptureError, FnetError
+from fnet_callbacks.capture.candidates import Candidates, can_be_drawn, candidates_of, samplers_of
+from fnet_callbacks.capture.data_state import data_kept
+from fnet_callbacks.capture.elsewhere import can_fork, in_worker
+from fnet_callbacks.capture.indices import draw_indices
+from fnet_callbacks.capture.reader import BatchReader
+from fnet_callbacks.capture.trees import detached_copy
+from fnet_callbacks.errors import CaptureError
 
-_LABEL_ATTRIBUTES = ("targets", "labels", "y")
-# Drawing by label reads the labels; where only items have them, a data set of up to so many probes is read.
-_MAX_READ = 4
 # Integers above this are taken for something else than classes (identifiers, counts).
 _MAX_CLASSES = 10_000
 # Bytes of a batch's inputs; how many times as long as the loader's a batch may be for it, and inputs it may hold.
@@ -40,86 +27,6 @@ _BATCH_BYTES = 2**20
 _LONGER = 4
 _LONGEST = 256
 _SHORTEST = 32
-
-
-@dataclass(frozen=True, slots=True)
-class BatchReader:
-    """How inputs and labels are found in a batch; the user's functions where there are any."""
-
-    to_inputs: Callable[[Any], Any] | None = None
-    to_labels: Callable[[Any], Any] | None = None
-
-    def inputs(self, batch: Any) -> Any:
-        """What the model is called with.
-
-        Raises:
-            CaptureError: There is no tensor in it.
-        """
-        inputs = self.to_inputs(batch) if self.to_inputs else batch_inputs(batch)
-        if not holds_tensor(inputs):
-            raise CaptureError(
-                f"no input tensor found in a batch of type {type(batch).__name__}; pass `batch_to_inputs`, a "
-                "function from your batch to what the model is called with"
-            )
-        return inputs
-
-    def read(self, batch: Any) -> tuple[Any, Tensor | None]:
-        """What the model is called with, and the labels, one integer a sample, ``[S]``, or None.
-
-        Targets of another number than there are samples, such as joined transcripts, are no labels.
-
-        Raises:
-            CaptureError: There is no tensor among the inputs.
-        """
-        inputs = self.inputs(batch)
-        labels = as_labels(self.to_labels(batch)) if self.to_labels else batch_labels(batch)
-        fits = labels is None or not isinstance(inputs, Tensor) or len(labels) in inputs.shape
-        return inputs, labels if fits else None
-
-    def size(self, batch: Any) -> int:
-        """Samples in the batch."""
-        return batch_size(*self.read(batch))
-
-
-def first_samples(
-    loader: Iterable[Any],
-    most: int,
-    *,
-    device: torch.device,
-    to_inputs: Callable[[Any], Any] | None = None,
-    to_labels: Callable[[Any], Any] | None = None,
-) -> list[tuple[Any, Tensor | None]]:
-    """Inputs and labels of the first samples of a loader, on a device.
-
-    Args:
-        loader: Batches.
-        most: Samples, at least 2.
-        device: Where they are brought.
-        to_inputs: See `BatchReader`; so is ``to_labels``.
-        to_labels: See there.
-
-    Raises:
-        FnetError: ``most`` is below 2, a function is none, there is no batch, or no tensor in one.
-    """
-    if not isinstance(most, int) or most < 2:
-        raise FnetError(f"`max_samples={most!r}` should be an integer of at least 2")
-    for name, function in (("batch_to_inputs", to_inputs), ("batch_to_labels", to_labels)):
-        if function is not None and not callable(function):
-            raise FnetError(f"`{name}={function!r}` should be a function")
-    reader, found, left = BatchReader(to_inputs, to_labels), [], most
-    for batch in loader:
-        inputs, labels = reader.read(batch)
-        n = batch_size(inputs, labels)
-        if left < n == batch_size(inputs):  # samples on another axis: the batch is taken whole
-            inputs = first_of(inputs, left, n_samples=n)
-            labels = None if labels is None else labels[:left]
-        found.append((to_device(inputs, device), None if labels is None else labels.to(device)))
-        left -= min(n, left)
-        if not left:
-            break
-    if not found:
-        raise FnetError("`loader` has no batch")
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +40,7 @@ class Probe:
         n_samples: S over all ranks.
         num_classes: One more than the largest label, over all ranks; None without labels, or where they
             are no classes: negative, or 10,000 and more.
-        indices: Which items of the data set were drawn; None where batches were kept as they passed.
+        indices: What the data set was asked for; None where batches were kept as they passed.
     """
 
     batches: tuple[Any, ...]
@@ -141,155 +48,169 @@ class Probe:
     positions: tuple[int, ...]
     n_samples: int
     num_classes: int | None
-    indices: tuple[int, ...] | None = None
+    indices: tuple[Any, ...] | None = None
 
 
-def can_be_drawn(source: Any) -> bool:
-    """Whether a data set, or that of a loader, has samples that can be drawn by index.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What was drawn of a data set, the same on all ranks.
 
-    An iterable data set is never iterated by us; what a loader without batches loads are batches already.
+    Attributes:
+        batches: Collated, on the CPU, sharing no memory with the data set.
+        lengths: How many items are in each.
+        keys: What the data set was asked for, in the order of the batches.
     """
-    dataset = source
-    if isinstance(source, DataLoader):
-        if source.batch_sampler is None:
-            return False
-        dataset = source.dataset
-    return (
-        not isinstance(dataset, IterableDataset)
-        and hasattr(dataset, "__getitem__")
-        and hasattr(dataset, "__len__")
-    )
+
+    batches: tuple[Any, ...]
+    lengths: tuple[int, ...]
+    keys: tuple[Any, ...]
+
+    @property
+    def odd_batch(self) -> Any:
+        """The last batch, where it has another length than the first, else None."""
+        return self.batches[-1] if self.lengths[-1] != self.lengths[0] else None
+
+    def without_last(self) -> Drawn:
+        """All but the last batch."""
+        return Drawn(self.batches[:-1], self.lengths[:-1], self.keys[: -self.lengths[-1]])
+
+    def share(self, reader: BatchReader, *, rank: int = 0, world_size: int = 1) -> Probe:
+        """The probe of one of the ranks, whose batches are shared out in turn."""
+        kept = _keep(self.batches, reader, rank=rank, world_size=world_size)
+        return replace(kept, indices=self.keys)
 
 
-def draw_probe(
+def draw(
     source: Any,
     *,
     size: int,
     seed: int,
     reader: BatchReader,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Probe:
-    """Draws ``size`` items of a data set, stratified by label where it has labels, and keeps their batches.
+    length: int | None = None,
+    agree: Callable[[Candidates], Candidates] | None = None,
+) -> Drawn:
+    """Draws ``size`` items of a data set, stratified by label where it has labels, and collates them.
 
-    The draw depends on the data set and ``seed`` alone. A loader gives its data set, its ``collate_fn`` and
-    its batch size; its sampler and its generator are not used. Where inputs are floating-point numbers, batches
-    are made to take about a megabyte: up to four times as long as the loader's, to 256 inputs, or shorter, down
-    to 32. Every rank reads all the batches and keeps its share.
+    The draw depends on the data set, on what the loader's sampler draws from, and on ``seed``. A loader gives its data
+    set, its ``collate_fn`` and its batch size; the order in which it would give items is not used. Where inputs are
+    floating-point numbers, batches are made to take about a megabyte: up to four times as long as the loader's, to 256
+    inputs, or shorter, down to 32. Where the loader has workers that are forked, items are read in one; else here, and
+    the data set is then as it was before, see `data_kept`.
 
     Args:
         source: A map-style data set or a loader of one.
-        size: Inputs wanted, S; all of them where there are fewer.
+        size: Inputs wanted, S; all that there are where there are fewer.
         seed: Of the draw.
-        reader: Finds inputs and labels.
-        rank: This process's rank.
-        world_size: Number of ranks.
+        reader: Finds the inputs, by which the length is chosen.
+        length: Items in a batch, where that is known already.
+        agree: From what this rank's sampler draws from to what that of all ranks does.
 
     Raises:
-        CaptureError: The data set is empty, iterable, or its batches hold no inputs.
+        CaptureError: The data set is empty or iterable, an item cannot be read, or items cannot be collated.
     """
     loader = source if isinstance(source, DataLoader) else None
     dataset: Any = source if loader is None else loader.dataset
-    if not can_be_drawn(source) or len(dataset) == 0:
-        raise CaptureError(
-            f"`probe`: {type(dataset).__name__} should be a data set with a length and samples by index, or a loader "
-            "of one with a `batch_size`"
-        )
-    with generators_kept(dataset):
-        indices = draw_indices(dataset, size=size, seed=seed)
-        read = DataLoader(
-            Subset(dataset, indices),
-            batch_size=_batch_size(loader),
-            collate_fn=list,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        items = [item for part in read for item in part]
-        collate = default_collate if loader is None else loader.collate_fn
-        some = items[: _batch_size(loader)]
-        length = _length(collate(some), len(some), reader)
-        batches = [collate(items[i : i + length]) for i in range(0, len(items), length)]
-    return _keep(batches, reader, rank=rank, world_size=world_size, indices=tuple(indices))
+    used = () if loader is None else (loader.collate_fn, *samplers_of(loader))
+    with data_kept(dataset, *used) as files:
+        if not can_be_drawn(source) or len(dataset) == 0:
+            raise CaptureError(
+                f"`probe`: {type(dataset).__name__} should be a data set with a length and samples by index, or a "
+                "loader of one with a `batch_size`"
+            )
+        candidates = candidates_of(source)
+        if agree is not None:
+            candidates = agree(candidates)
+        if not len(candidates.keys):
+            raise CaptureError(
+                "`probe`: the sampler of the loader gives no items; pass another, or a data set"
+            )
+
+        def work() -> Iterator[Any]:
+            return _drawn(dataset, loader, candidates, size=size, seed=seed, reader=reader, length=length)
+
+        if loader is not None and can_fork(loader):
+            try:
+                return _put_together(in_worker(loader, work, files=files))
+            except Exception:  # what the worker cannot do, or send, is tried here, where it can be said
+                pass
+        return _put_together(work())
+
+
+def draw_probe(
+    source: Any, *, size: int, seed: int, reader: BatchReader, rank: int = 0, world_size: int = 1
+) -> Probe:
+    """What `draw` draws, as the probe of one of the ranks."""
+    return draw(source, size=size, seed=seed, reader=reader).share(reader, rank=rank, world_size=world_size)
 
 
 def keep_batches(batches: Sequence[Any], *, reader: BatchReader, rank: int = 0, world_size: int = 1) -> Probe:
     """A probe of batches that passed by on this rank: what an iterable data set allows."""
-    own = _keep(batches, reader, rank=0, world_size=1, indices=None)
-    return Probe(
-        own.batches,
-        own.first,
-        tuple(rank + world_size * p for p in own.positions),
-        own.n_samples * world_size,
-        own.num_classes,
+    own = _keep([detached_copy(batch) for batch in batches], reader, rank=0, world_size=1)
+    return replace(
+        own,
+        positions=tuple(rank + world_size * p for p in own.positions),
+        n_samples=own.n_samples * world_size,
     )
 
 
-def draw_indices(dataset: Any, *, size: int, seed: int) -> list[int]:
-    """Which items form the probe: a seeded draw in which each class has its share, in random order.
-
-    Labels are taken from the data set's ``targets``, ``labels`` or ``y`` (or a TensorDataset's second
-    tensor, or those of the parts of a Subset or ConcatDataset); a small data set is read; else the draw is
-    not stratified.
-
-    Args:
-        dataset: With a length and items by index.
-        size: Number of items wanted; all of them where there are fewer.
-        seed: Of the draw.
-    """
-    generator = np.random.default_rng(seed)
-    n = len(dataset)
-    order = generator.permutation(n)
-    if size >= n:
-        return order.tolist()
-    labels = dataset_labels(dataset)
-    if labels is None and n <= _MAX_READ * size:
-        labels = _read_labels(dataset)
-    if labels is None:
-        return order[:size].tolist()
-    shuffled = labels[order]
-    _, group, counts = np.unique(shuffled, return_inverse=True, return_counts=True)
-    rank_in_class = np.empty(n)
-    by_class = np.argsort(group, kind="stable")
-    rank_in_class[by_class] = np.concatenate([np.arange(c) for c in counts])
-    # Every class is spread evenly over [0, 1); the first `size` of that order hold each class's share.
-    spread = (rank_in_class + 0.5) / counts[group]
-    chosen = np.argsort(spread, kind="stable")[:size]
-    return order[generator.permutation(chosen)].tolist()
+def _drawn(
+    dataset: Any,
+    loader: DataLoader | None,
+    candidates: Candidates,
+    *,
+    size: int,
+    seed: int,
+    reader: BatchReader,
+    length: int | None,
+) -> Iterator[Any]:
+    """The keys, and then each batch with its number of items."""
+    keys = draw_indices(dataset, size=size, seed=seed, candidates=candidates)
+    yield keys
+    usual = usual_length(loader)
+    items = [item for i in range(0, len(keys), usual) for item in _read(dataset, keys[i : i + usual], loader)]
+    some = items[:usual]
+    length = length or _length(_collated(some, loader), len(some), reader)
+    for i in range(0, len(items), length):
+        part = items[i : i + length]
+        yield detached_copy(_collated(part, loader)), len(part)
 
 
-def dataset_labels(dataset: Any) -> np.ndarray | None:
-    """The labels of all items where the data set carries them, ``[len(dataset)]``, else None."""
-    if isinstance(dataset, Subset):
-        labels = dataset_labels(dataset.dataset)
-        return None if labels is None else labels[np.asarray(dataset.indices)]
-    if isinstance(dataset, ConcatDataset):
-        parts = [dataset_labels(d) for d in dataset.datasets]
-        return None if any(p is None for p in parts) else np.concatenate(parts)  # type: ignore[arg-type]
-    if isinstance(dataset, TensorDataset):
-        values: Any = dataset.tensors[1] if len(dataset.tensors) > 1 else None
-    else:
-        values = next((getattr(dataset, a) for a in _LABEL_ATTRIBUTES if hasattr(dataset, a)), None)
-    if values is None or callable(values):
-        return None
+def _put_together(parts: Iterable[Any]) -> Drawn:
+    keys, *rest = parts
+    batches, lengths = zip(*rest, strict=True)
+    return Drawn(batches, lengths, tuple(keys))
+
+
+def _read(dataset: Any, keys: list[Any], loader: DataLoader | None) -> Sequence[Any]:
+    """Some items, at once where the data set can."""
     try:
-        labels = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    except ValueError:  # ragged: what stands there is no label
-        return None
-    return labels if labels.shape == (len(dataset),) and labels.dtype.kind in "iub" else None
+        many = getattr(dataset, "__getitems__", None)
+        return many(keys) if callable(many) else [dataset[key] for key in keys]
+    except Exception as error:
+        is_outside = loader is not None and loader.num_workers and not can_fork(loader)
+        outside = (
+            "; it is read outside of the loader's workers, without its `worker_init_fn`" if is_outside else ""
+        )
+        shown = f"{keys[0]!r}" if len(keys) == 1 else f"one of {keys[0]!r} to {keys[-1]!r}"
+        raise CaptureError(
+            f"`probe`: the data set {type(dataset).__name__} gives no item for {shown}, of those that were drawn: "
+            f"{error!r}{outside}. Pass `probe=`, a data set, or a loader of one, whose items can be read"
+        ) from error
 
 
-def _read_labels(dataset: Any) -> np.ndarray | None:
-    labels = []
-    for i in range(len(dataset)):
-        label = label_in(dataset[i])
-        if isinstance(label, Tensor) and label.dim() == 0 and not label.is_floating_point():
-            label = label.item()
-        if not isinstance(label, (int, np.integer)):
-            return None
-        labels.append(int(label))
-    return np.array(labels)
+def _collated(items: Sequence[Any], loader: DataLoader | None) -> Any:
+    try:
+        return default_collate(items) if loader is None else loader.collate_fn(items)
+    except Exception as error:
+        what = "`default_collate`" if loader is None else "the loader's `collate_fn`"
+        raise CaptureError(
+            f"`probe`: {what} makes no batch of {len(items)} items: {error!r}. Pass `probe=`, a loader with a "
+            "`collate_fn` that does"
+        ) from error
 
 
-def _batch_size(loader: DataLoader | None) -> int:
+def usual_length(loader: DataLoader | None) -> int:
+    """Items in a batch of a loader, or of a data set that none is known of."""
     if loader is None:
         return 64
     return loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 64
@@ -297,29 +218,24 @@ def _batch_size(loader: DataLoader | None) -> int:
 
 def _length(batch: Any, n_items: int, reader: BatchReader) -> int:
     """How long batches should be: few long ones cost less than many, and activations that stay in cache less yet."""
-    inputs = reader.inputs(batch)
+    try:
+        inputs = reader.inputs(batch)
+    except Exception:  # said where the batch is read for the model
+        return n_items
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or not inputs.numel():
         return n_items  # what a token becomes may be large
     fitting = n_items * _BATCH_BYTES // (inputs.numel() * inputs.element_size())
     return max(min(n_items, _SHORTEST), min(fitting, _LONGEST, _LONGER * n_items))
 
 
-def _keep(
-    batches: Sequence[Any],
-    reader: BatchReader,
-    *,
-    rank: int,
-    world_size: int,
-    indices: tuple[int, ...] | None,
-) -> Probe:
+def _keep(batches: Sequence[Any], reader: BatchReader, *, rank: int, world_size: int) -> Probe:
     parts = [reader.read(batch) for batch in batches]
     return Probe(
-        batches=tuple(detached_copy(b) for b in batches[rank::world_size]),
-        first=detached_copy(batches[0]),
+        batches=tuple(batches[rank::world_size]),
+        first=batches[0],
         positions=tuple(range(rank, len(batches), world_size)),
-        n_samples=sum(batch_size(*part) for part in parts),
+        n_samples=sum(reader.count(*part) for part in parts),
         num_classes=_num_classes([labels for _, labels in parts]),
-        indices=indices,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.calls import first_tensor
+from fnet_callbacks.capture.calls import first_values
 from fnet_callbacks.capture.layers import Layer, module_of
 from fnet_callbacks.capture.units import draw_tokens, maxima_of_units, rows_of_units, samples_first
 from fnet_callbacks.errors import CaptureError
@@ -63,7 +63,7 @@ class Watcher:
             batch_index: Its place in the probe; the draw of tokens depends on it.
         """
         self._n_samples, self._mask, self._batch_index = n_samples, mask, batch_index
-        self._positions: dict[tuple[int, int], Tensor] = {}
+        self._positions: dict[tuple[int, int, int], Tensor] = {}
         self._seen: Counter[str] = Counter()
         self._rows: list[list[Tensor]] = [[] for _ in self.layers]
         self._failure: Exception | None = None
@@ -95,7 +95,7 @@ class Watcher:
         if silent := [layer.name for layer, rows in seen if not rows]:
             raise CaptureError(f"the hook on {', '.join(silent)} did not fire in this pass")
         parts = [torch.cat(rows) for _, rows in seen]
-        if len({len(p) for p in parts}) > 1 or len({n for _, n in self._positions}) > 1:
+        if len({len(p) for p in parts}) > 1 or len({key[1:] for key in self._positions}) > 1:
             found = ", ".join(f"{layer.name} {len(p)}" for layer, p in zip(self.layers, parts, strict=True))
             raise CaptureError(
                 f"the watched layers do not share their samples (rows: {found}); choose with `layers` "
@@ -121,42 +121,56 @@ class Watcher:
             # A training step may make several passes; their rows are taken one after the other.
             call = self._seen[name] % n_calls
             self._seen[name] += 1
-            tensor = first_tensor(value)
-            if call in by_call and tensor is not None and self._failure is None:
+            if call in by_call and self._failure is None:
                 try:
-                    self._rows[by_call[call]].append(self._reduce(tensor, by_call[call]))
+                    tensor, present = first_values(value)
+                    if tensor is not None:
+                        self._rows[by_call[call]].append(self._reduce(tensor, present, by_call[call]))
                 except Exception as error:
                     self._failure = error
 
         return see
 
     @torch.no_grad()
-    def _reduce(self, activation: Tensor, index: int) -> Tensor:
+    def _reduce(self, activation: Tensor, present: Tensor | None, index: int) -> Tensor:
         self._units[index] = units = self._units[index].to(activation.device)
         if activation.is_quantized:
             activation = activation.dequantize()
         values = samples_first(activation, self.layers[index], n_samples=self._n_samples)
+        if self._mask is not None and (present is None or _are_equal(self._mask, present)):
+            present = self._mask = self._mask.to(values.device)
         if self._tokens_per_sample is not None:
-            return rows_of_units(values, units, token_positions=self._token_positions(values))
-        mask = None if self._mask is None else self._mask.to(values.device)
-        means = rows_of_units(values, units, mask=mask)
+            return rows_of_units(values, units, token_positions=self._token_positions(values, present))
+        means = rows_of_units(values, units, mask=present)
         if not self._maxima or values.dim() == 2:
             return means
-        return torch.cat([means, maxima_of_units(values, mask=mask).index_select(1, units)], dim=1)
+        return torch.cat([means, maxima_of_units(values, mask=present).index_select(1, units)], dim=1)
 
-    def _token_positions(self, values: Tensor) -> Tensor:
+    def labels_of_rows(self, token_labels: Tensor) -> Tensor | None:
+        """The labels of the tokens that are rows, of ``[S, T]``; None where there are other tokens than these."""
+        positions = [p for key, p in self._positions.items() if key[:2] == tuple(token_labels.shape)]
+        return token_labels.flatten()[positions[0].to(token_labels.device)] if positions else None
+
+    def _token_positions(self, values: Tensor, present: Tensor | None) -> Tensor:
         """The same tokens for all layers of a pass."""
-        n_samples, n_tokens = len(values), values.shape[1:-1].numel()
-        if (n_samples, n_tokens) not in self._positions:
-            is_padded = self._mask is not None and self._mask.shape == (n_samples, n_tokens)
-            self._positions[n_samples, n_tokens] = draw_tokens(
-                n_samples,
-                n_tokens,
+        shape = len(values), values.shape[1:-1].numel()
+        if present is not None and present.shape != shape:
+            present = None
+        # Layers of which one shows padding, and another knows of it, share no tokens.
+        is_packed = present is not None and present is not self._mask
+        key = (*shape, hash(present.cpu().numpy().tobytes()) if is_packed and present is not None else 0)
+        if key not in self._positions:
+            self._positions[key] = draw_tokens(
+                *shape,
                 per_sample=self._tokens_per_sample or 1,
-                mask=self._mask if is_padded else None,
+                mask=present,
                 seed=(self._seed, self._batch_index),
             )
-        return self._positions[n_samples, n_tokens].to(values.device)
+        return self._positions[key].to(values.device)
+
+
+def _are_equal(mask: Tensor, other: Tensor) -> bool:
+    return mask.shape == other.shape and torch.equal(mask.to(other.device), other)
 
 
 def _is_in_backward() -> bool:

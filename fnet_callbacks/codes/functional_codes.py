@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.batches import batch_size, call_model, logits_of
+from fnet_callbacks.capture.batches import call_model, logits_of
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal, choose_layers
-from fnet_callbacks.capture.probe import first_samples
+from fnet_callbacks.capture.reader import first_samples
 from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodes, Samples, coded
 from fnet_callbacks.codes.layer import Grid, checked_grid
 from fnet_callbacks.errors import CaptureError, FnetError
@@ -77,12 +77,17 @@ def functional_codes(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with isolated(model, seed=seed, device=device), generators_kept(loader):
         read = first_samples(
-            loader, max_samples, device=device, to_inputs=batch_to_inputs, to_labels=batch_to_labels
+            loader,
+            max_samples,
+            model=model,
+            device=device,
+            to_inputs=batch_to_inputs,
+            to_labels=batch_to_labels,
         )
-        labels = [own for _, own in read if own is not None]
+        labels = [own for _, own, _ in read if own is not None]
         samples = Samples(
-            [inputs for inputs, _ in read],
-            [batch_size(*pair) for pair in read],
+            [inputs for inputs, _, _ in read],
+            [n for _, _, n in read],
             labels if len(labels) == len(read) else None,
         )
         attack = None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal
-from fnet_callbacks.capture.probe import first_samples
+from fnet_callbacks.capture.reader import first_samples
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.analysis import analyzed
 from fnet_callbacks.specialization.findings import LocalSpecialization
@@ -103,9 +103,14 @@ def local_specialization(
         raise FnetError(f"`output_to_logits={output_to_logits!r}` should be a function")
     with isolated(model, seed=seed, device=device), generators_kept(loader):
         read = first_samples(
-            loader, max_samples, device=device, to_inputs=batch_to_inputs, to_labels=batch_to_labels
+            loader,
+            max_samples,
+            model=model,
+            device=device,
+            to_inputs=batch_to_inputs,
+            to_labels=batch_to_labels,
         )
-        batches = [LabelledBatch(inputs, _labels(labels)) for inputs, labels in read]
+        batches = [LabelledBatch(inputs, _labels(labels)) for inputs, labels, _ in read]
         return analyzed(model, batches, settings, output_to_logits=output_to_logits)
 
 

@@ -13,12 +13,12 @@ from fnet_callbacks.capture.batches import (
     batch_labels,
     batch_size,
     call_model,
-    detached_copy,
     holds_tensor,
     resolve,
     submodule,
     token_mask,
 )
+from fnet_callbacks.capture.trees import detached_copy
 from fnet_callbacks.errors import CaptureError, FnetError
 
 X, Y = torch.rand(4, 3), torch.tensor([0, 1, 2, 1])

@@ -8,8 +8,10 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from fnet_callbacks.capture import probe as probe_module
+from fnet_callbacks.capture.indices import dataset_labels, draw_indices
 from fnet_callbacks.capture.isolation import isolated
-from fnet_callbacks.capture.probe import BatchReader, dataset_labels, draw_indices, draw_probe, keep_batches
+from fnet_callbacks.capture.probe import draw_probe, keep_batches
+from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.errors import CaptureError
 
 READER = BatchReader()
