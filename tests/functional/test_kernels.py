@@ -47,7 +47,15 @@ def test_sizes_and_origins_share_one_compiled_form():
     compiled = {name: getattr(_kernels, name).signatures for name in _kernels.__all__}
     assert all(compiled.values())
     # Once for float32, once for float64.
-    by_float = {"survey", "counts_beyond", "prim", "strongest_edges", "next_below", "weights_in_bin"}
+    by_float = {
+        "misfit",
+        "survey",
+        "counts_beyond",
+        "prim",
+        "strongest_edges",
+        "next_below",
+        "weights_in_bin",
+    }
     by_float |= {"active_counts", "centred", "histograms"}
     assert {
         name: len(forms)
