@@ -17,8 +17,8 @@ def communities(graph: Graph, *, initial: np.ndarray | None = None, seed: int = 
     """Communities by Louvain: the partition of highest modularity that is found.
 
     Nodes move to the community that gains most, communities become the nodes of a coarser graph, and so on
-    up; then the nodes of each finer level move again on the way down. This is repeated until modularity
-    stays.
+    up; then the nodes of each finer level move again on the way down. What no edge joins within a community is split.
+    This is repeated until modularity stays.
 
     Args:
         graph: The functional network, N nodes.
@@ -28,13 +28,14 @@ def communities(graph: Graph, *, initial: np.ndarray | None = None, seed: int = 
 
     Returns:
         ``[N]`` int64 from 0 to K - 1, by decreasing size of the community, equal sizes by their smallest
-        node. An isolated node is a community of its own.
+        node. Each is connected by edges within it: an isolated node is a community of its own.
 
     Raises:
         FnetError: ``initial`` is not ``[N]`` integers, or ``seed`` is negative.
 
     Reference: Blondel et al. (2008), J. Stat. Mech., P10008; the way down: Rotta & Noack (2011), J. Exp.
-        Algorithmics 16, 2.3. That Mostafa & Mondal (arXiv:2106.04693) use Louvain is our assumption.
+        Algorithmics 16, 2.3; communities that are not connected: Traag, Waltman & van Eck (2019), Sci. Rep. 9,
+        5233. That Mostafa & Mondal (arXiv:2106.04693) use Louvain is our assumption.
     Cost: O(E) per sweep over the nodes, of which some ten are needed.
 
     Example:

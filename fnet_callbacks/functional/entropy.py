@@ -220,7 +220,7 @@ def effective_rank(correlation: np.ndarray) -> float:
         A dimensionless value from 1 (all units alike) to N (all independent); NaN without live units.
 
     Raises:
-        FnetError: ``correlation`` is not square.
+        FnetError: ``correlation`` is none: a covariance, Fisher's z, not symmetric.
 
     Reference: Gao et al. (2017), bioRxiv 214262, for the ratio; its use here is ours.
     Cost: O(N²), no eigenvalues.
@@ -229,7 +229,7 @@ def effective_rank(correlation: np.ndarray) -> float:
     3.0
     """
     block = live_block(correlation)
-    return len(block) ** 2 / float(np.vdot(block, block)) if len(block) else float("nan")
+    return max(len(block) ** 2 / float(np.vdot(block, block)), 1.0) if len(block) else float("nan")
 
 
 def degree_entropy(degrees: np.ndarray) -> float:

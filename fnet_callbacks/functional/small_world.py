@@ -7,6 +7,7 @@ import numpy as np
 
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
+from fnet_callbacks.functional.correlation import checked_correlation
 from fnet_callbacks.functional.graph import Graph
 from fnet_callbacks.functional.random_correlations import NO_VARIANCE, drawn, moments_of
 from fnet_callbacks.functional.selection import Method, Sign, graph_from_correlation
@@ -239,14 +240,14 @@ def small_world_hqs(
         Sigma, as in `small_world`; NaN also where `hqs_null` is.
 
     Raises:
-        FnetError: ``nulls`` is below 1, ``seed`` negative, or an option is refused by
-            `graph_from_correlation`.
+        FnetError: ``correlation`` or an option is refused by `graph_from_correlation`, ``nulls`` is below 1, or
+            ``seed`` negative.
 
     Reference: Zalesky, Fornito & Bullmore (2012), NeuroImage 60, 2096.
     Cost: ``nulls`` times that of `hqs_null` and of a graph.
     """
-    moments = moments_of(correlation)
-    n_nodes = len(correlation)
+    matrix = checked_correlation(correlation, has_dead=False)
+    moments, n_nodes = moments_of(matrix), len(matrix)
     if n_nodes != graph.n_nodes:
         raise FnetError(f"correlation has {n_nodes} nodes, graph has {graph.n_nodes}")
     if moments[1] <= NO_VARIANCE:
