@@ -9,6 +9,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from fnet_callbacks.arguments import plain, refused
 from fnet_callbacks.errors import CaptureError, FnetError
 
 LABEL_KEYS = ("labels", "label", "targets", "target", "y")
@@ -23,6 +24,9 @@ def resolve(function: Callable[[Any], Any] | str | None, argument: str) -> Calla
     """A callable from itself or from its dotted path, as YAML carries it."""
     if function is None or callable(function):
         return function
+    function = plain(argument, function)
+    if not isinstance(function, str):
+        raise refused(argument, function, "a function, or its dotted path")
     path, _, attribute = function.rpartition(".")
     try:
         found = getattr(importlib.import_module(path), attribute)
