@@ -1,130 +1,160 @@
-"""What functions and constructors ask of their arguments: one check for each kind, with one form of message.
+"""The door that arguments come in by: what Hydra, NumPy and torch hand over becomes plain Python, or is refused.
 
-Each returns the value as plain Python or NumPy has it, so that scalars of NumPy and torch are taken wherever a number
-is, and raises an ``FnetError`` that names the argument, what it got and what would be right.
+What is kept of an argument goes to checkpoints, manifests and other processes, which take plain values alone.
 """
 
-import operator
-import reprlib
-from collections.abc import Iterable
-from numbers import Real
-from typing import Any, Literal, TypeVar
+from __future__ import annotations
 
-import numpy as np
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
 
 from fnet_callbacks.errors import FnetError
 
-_T = TypeVar("_T")
+Names = str | Sequence[str]
+Numbers = float | Sequence[float]
 
 
-def checked_integer(
-    argument: str, value: Any, *, at_least: int | None = None, at_most: int | None = None
-) -> int:
-    """An integer within bounds; a boolean is none, and neither is 2.0.
+def plain(argument: str, value: Any) -> Any:
+    """A value as Python's own: None, a truth value, a number, a text, or a list of such.
+
+    An array or tensor without axes is a number, one with axes a list; so is every other sequence, as OmegaConf's. A
+    set, which has no order, is sorted. What is none of these, such as a mapping or a function, stays what it is.
 
     Raises:
-        FnetError: Naming ``argument``.
+        FnetError: The value cannot be read, as one that a configuration leaves to be filled in.
+
+    Example:
+        >>> import numpy as np
+        >>> plain("layers", np.array(["net.1"])), plain("seed", np.int64(3)), plain("epsilons", {0.2, 0.1})
+        (['net.1'], 3, [0.1, 0.2])
     """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)  # of a class of its own: NumPy's, an enumeration's
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real | Decimal):
+        return float(value)
+    if isinstance(value, bytes | bytearray | Mapping | type):
+        return value
     try:
-        found = operator.index(_scalar(value))
-    except TypeError:
-        found = None
-    is_low = found is not None and at_least is not None and found < at_least
-    is_high = found is not None and at_most is not None and found > at_most
-    if found is None or is_low or is_high:
-        raise FnetError(f"{argument} must be an integer{_range(at_least, at_most, 'of ')}, got {told(value)}")
-    return found
+        if hasattr(value, "tolist"):  # of NumPy, torch, pandas
+            inner = value.tolist()
+            return value if type(inner) is type(value) else plain(argument, inner)
+        listed = [plain(argument, one) for one in value] if isinstance(value, Iterable) else None
+    except FnetError:
+        raise
+    except Exception as error:
+        raise FnetError(f"`{argument}` cannot be read: {error!r}") from error
+    if listed is None:
+        return value
+    return _sorted(listed) if isinstance(value, set | frozenset) else listed
 
 
-def checked_number(
-    argument: str,
-    value: Any,
-    *,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    above: float | None = None,
-) -> float:
-    """A real number within bounds, infinite where they allow it; NaN and booleans are none.
+def as_integer(argument: str, value: Any, *, at_least: int) -> int:
+    """An integer.
 
     Raises:
-        FnetError: Naming ``argument``.
+        FnetError: It is none, or too small; the message names ``argument``.
     """
-    found = _scalar(value)
-    number = float(found) if isinstance(found, Real) else float("nan")
-    low = -np.inf if at_least is None else at_least
-    high = np.inf if at_most is None else at_most
-    if not low <= number <= high or (above is not None and not number > above):
-        span = _range(at_least, at_most, "") or ("" if above is None else f" above {above:g}")
-        raise FnetError(f"{argument} must be a number{span}, got {told(value)}")
-    return number
-
-
-def checked_choice(argument: str, value: _T, choices: Iterable[_T]) -> _T:
-    """One of a few values.
-
-    Raises:
-        FnetError: Naming ``argument``.
-    """
-    allowed = list(choices)
-    if not any(isinstance(value, type(choice)) and value == choice for choice in allowed):
-        listed = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
-        raise FnetError(f"{argument} must be {listed}, got {told(value)}")
+    value = plain(argument, value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise refused(argument, value, f"an integer of at least {at_least}")
     return value
 
 
-def checked_array(
-    argument: str, value: Any, shape: str, *, kind: Literal["real", "integer"] = "real"
-) -> np.ndarray:
-    """An array of numbers with so many axes.
-
-    Args:
-        argument: Its name.
-        value: Whatever NumPy makes an array of; CPU tensors too.
-        shape: The names of its axes, such as ``"[samples, units]"``; ``""`` where any number of axes will do.
-        kind: ``"real"``: integers, booleans and floats, as they come. ``"integer"``: integers, or nothing at all.
+def as_number(argument: str, value: Any, *, above: float) -> float:
+    """A number.
 
     Raises:
-        FnetError: Naming ``argument``.
+        FnetError: It is none, or too small; the message names ``argument``.
     """
+    value = plain(argument, value)
+    if not is_number(value) or not value > above:
+        raise refused(argument, value, f"a number above {above:g}")
+    return value
+
+
+def as_flag(argument: str, value: Any) -> bool:
+    """True or False, which 1 and 0 are too.
+
+    Raises:
+        FnetError: It is neither, such as the text ``"false"``, which counts as true; the message names ``argument``.
+    """
+    value = plain(argument, value)
+    if not isinstance(value, int) or value not in (0, 1):
+        raise refused(argument, value, "True or False")
+    return bool(value)
+
+
+def as_choice(argument: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """One of a few values.
+
+    Raises:
+        FnetError: It is another; the message names ``argument``.
+    """
+    value = plain(argument, value)
+    if not any(type(value) is type(one) and value == one for one in allowed):
+        raise refused(argument, value, " or ".join(map(repr, allowed)))
+    return value
+
+
+def as_text(argument: str, value: Any) -> str | None:
+    """A text, or None for none.
+
+    Raises:
+        FnetError: It is something else; the message names ``argument``.
+    """
+    value = plain(argument, value)
+    if not (value is None or isinstance(value, str)):
+        raise refused(argument, value, "a text, or None")
+    return value
+
+
+def as_patterns(argument: str, value: Any) -> str | list[str]:
+    """Glob patterns over names of modules, or one, or ``"auto"``.
+
+    Raises:
+        FnetError: It is something else; the message names ``argument``.
+    """
+    value = plain(argument, value)
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise refused(argument, value, "'auto' or glob patterns over module names")
+    return value
+
+
+def as_list(argument: str, value: Any, what: str) -> list[Any]:
+    """Several values; one by itself is a list of one.
+
+    Raises:
+        FnetError: There is none, or it is nothing of which there may be several; the message names ``argument`` and
+            says ``what`` they should be.
+    """
+    value = plain(argument, value)
+    listed = [value] if isinstance(value, str) or is_number(value) else value
+    if not isinstance(listed, list) or not listed:
+        raise refused(argument, value, f"a list of {what}")
+    return listed
+
+
+def is_number(value: Any) -> bool:
+    """Whether a plain value is a number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def refused(argument: str, value: Any, right: str) -> FnetError:
+    """The error of an argument that is not ``right``; what is not Python's own is shown with its class."""
+    kind = type(value)
+    of = "" if kind.__module__ == "builtins" else f" of the class {kind.__qualname__}"
+    return FnetError(f"`{argument}={value!r}`{of} should be {right}")
+
+
+def _sorted(values: list[Any]) -> list[Any]:
     try:
-        found = np.asarray(value)
-        if found.dtype.kind == "O":
-            found = found.astype(np.float64)
-    except Exception as error:  # whatever an object's conversion raises
-        raise FnetError(
-            f"{argument} must be an array of numbers{_of(shape)}, got {told(value)}: {error}"
-        ) from error
-    if kind == "integer" and (found.dtype.kind in "iu" or found.size == 0):
-        pass
-    elif kind == "integer" or found.dtype.kind not in "biuf":
-        wanted = "integers" if kind == "integer" else "real numbers"
-        raise FnetError(f"{argument} must be {wanted}{_of(shape)}, got {found.dtype} of shape {found.shape}")
-    if shape and found.ndim != shape.count(",") + 1:
-        raise FnetError(f"{argument} must be {shape}; got shape {found.shape}")
-    return found
-
-
-def told(value: Any) -> str:
-    """A value in a message: short, an array by its type and shape."""
-    if shape := tuple(getattr(value, "shape", ())):
-        return f"{type(value).__name__} of shape {shape}"
-    return reprlib.repr(value)
-
-
-def _scalar(value: Any) -> Any:
-    """Of NumPy's and torch's scalars the plain value; a boolean becomes None, which is no number."""
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, bool) else value
-
-
-def _range(low: float | None, high: float | None, word: str) -> str:
-    if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
-    if low is not None:
-        return f" {word}at least {low:g}"
-    return "" if high is None else f" {word}at most {high:g}"
-
-
-def _of(shape: str) -> str:
-    return f", {shape}" if shape else ""
+        return sorted(values)
+    except TypeError:  # of several kinds, which whoever asked for them will refuse
+        return sorted(values, key=repr)

@@ -14,13 +14,14 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from fnet_callbacks.arguments import as_choice, as_flag, as_integer, is_number, plain
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.neighbourhood import Neighbourhood, Norm, Normalize
+from fnet_callbacks.neighbourhood import Neighbourhood, Norm, Normalize, as_bounds, as_normalization
 
 Model = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -173,20 +174,21 @@ def robust_accuracy(
 
     Cost: the attack and one more forward pass per batch.
     """
+    attack = plain("attack", attack)
     if attack not in ("fgsm", "pgd"):
         raise FnetError(f"attack must be 'fgsm' or 'pgd', got {attack!r}")
     if attack == "fgsm":
-        plan = _Plan(epsilon, bounds, normalize, norm, loss, step_size=epsilon)
+        plan = _Plan(epsilon, bounds, normalize, norm, loss, step_size=epsilon, seed=seed)
     else:
-        plan = _Plan(epsilon, bounds, normalize, norm, loss, steps, step_size, random_start, restarts)
+        plan = _Plan(epsilon, bounds, normalize, norm, loss, steps, step_size, random_start, restarts, seed)
     correct = total = zero_gradients = 0
     for index, (inputs, labels) in enumerate(batches):
-        adversarial, blind = _attack(model, inputs, labels, replace(plan, seed=seed + index))
+        adversarial, blind = _attack(model, inputs, labels, replace(plan, seed=plan.seed + index))
         with torch.no_grad():
             hits = correct_predictions(model(adversarial), labels)
         correct, total = correct + int(hits.sum()), total + len(hits)
         zero_gradients += int(blind.sum())
-    return RobustAccuracy(attack, epsilon, correct, total, zero_gradients)
+    return RobustAccuracy(attack, plan.epsilon, correct, total, zero_gradients)
 
 
 def correct_predictions(logits: Tensor, labels: Tensor) -> Tensor:
@@ -230,18 +232,27 @@ class _Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.epsilon < math.inf:
-            raise FnetError(f"epsilon must be a positive number in the units of bounds, got {self.epsilon}")
-        if len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
+        own: dict[str, Any] = {
+            "epsilon": plain("epsilon", self.epsilon),
+            "bounds": as_bounds(self.bounds),
+            "normalize": as_normalization(self.normalize),
+            "norm": as_choice("norm", self.norm, ("linf", "l2")),
+            "steps": as_integer("steps", self.steps, at_least=1),
+            "step_size": plain("step_size", self.step_size),
+            "random_start": as_flag("random_start", self.random_start),
+            "restarts": as_integer("restarts", self.restarts, at_least=1),
+            "seed": as_integer("seed", self.seed, at_least=-(2**63)),  # what torch takes
+        }
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
+        if not (is_number(self.epsilon) and 0 < self.epsilon < math.inf):
+            raise FnetError(f"epsilon must be a positive number in the units of bounds, got {self.epsilon!r}")
+        if not self.bounds[0] < self.bounds[1]:
             raise FnetError(f"bounds must be (lowest, highest) of the raw inputs, got {self.bounds}")
-        if self.norm not in ("linf", "l2"):
-            raise FnetError(f"norm must be 'linf' or 'l2', got {self.norm!r}")
-        if self.steps < 1 or self.restarts < 1:
-            raise FnetError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
         if self.restarts > 1 and not self.random_start:
             raise FnetError("restarts above 1 repeat the same run without random_start=True")
-        if not 0 < self.step_length < math.inf:
-            raise FnetError(f"step_size must be a positive number, got {self.step_size}")
+        if not (self.step_size is None or is_number(self.step_size)) or not 0 < self.step_length < math.inf:
+            raise FnetError(f"step_size must be a positive number, got {self.step_size!r}")
 
     @property
     def step_length(self) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.arguments import plain, refused
 from fnet_callbacks.codes.measures import (
     code_entropy,
     compactness,
@@ -137,20 +139,32 @@ def default_grid(n_samples: int) -> Grid:
     return side, side
 
 
-def checked_grid(grid: Grid | None, n_samples: int) -> Grid:
+def as_grid(value: Any) -> Grid | None:
+    """Rows and columns, or None, in plain Python.
+
+    Raises:
+        FnetError: They are no integers of at least 1.
+    """
+    value = plain("grid", value)
+    if value is None:
+        return None
+    sides = tuple(value) if isinstance(value, list) else ()
+    if len(sides) != 2 or not all(isinstance(n, int) and n is not True and n >= 1 for n in sides):
+        raise refused("grid", sides or value, "rows and columns, integers of at least 1, or None")
+    return sides
+
+
+def checked_grid(grid: Any, n_samples: int) -> Grid:
     """Rows and columns for so many samples.
 
     Raises:
         FnetError: They are no integers of at least 1, or more units than samples.
     """
-    if grid is None:
+    if (sides := as_grid(grid)) is None:
         return default_grid(n_samples)
-    sides = tuple(grid) if isinstance(grid, (tuple, list)) else ()
-    if len(sides) != 2 or not all(isinstance(n, int) and n >= 1 for n in sides):
-        raise FnetError(f"`grid={grid!r}` should be rows and columns, integers of at least 1, or None")
     if math.prod(sides) > n_samples:
         raise FnetError(
-            f"`grid={grid!r}` has {math.prod(sides)} units, more than the {n_samples} samples; take a smaller grid"
+            f"`grid={sides!r}` has {math.prod(sides)} units, more than the {n_samples} samples; take a smaller grid"
         )
     return sides
 

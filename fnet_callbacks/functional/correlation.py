@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import blas
 
-from fnet_callbacks.arguments import checked_array, checked_choice
+from fnet_callbacks.checks import checked_array, checked_choice
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fnet_callbacks.arguments import Names, as_integer
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal
 from fnet_callbacks.capture.reader import first_samples
@@ -28,7 +29,7 @@ def local_specialization(
     scope: Scope = "global",
     partition: np.ndarray | Literal["louvain"] | None = None,
     correlation: Correlation = "spearman",
-    layers: str | Sequence[str] = "auto",
+    layers: Names = "auto",
     signal: Signal = "post",
     max_samples: int = 2048,
     references: int = 19,
@@ -98,10 +99,11 @@ def local_specialization(
         visualization_steps=visualization_steps,
         seed=seed,
     )
+    max_samples = as_integer("max_samples", max_samples, at_least=2)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     if output_to_logits is not None and not callable(output_to_logits):
         raise FnetError(f"`output_to_logits={output_to_logits!r}` should be a function")
-    with isolated(model, seed=seed, device=device), generators_kept(loader):
+    with isolated(model, seed=settings.seed, device=device), generators_kept(loader):
         read = first_samples(
             loader,
             max_samples,
