@@ -17,12 +17,13 @@ from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.live import LiveBatch, LiveWindow
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 from fnet_callbacks.callbacks.readings import reader_of
-from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, folder_names
+from fnet_callbacks.capture.layers import Layer, Signal, choose_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import CaptureError
 from fnet_callbacks.history import History, Previous
+from fnet_callbacks.keys import folder_names
 from fnet_callbacks.measures import names_of
 from fnet_callbacks.scope import GraphSettings
 from fnet_callbacks.worker.jobs import LayerPlan, NetworkPlan, Reading
@@ -219,8 +220,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     def _planned(self) -> NetworkPlan:
         folders = folder_names([layer.name for layer in self._layers])
         layers = [
-            LayerPlan(layer.name, folders[layer.name], len(units))
-            for layer, units in zip(self._layers, self._units, strict=True)
+            LayerPlan(*both, len(units)) for both, units in zip(folders.items(), self._units, strict=True)
         ]
         return NetworkPlan(
             self.name,
