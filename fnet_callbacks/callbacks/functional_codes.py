@@ -17,7 +17,7 @@ from fnet_callbacks.callbacks.arguments import Figures, as_figures, draws_at
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
 from fnet_callbacks.capture.batches import call_model, logits_of, path_of, resolve
-from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, folder_names, inside
+from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodes, Samples, coded
 from fnet_callbacks.codes.functional_codes import check_attackable
@@ -26,6 +26,7 @@ from fnet_callbacks.codes.measures import map_distance
 from fnet_callbacks.codes.portraits import portrait_of
 from fnet_callbacks.codes.som import SelfOrganizingMap
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.keys import folder_names
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
 from fnet_callbacks.worker.jobs import Measured
 

@@ -17,9 +17,9 @@ from fnet_callbacks.attacks import fgsm
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
 from fnet_callbacks.capture.batches import path_of, resolve
-from fnet_callbacks.capture.layers import folder_names
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import CaptureError, FnetError
+from fnet_callbacks.keys import folder_names
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
 from fnet_callbacks.regions.patterns import Patterns, activation_patterns
 from fnet_callbacks.regions.relu import purities
@@ -140,7 +140,10 @@ class ReLURegionMonitor(WholeProbeMonitor):
             "bounds": self.bounds,
             "normalize": self.normalize,
             "n_units": self._n_units,
-            "operations": list(self._folders),
+            "layers": [
+                {"name": layer.name, "folder": self._folders[layer.name], "n_units": layer.n_units}
+                for layer in self._layers
+            ],
         }
 
     @property
@@ -174,6 +177,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
         with forward.autocast():
             patterns = activation_patterns(forward.called, [batch.inputs])
         self._n_units = patterns.n_units
+        self._layers = patterns.layers
         self._folders = folder_names([layer.name for layer in patterns.layers])
         if self.lines:  # refuses what has no margins
             count_crossings(forward.called, batch.inputs[:1], batch.inputs[:1])

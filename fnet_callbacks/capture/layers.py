@@ -1,7 +1,6 @@
 """Which layers are watched, and how the axes of each one's activation are laid out."""
 
 import fnmatch
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -16,11 +15,9 @@ from fnet_callbacks.capture.trees import first_of
 from fnet_callbacks.errors import CaptureError, FnetWarning
 
 Signal = Literal["post", "pre"]
-
 # That `layers="auto"` takes: each has keys, a share of the neurons, a place in the figures.
 MOST_LAYERS = 256
 _SHOWN = 4  # kinds of layers that a remark names
-_NO_PART_OF_A_KEY = re.compile(r"[/\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +83,6 @@ def inside(layers: str | Sequence[str], model: str | None) -> str | Sequence[str
     return (
         layers.removeprefix(prefix) if isinstance(layers, str) else [n.removeprefix(prefix) for n in layers]
     )
-
-
-def folder_names(names: Sequence[str]) -> dict[str, str]:
-    """What each layer is called in keys: no slash parts its name, no two are called alike."""
-    folders: dict[str, str] = {}
-    for name in names:
-        folder = _NO_PART_OF_A_KEY.sub("_", name)
-        while folder in folders.values():
-            folder += "_"
-        folders[name] = folder
-    return folders
 
 
 def choose_layers(
