@@ -166,9 +166,12 @@ def look_for_layers(
             f"not fire on a module whose `forward` is bypassed by functional calls{_scripted(module)}{why}"
         )
     counts = Counter(c.module for c in calls)
+    said = [f"`layers='auto'` {'; it '.join(remarks)}"] if remarks else []
+    if moduli := list(dict.fromkeys(plain_name(c.module) for c in chosen if c.is_complex)):
+        said.append(f"the values of {', '.join(moduli)} are complex, of which the modulus is taken")
     return Choice(
         [_layer(c, n_calls=counts[c.module], signal=signal, n_samples=n_samples) for c in chosen],
-        f"`layers='auto'` {'; it '.join(remarks)}" if remarks else None,
+        ". ".join(said) or None,
     )
 
 
@@ -209,7 +212,9 @@ def _remarks(
     reasons: dict[str, list[str]] = {}
     for call in left_out:
         shape = _shape(call, signal)
-        if shape is None:
+        if call.obstacle is not None:
+            reason = call.obstacle
+        elif shape is None:
             reason = "gives no tensor"
         elif _axes(call, shape, n_samples) is None:
             reason = f"of shape {list(shape)}"
@@ -339,6 +344,8 @@ def _axes(call: Call, shape: tuple[int, ...] | None, n_samples: int) -> tuple[in
 def _layer(call: Call, *, n_calls: int, signal: Signal, n_samples: int) -> Layer:
     shape = _shape(call, signal)
     name = plain_name(call.module) + (f"#{call.call}" if n_calls > 1 else "")
+    if call.obstacle is not None:
+        raise CaptureError(f"`layers`: {name} cannot be watched: it is {call.obstacle}; choose another")
     if shape is None:
         raise CaptureError(
             f"`layers`: {name} gives no tensor; choose a module that returns one, or a tuple whose first is"
