@@ -17,8 +17,11 @@ from fnet_callbacks.errors import FnetError
 _T = TypeVar("_T")
 
 
+_LARGEST = 2**63 - 1  # what NumPy and torch count to
+
+
 def checked_integer(
-    argument: str, value: Any, *, at_least: int | None = None, at_most: int | None = None
+    argument: str, value: Any, *, at_least: int | None = None, at_most: float | None = None
 ) -> int:
     """An integer within bounds; a boolean is none, and neither is 2.0.
 
@@ -29,11 +32,20 @@ def checked_integer(
         found = operator.index(_scalar(value))
     except TypeError:
         found = None
-    is_low = found is not None and at_least is not None and found < at_least
-    is_high = found is not None and at_most is not None and found > at_most
-    if found is None or is_low or is_high:
-        raise FnetError(f"{argument} must be an integer{_range(at_least, at_most, 'of ')}, got {told(value)}")
+    limit = _LARGEST if at_most is None else at_most
+    if found is None or (at_least is not None and found < at_least) or found > limit:
+        high = limit if at_most is not None or (found is not None and found > limit) else None
+        raise FnetError(f"{argument} must be an integer{_range(at_least, high, 'of ')}, got {told(value)}")
     return found
+
+
+def checked_seed(value: Any, argument: str = "seed") -> int:
+    """The seed of a random stream of NumPy: an integer of 0 or more, however large.
+
+    Raises:
+        FnetError: Naming ``argument``.
+    """
+    return checked_integer(argument, value, at_least=0, at_most=np.inf)
 
 
 def checked_number(
@@ -43,18 +55,21 @@ def checked_number(
     at_least: float | None = None,
     at_most: float | None = None,
     above: float | None = None,
+    allows_nan: bool = False,
 ) -> float:
-    """A real number within bounds, infinite where they allow it; NaN and booleans are none.
+    """A real number within bounds, infinite where they allow it; a boolean is none, and NaN where it may not be.
 
     Raises:
         FnetError: Naming ``argument``.
     """
     found = _scalar(value)
     number = float(found) if isinstance(found, Real) else float("nan")
+    if allows_nan and isinstance(found, Real) and np.isnan(number):
+        return number
     low = -np.inf if at_least is None else at_least
     high = np.inf if at_most is None else at_most
     if not low <= number <= high or (above is not None and not number > above):
-        span = _range(at_least, at_most, "") or ("" if above is None else f" above {above:g}")
+        span = _range(at_least, at_most, "") or ("" if above is None else f" above {above}")
         raise FnetError(f"{argument} must be a number{span}, got {told(value)}")
     return number
 
@@ -77,6 +92,8 @@ def checked_array(
 ) -> np.ndarray:
     """An array of numbers with so many axes.
 
+    Dates, text and complex numbers are none; objects are where each is a number or None, which becomes NaN.
+
     Args:
         argument: Its name.
         value: Whatever NumPy makes an array of; CPU tensors too.
@@ -87,20 +104,19 @@ def checked_array(
         FnetError: Naming ``argument``.
     """
     try:
+        if value is None:
+            raise TypeError("None is no array")
         found = np.asarray(value)
         if found.dtype.kind == "O":
             found = found.astype(np.float64)
     except Exception as error:  # whatever an object's conversion raises
+        raise FnetError(f"{argument} must be {_array_of(shape, kind)}; got {told(value)}: {error}") from error
+    is_of_kind = found.dtype.kind in ("iu" if kind == "integer" else "biuf") or found.size == 0
+    n_axes = shape.count(",") + 1 if shape else found.ndim
+    if not is_of_kind or found.ndim != n_axes:
         raise FnetError(
-            f"{argument} must be an array of numbers{_of(shape)}, got {told(value)}: {error}"
-        ) from error
-    if kind == "integer" and (found.dtype.kind in "iu" or found.size == 0):
-        pass
-    elif kind == "integer" or found.dtype.kind not in "biuf":
-        wanted = "integers" if kind == "integer" else "real numbers"
-        raise FnetError(f"{argument} must be {wanted}{_of(shape)}, got {found.dtype} of shape {found.shape}")
-    if shape and found.ndim != shape.count(",") + 1:
-        raise FnetError(f"{argument} must be {shape}; got shape {found.shape}")
+            f"{argument} must be {_array_of(shape, kind, is_of_kind)}; got {found.dtype} of shape {found.shape}"
+        )
     return found
 
 
@@ -119,12 +135,12 @@ def _scalar(value: Any) -> Any:
 
 
 def _range(low: float | None, high: float | None, word: str) -> str:
-    if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
-    if low is not None:
-        return f" {word}at least {low:g}"
-    return "" if high is None else f" {word}at most {high:g}"
+    if high is None or high == np.inf:
+        return "" if low is None else f" {word}0 or more" if low == 0 else f" {word}at least {low}"
+    return f" {word}at most {high}" if low is None else f" from {low} to {high}"
 
 
-def _of(shape: str) -> str:
-    return f", {shape}" if shape else ""
+def _array_of(shape: str, kind: str, is_of_kind: bool = False) -> str:
+    if kind == "integer":
+        return "a vector of integers" if shape and "," not in shape else f"integers {shape}".rstrip()
+    return shape if shape and is_of_kind else f"real numbers {shape}".rstrip()

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import entr, gammaln
 
+from fnet_callbacks.checks import checked_array, checked_integer, checked_number, checked_seed, told
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
-from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.graph import Graph, checked_graph
 from fnet_callbacks.functional.references import z_score
-from fnet_callbacks.functional.small_world import null_graphs
+from fnet_callbacks.functional.small_world import nulls_of
 from fnet_callbacks.functional.streams import in_threads
 
 
@@ -43,7 +44,7 @@ def communities(graph: Graph, *, initial: np.ndarray | None = None, seed: int = 
         >>> communities(Graph.from_edges(6, two_triangles)).tolist()
         [0, 0, 0, 1, 1, 1]
     """
-    quality, labels = _best_cold_start(graph, 1, seed)
+    quality, labels = _best_cold_start(checked_graph(graph), 1, seed)
     if initial is not None:
         warm_quality, warm_labels = _louvain(graph, _start(graph, initial), np.random.default_rng(seed))
         if warm_quality >= quality:
@@ -72,7 +73,8 @@ def modularity(graph: Graph, partition: np.ndarray, *, resolution: float = 1.0) 
         >>> modularity(Graph.from_edges(4, np.array([[0, 1], [2, 3]])), np.array([7, 7, 5, 5]))
         0.5
     """
-    labels = checked_partition(partition, "partition", graph.n_nodes)
+    labels = checked_partition(partition, "partition", checked_graph(graph).n_nodes)
+    resolution = checked_number("resolution", resolution)
     if graph.n_edges == 0:
         return 0.0
     held = np.bincount(labels, weights=graph.degrees)
@@ -112,11 +114,11 @@ def modularity_z(
     Reference: Guimerà, Sales-Pardo & Amaral (2004), Phys. Rev. E 70, 025101.
     Cost: that of ``nulls`` rewirings and ``nulls * starts`` runs of `communities`.
     """
-    graphs = nulls if isinstance(nulls, Sequence) else null_graphs(graph, nulls, seed)
+    starts = checked_integer("starts", starts, at_least=1)
+    graphs = nulls_of(checked_graph(graph), nulls, seed)
     if len(graphs) < 2 or graph.n_edges == 0:
         return float("nan")
-    if value is None:
-        value = _best_modularity(graph, starts, seed)
+    value = _best_modularity(graph, starts, seed) if value is None else checked_number("value", value)
     mean, spread = null_modularity(graphs, starts=starts, seed=seed)
     return z_score(value, mean, spread)
 
@@ -137,6 +139,10 @@ def null_modularity(nulls: Sequence[Graph], *, starts: int = 1, seed: int = 0) -
 
     Cost: ``starts`` runs of `communities` on each.
     """
+    starts, seed = checked_integer("starts", starts, at_least=1), checked_seed(seed)
+    if not isinstance(nulls, Sequence) or isinstance(nulls, str):
+        raise FnetError(f"nulls must be graphs, as of null_graphs, got {told(nulls)}")
+    nulls = [checked_graph(null, f"nulls[{k}]") for k, null in enumerate(nulls)]
     if len(nulls) < 2:
         return float("nan"), float("nan")
     found = in_threads(lambda null: _best_modularity(null, starts, seed), nulls)
@@ -161,7 +167,7 @@ def adjusted_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
         information, and the arithmetic mean of the entropies.
     Cost: O(K_a N) at worst.
     """
-    a = checked_partition(a, "a", np.size(a))
+    a = checked_partition(a, "a")
     b = checked_partition(b, "b", a.size)
     shape = (a.max(initial=-1) + 1, b.max(initial=-1) + 1)
     table = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
@@ -189,19 +195,18 @@ def community_entropy(partition: np.ndarray) -> float:
     Reference: Shannon (1948), Bell System Technical Journal 27, 379.
     Cost: O(N log N).
     """
-    labels = checked_partition(partition, "partition", np.size(partition))
+    labels = checked_partition(partition, "partition")
     if labels.size == 0:
         return float("nan")
     share = np.bincount(labels) / labels.size
     return float(abs((share * np.log(share)).sum()))  # abs: a lone community would give -0.0
 
 
-def checked_partition(partition: np.ndarray, name: str, n_nodes: int) -> np.ndarray:
-    """Any integer labels as 0 .. K - 1."""
-    labels = np.asarray(partition)
-    integer = np.issubdtype(labels.dtype, np.integer) or labels.size == 0
-    if labels.shape != (n_nodes,) or not integer:
-        raise FnetError(f"{name} must be integers of shape ({n_nodes},), got {labels.dtype} {labels.shape}")
+def checked_partition(partition: np.ndarray, name: str, n_nodes: int | None = None) -> np.ndarray:
+    """Any integer labels, of so many nodes where that is known, as 0 .. K - 1."""
+    labels = checked_array(name, partition, "[nodes]", kind="integer")
+    if n_nodes is not None and len(labels) != n_nodes:
+        raise FnetError(f"{name} must be integers of shape ({n_nodes},), got shape {labels.shape}")
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
@@ -218,10 +223,7 @@ def _best_modularity(graph: Graph, starts: int, seed: int) -> float:
 
 
 def _best_cold_start(graph: Graph, starts: int, seed: int) -> tuple[int, np.ndarray]:
-    if starts < 1:
-        raise FnetError(f"starts must be at least 1, got {starts}")
-    if seed < 0:
-        raise FnetError(f"seed must be 0 or more, got {seed}")
+    starts, seed = checked_integer("starts", starts, at_least=1), checked_seed(seed)
     alone = np.arange(graph.n_nodes)
     runs = (_louvain(graph, alone, np.random.default_rng((seed, start))) for start in range(starts))
     return max(runs, key=lambda run: run[0])

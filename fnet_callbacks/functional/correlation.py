@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import blas
 
-from fnet_callbacks.checks import checked_array, checked_choice
+from fnet_callbacks.checks import checked_array, checked_choice, checked_integer
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 
@@ -78,8 +78,8 @@ def correlation_from_moments(
 
     Args:
         count: Number of samples S.
-        total: ``Σ(x-s)``, ``[N]`` float64.
-        products: ``Σ(x-s)(x-s)ᵀ``, ``[N, N]`` float64; the upper triangle is read.
+        total: ``Σ(x-s)``, ``[N]``.
+        products: ``Σ(x-s)(x-s)ᵀ``, ``[N, N]``; the upper triangle is read.
         shift: ``s``, ``[N]``, in the units of x.
         peak: ``max|x|``, ``[N]``; with the mean it is the scale against which a variance counts as zero.
 
@@ -87,17 +87,38 @@ def correlation_from_moments(
         ``[N, N]`` float64, as `correlation_matrix` describes it. A unit whose moments overflow counts as
         dead.
 
+    Raises:
+        FnetError: ``count`` is no integer or negative, or shapes do not fit.
+
     Cost: O(N²) time, one ``[N, N]`` buffer.
 
     >>> correlation_from_moments(2, np.zeros(2), np.array([[2.0, 2.0], [2.0, 2.0]]), np.zeros(2), np.ones(2))
     array([[1., 1.],
            [1., 1.]])
     """
-    if count < 2:
-        return np.full(products.shape, np.nan)
-    return _correlation(
-        count, total, np.ascontiguousarray(products), shift, peak, out=np.empty(products.shape)
+    count = checked_integer("count", count, at_least=0)
+    sums, cross, by, largest = (
+        np.ascontiguousarray(checked_array(name, values, shape), np.float64)
+        for name, values, shape in (
+            ("total", total, "[units]"),
+            ("products", products, "[units, units]"),
+            ("shift", shift, "[units]"),
+            ("peak", peak, "[units]"),
+        )
     )
+    n_units = len(sums)
+    for name, found, shape in (
+        ("products", cross, (n_units, n_units)),
+        ("shift", by, (n_units,)),
+        ("peak", largest, (n_units,)),
+    ):
+        if found.shape != shape:
+            raise FnetError(
+                f"{name} must have shape {shape}, as total has {n_units} units, got {found.shape}"
+            )
+    if count < 2:
+        return np.full(cross.shape, np.nan)
+    return _correlation(count, sums, cross, by, largest, out=np.empty(cross.shape))
 
 
 def live_units(correlation: np.ndarray) -> np.ndarray:

@@ -5,10 +5,11 @@ from typing import Literal
 
 import numpy as np
 
+from fnet_callbacks.checks import checked_array, checked_choice, checked_number
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.correlation import checked_correlation
-from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.graph import Graph, checked_graph
 
 Method = Literal["mst", "density", "threshold"]
 Sign = Literal["absolute", "positive"]
@@ -69,7 +70,7 @@ def select(
 
     Cost: O(N²) time; no array of that size, but a copy of the matrix where a neuron is dead or it is not contiguous.
     """
-    absolute = _checked_options(method, density, threshold, sign)
+    absolute, density, threshold = _checked_options(method, density, threshold, sign)
     matrix = checked_correlation(correlation)
     n_neurons, nodes = len(matrix), np.flatnonzero(~np.isnan(matrix.diagonal()))
     n_live = len(nodes)
@@ -166,7 +167,7 @@ def graph_from_correlation(
         >>> graph_from_correlation(r, method="threshold", threshold=0.5, sign="positive").edges.tolist()
         [[0, 1]]
     """
-    absolute = _checked_options(method, density, threshold, sign)
+    absolute, density, threshold = _checked_options(method, density, threshold, sign)
     matrix = checked_correlation(correlation, has_dead=False)
     counts, *_ = _kernels.survey(matrix, absolute)
     if method == "mst" and tree is not None:
@@ -198,7 +199,7 @@ def graph_scale(correlation: np.ndarray, graph: Graph, tree: np.ndarray | None =
     Cost: O(N²).
     """
     matrix = checked_correlation(correlation, has_dead=False)
-    n_nodes = graph.n_nodes
+    n_nodes = checked_graph(graph).n_nodes
     if len(matrix) != n_nodes:
         raise FnetError(f"correlation has {len(matrix)} nodes, graph has {n_nodes}")
     if graph.n_edges == 0:
@@ -210,23 +211,21 @@ def graph_scale(correlation: np.ndarray, graph: Graph, tree: np.ndarray | None =
     return _scale(matrix, np.abs(matrix[edges[:, 0], edges[:, 1]]).min())
 
 
-def _checked_options(method: str, density: float, threshold: float | None, sign: str) -> bool:
-    """Whether the weights are |r|."""
-    if method not in ("mst", "density", "threshold"):
-        raise FnetError(f"method must be 'mst', 'density' or 'threshold', got {method!r}")
-    if not 0 <= density <= 1:
-        raise FnetError(f"density must be in [0, 1], got {density}")
+def _checked_options(
+    method: str, density: float, threshold: float | None, sign: str
+) -> tuple[bool, float, float | None]:
+    """Whether the weights are |r|, and density and threshold as plain numbers."""
+    checked_choice("method", method, ("mst", "density", "threshold"))
+    density = checked_number("density", density, at_least=0, at_most=1)
+    if threshold is not None:
+        threshold = checked_number("threshold", threshold, at_least=0, at_most=1)
     if (threshold is None) == (method == "threshold"):
         raise FnetError(f"threshold belongs to method='threshold', got {threshold} with {method!r}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise FnetError(f"threshold must be in [0, 1], got {threshold}")
-    return _is_absolute(sign)
+    return _is_absolute(sign), density, threshold
 
 
 def _is_absolute(sign: str) -> bool:
-    if sign not in ("absolute", "positive"):
-        raise FnetError(f"sign must be 'absolute' or 'positive', got {sign!r}")
-    return sign == "absolute"
+    return checked_choice("sign", sign, ("absolute", "positive")) == "absolute"
 
 
 def _tree(matrix: np.ndarray, absolute: bool) -> np.ndarray:
@@ -235,7 +234,7 @@ def _tree(matrix: np.ndarray, absolute: bool) -> np.ndarray:
 
 
 def _checked_tree(tree: np.ndarray, n_nodes: int) -> np.ndarray:
-    tree = np.ascontiguousarray(tree, np.int32)
+    tree = np.ascontiguousarray(checked_array("tree", tree, "[N - 1, 2]", kind="integer"), np.int32)
     fits = tree.shape == (max(n_nodes - 1, 0), 2)
     fits = fits and bool(((tree[:, 0] >= 0) & (tree[:, 0] < tree[:, 1]) & (tree[:, 1] < n_nodes)).all())
     if not fits or (np.diff(_keys(tree, n_nodes)) <= 0).any():
