@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -65,7 +65,7 @@ def _plain(value: Any) -> Any:
         if value is None or isinstance(value, bool | int | float | str):
             return plain("configuration", value)
         if _is_listed(value):
-            found = [_plain(v) for v in value]
+            found = [_plain(v) for v in cast(Any, value)]
             return sorted(found, key=repr) if isinstance(value, set | frozenset) else found
         text = str(getattr(value, "__qualname__", None) or value)
     except Exception:  # a run does not end because something cannot be told in words

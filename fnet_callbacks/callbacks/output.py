@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 
 from fnet_callbacks.callbacks.configuration import configuration
 from fnet_callbacks.callbacks.kinds import is_a
@@ -189,7 +189,19 @@ class Output:
         version = trainer.loggers[0].version if trainer.loggers else None
         run = re.sub(r"[^A-Za-z0-9_-]+", "_", str(version or ""))  # stays inside, whatever the logger says
         unnamed = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        return Path(log_dir or trainer.default_root_dir) / name / (run or unnamed)
+        return self._outside(Path(log_dir or trainer.default_root_dir)) / name / (run or unnamed)
+
+    def _outside(self, folder: Path) -> Path:
+        """A folder for records that is not in MLflow's own, in which it takes every folder for an experiment."""
+        stores = [
+            Path(logger.save_dir).resolve()
+            for logger in self._trainer.loggers
+            if is_a(logger, MLFlowLogger) and logger.save_dir is not None
+        ]
+        for candidate in (folder, Path(self._trainer.default_root_dir), *(store.parent for store in stores)):
+            if not any(candidate.resolve().is_relative_to(store) for store in stores):
+                return candidate
+        return folder
 
     def _manifest(self, probes: Mapping[str, Any]) -> dict[str, Any]:
         return {
