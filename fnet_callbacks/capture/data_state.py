@@ -6,11 +6,12 @@ import contextlib
 import functools
 import io
 import itertools
+import operator
 import random
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -246,28 +247,29 @@ def _undo_slots(value: Any, slots: list[Any]) -> Undo:
 def _undo_container(container: Any) -> Undo:
     """What brings back the content of a container; one in which nothing changed is not written to."""
     if isinstance(container, Mapping):
-        items = list(container.items())
+        keys, values = list(container), list(container.values())
 
         def undo_mapping() -> None:
-            now = container.items()
-            if len(now) == len(items) and all(
-                k is a and v is b for (k, v), (a, b) in zip(now, items, strict=True)
-            ):
+            if _are_same(container, keys) and _are_same(container.values(), values):
                 return
             container.clear()
-            for key, value in items:  # not `update`, which adds in a Counter
+            for key, value in zip(keys, values, strict=True):  # not `update`, which adds in a Counter
                 container[key] = value
 
         return undo_mapping
     parts = list(container)
 
     def undo() -> None:
-        if len(container) == len(parts) and all(a is b for a, b in zip(container, parts, strict=True)):
-            return
-        container.clear()
-        container.update(parts) if isinstance(container, set) else container.extend(parts)
+        if not _are_same(container, parts):
+            container.clear()
+            container.update(parts) if isinstance(container, set) else container.extend(parts)
 
     return undo
+
+
+def _are_same(now: Collection[Any], before: list[Any]) -> bool:
+    """Whether they hold the same objects in the same order."""
+    return len(now) == len(before) and all(map(operator.is_, now, before))
 
 
 def _undo_tensor(tensor: Tensor) -> Undo:

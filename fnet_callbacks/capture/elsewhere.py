@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import pickle
@@ -82,8 +83,8 @@ def _as_for(loader: DataLoader) -> Callable[[int], None]:
     """What makes a worker one of the loader's."""
 
     def begin(worker_id: int) -> None:
-        info = get_worker_info()
-        vars(info)["dataset"] = loader.dataset
+        gc.freeze()  # what stands here already is not this process's to collect
+        object.__setattr__(get_worker_info(), "dataset", loader.dataset)  # which may not be set otherwise
         if loader.worker_init_fn is not None:
             loader.worker_init_fn(worker_id)
 

@@ -21,7 +21,7 @@ from fnet_callbacks.capture.batches import (
     holds_tensor,
     label_in,
 )
-from fnet_callbacks.capture.trees import Path, at, first_of, to_device, walk
+from fnet_callbacks.capture.trees import Path, at, first_of, is_list, to_device, walk
 from fnet_callbacks.capture.ways import Way, length, signature_of, ways_of_batch, ways_of_given
 from fnet_callbacks.errors import CaptureError, FnetError
 
@@ -199,12 +199,12 @@ def _place(inputs: Any, n: int | None) -> Place | None:
     of each item, one behind the other.
     """
     parts = [(path, part) for path, part in walk(inputs) if path]
-    lists = [Place(path, None) for path, part in parts if isinstance(part, (list, PackedSequence))]
+    lists = [Place(path, None) for path, part in parts if is_list(part) or isinstance(part, PackedSequence)]
     tensors = [path for path, part in parts if isinstance(part, Tensor) and part.dim()]
     if isinstance(inputs, PackedSequence):
         return Place((), None)
     if n is None:
-        is_list_of_samples = type(inputs) is tuple and len(inputs) == 1 and isinstance(inputs[0], list)
+        is_list_of_samples = type(inputs) is tuple and len(inputs) == 1 and is_list(inputs[0])
         return lists[0] if is_list_of_samples else None
     if found := next((place for place in lists if place.size(inputs) == n), None):
         return found

@@ -98,14 +98,13 @@ def detached_copy(data: Any) -> Any:
 
 
 def first_of(data: Any, n: int, *, n_samples: int) -> Any:
-    """The first ``n`` of its samples; a tensor, or a list, whose first axis is not theirs is left as it is."""
-    if isinstance(data, Tensor):
-        return data[:n] if data.dim() and len(data) == n_samples else data
-    if isinstance(data, (_PLAIN, PackedSequence)):
-        return data
-    if isinstance(data, list) and len(data) == n_samples and not _all_long(data, n_samples):
-        return data[:n]
-    return _rebuilt(data, lambda part: first_of(part, n, n_samples=n_samples), None)
+    """The first ``n`` of its samples; a tensor, or a list, whose first axis is not theirs is left as it is.
+
+    A tuple is a list of parts, not of samples, unless it is in another container.
+    """
+    if type(data) is tuple:
+        return tuple(_first_of(part, n, n_samples) for part in data)
+    return _first_of(data, n, n_samples)
 
 
 def described(data: Any) -> str:
@@ -125,7 +124,18 @@ def described(data: Any) -> str:
     return f"{name} ({', '.join(shown)}{', ...' if len(data) > _SHOWN else ''})"
 
 
-def _all_long(data: list[Any], n: int) -> bool:
+def _first_of(data: Any, n: int, n_samples: int) -> Any:
+    if isinstance(data, Tensor):
+        return data[:n] if data.dim() and len(data) == n_samples else data
+    if isinstance(data, (_PLAIN, PackedSequence)):
+        return data
+    is_of_parts = is_list(data) and not hasattr(data, "_fields")
+    if is_of_parts and len(data) == n_samples and not _all_long(data, n_samples):
+        return data[:n]
+    return _rebuilt(data, lambda part: _first_of(part, n, n_samples), None)
+
+
+def _all_long(data: Sequence[Any], n: int) -> bool:
     """Whether all parts are tensors that have the samples on their first axis."""
     return all(isinstance(part, Tensor) and part.dim() and len(part) == n for part in data)
 
