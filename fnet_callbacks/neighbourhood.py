@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fnet_callbacks.arguments import checked_number, told
 from fnet_callbacks.errors import FnetError
 
 Norm = Literal["linf", "l2"]
@@ -31,6 +32,34 @@ def check_radius(epsilon: float | None, bounds: tuple[float, float] | None) -> N
         raise FnetError(f"`bounds={bounds!r}` should be (lowest, highest) of the raw inputs")
     if epsilon is not None and not (isinstance(epsilon, (int, float)) and 0 < epsilon < math.inf):
         raise FnetError(f"`epsilon={epsilon!r}` should be a number above 0")
+
+
+def checked_radius(epsilon: float) -> float:
+    """A positive, finite number.
+
+    Raises:
+        FnetError: It is none.
+    """
+    radius = checked_number("epsilon", epsilon, above=0)
+    if radius == math.inf:
+        raise FnetError("epsilon must be finite, a radius in the units of bounds")
+    return radius
+
+
+def checked_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Two numbers, the first the smaller.
+
+    Raises:
+        FnetError: They are not.
+    """
+    try:
+        lowest, highest = bounds
+    except (TypeError, ValueError):
+        raise FnetError(f"bounds must be (lowest, highest) of the raw inputs, got {told(bounds)}") from None
+    low, high = checked_number("bounds[0]", lowest), checked_number("bounds[1]", highest)
+    if not low < high:
+        raise FnetError(f"bounds must be (lowest, highest) of the raw inputs, got {(low, high)}")
+    return low, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +89,10 @@ class Neighbourhood:
         """That of inputs as the model takes them.
 
         Raises:
-            FnetError: ``normalize`` does not fit the inputs, or they leave ``bounds``.
+            FnetError: ``epsilon`` or ``bounds`` are none, ``normalize`` does not fit the inputs, or they leave
+                ``bounds``.
         """
+        epsilon, bounds = checked_radius(epsilon), checked_bounds(bounds)
         mean, scale = _normalization(inputs, normalize)
         lowest, highest = ((inputs.new_tensor(bound) - mean) / scale for bound in bounds)
         _check_within(inputs, mean, scale, bounds)
@@ -109,7 +140,10 @@ def _normalization(inputs: Tensor, normalize: Normalize | None) -> tuple[Tensor,
     """Mean and standard deviation as ``[1, C or 1, 1, ...]``."""
     if normalize is not None and not (isinstance(normalize, (tuple, list)) and len(normalize) == 2):
         raise FnetError(f"normalize must be (mean, std), numbers or one per channel, got {normalize!r}")
-    mean, std = (inputs.new_tensor(part) for part in normalize or (0.0, 1.0))
+    try:
+        mean, std = (inputs.new_tensor(part) for part in normalize or (0.0, 1.0))
+    except (TypeError, ValueError, RuntimeError) as error:  # whatever torch makes no tensor of
+        raise FnetError(f"normalize must be (mean, std), numbers or one per channel: {error}") from error
     if any(part.ndim > 1 or part.numel() not in (1, inputs.shape[1]) for part in (mean, std)):
         raise FnetError(
             f"normalize must be (mean, std), numbers or one per channel ({inputs.shape[1]}), got {normalize}"
