@@ -8,11 +8,14 @@ import operator
 import reprlib
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from fnet_callbacks.errors import FnetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _T = TypeVar("_T")
 
@@ -118,6 +121,41 @@ def checked_array(
             f"{argument} must be {_array_of(shape, kind, is_of_kind)}; got {found.dtype} of shape {found.shape}"
         )
     return found
+
+
+def checked_tensor(argument: str, value: Any, *, floating: bool = False) -> "Tensor":
+    """A dense tensor of real numbers, or of floating-point ones.
+
+    Unsigned integers of more than 8 bits are refused, for torch does not compare them.
+
+    Raises:
+        FnetError: Naming ``argument``.
+    """
+    import torch  # here, for what works on arrays does without
+
+    if not isinstance(value, torch.Tensor):
+        raise FnetError(
+            f"{argument} must be a tensor, got {told(value)}; torch.as_tensor makes one of an array"
+        )
+    if floating and not value.is_floating_point():
+        raise FnetError(f"{argument} must be floating point, got {value.dtype}")
+    wide = (torch.uint16, torch.uint32, torch.uint64)
+    if value.is_complex() or value.dtype in wide or value.layout != torch.strided:
+        raise FnetError(
+            f"{argument} must be a dense tensor of real numbers, got {value.dtype}, {value.layout}"
+        )
+    return value
+
+
+def checked_flag(argument: str, value: Any) -> bool:
+    """A boolean, NumPy's too.
+
+    Raises:
+        FnetError: Naming ``argument``.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise FnetError(f"{argument} must be True or False, got {told(value)}")
+    return bool(value)
 
 
 def told(value: Any) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fnet_callbacks.arguments import is_number, plain, refused
+from fnet_callbacks.checks import checked_number, told
 from fnet_callbacks.errors import FnetError
 
 Norm = Literal["linf", "l2"]
@@ -72,6 +73,34 @@ def as_normalization(value: Any) -> Normalize | None:
     return value[0], value[1]
 
 
+def checked_radius(epsilon: float) -> float:
+    """A positive, finite number.
+
+    Raises:
+        FnetError: It is none.
+    """
+    radius = checked_number("epsilon", epsilon, above=0)
+    if radius == math.inf:
+        raise FnetError("epsilon must be finite, a radius in the units of bounds")
+    return radius
+
+
+def checked_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Two numbers, the first the smaller.
+
+    Raises:
+        FnetError: They are not.
+    """
+    try:
+        lowest, highest = bounds
+    except (TypeError, ValueError):
+        raise FnetError(f"bounds must be (lowest, highest) of the raw inputs, got {told(bounds)}") from None
+    low, high = checked_number("bounds[0]", lowest), checked_number("bounds[1]", highest)
+    if not low < high:
+        raise FnetError(f"bounds must be (lowest, highest) of the raw inputs, got {(low, high)}")
+    return low, high
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbourhood:
     """The legal neighbourhood of a batch, held in the model's space.
@@ -99,8 +128,10 @@ class Neighbourhood:
         """That of inputs as the model takes them.
 
         Raises:
-            FnetError: ``normalize`` does not fit the inputs, or they leave ``bounds``.
+            FnetError: ``epsilon`` or ``bounds`` are none, ``normalize`` does not fit the inputs, or they leave
+                ``bounds``.
         """
+        epsilon, bounds = checked_radius(epsilon), checked_bounds(bounds)
         mean, scale = _normalization(inputs, normalize)
         lowest, highest = ((inputs.new_tensor(bound) - mean) / scale for bound in bounds)
         _check_within(inputs, mean, scale, bounds)
@@ -149,8 +180,11 @@ class Neighbourhood:
 
 def _normalization(inputs: Tensor, normalize: Normalize | None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation as ``[1, C or 1, 1, ...]``."""
-    mean, std = (inputs.new_tensor(part) for part in as_normalization(normalize) or (0.0, 1.0))
-    if any(part.numel() not in (1, inputs.shape[1]) for part in (mean, std)):
+    try:
+        mean, std = (inputs.new_tensor(part) for part in as_normalization(normalize) or (0.0, 1.0))
+    except (TypeError, ValueError, RuntimeError) as error:  # whatever torch makes no tensor of
+        raise FnetError(f"normalize must be (mean, std), numbers or one per channel: {error}") from error
+    if any(part.ndim > 1 or part.numel() not in (1, inputs.shape[1]) for part in (mean, std)):
         raise FnetError(
             f"normalize must be (mean, std), numbers or one per channel ({inputs.shape[1]}), got {normalize}"
         )

@@ -46,7 +46,8 @@ def communities(graph: Graph, *, initial: np.ndarray | None = None, seed: int = 
     """
     quality, labels = _best_cold_start(checked_graph(graph), 1, seed)
     if initial is not None:
-        warm_quality, warm_labels = _louvain(graph, _start(graph, initial), np.random.default_rng(seed))
+        start, generator = _start(graph, initial), np.random.default_rng(checked_seed(seed))
+        warm_quality, warm_labels = _louvain(graph, start, generator)
         if warm_quality >= quality:
             labels = warm_labels
     return _canonical(labels)

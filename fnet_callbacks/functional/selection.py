@@ -70,7 +70,7 @@ def select(
 
     Cost: O(N²) time; no array of that size, but a copy of the matrix where a neuron is dead or it is not contiguous.
     """
-    absolute, density, threshold = _checked_options(method, density, threshold, sign)
+    absolute, density, threshold = checked_options(method, density, threshold, sign)
     matrix = checked_correlation(correlation)
     n_neurons, nodes = len(matrix), np.flatnonzero(~np.isnan(matrix.diagonal()))
     n_live = len(nodes)
@@ -167,7 +167,7 @@ def graph_from_correlation(
         >>> graph_from_correlation(r, method="threshold", threshold=0.5, sign="positive").edges.tolist()
         [[0, 1]]
     """
-    absolute, density, threshold = _checked_options(method, density, threshold, sign)
+    absolute, density, threshold = checked_options(method, density, threshold, sign)
     matrix = checked_correlation(correlation, has_dead=False)
     counts, *_ = _kernels.survey(matrix, absolute)
     if method == "mst" and tree is not None:
@@ -211,7 +211,7 @@ def graph_scale(correlation: np.ndarray, graph: Graph, tree: np.ndarray | None =
     return _scale(matrix, np.abs(matrix[edges[:, 0], edges[:, 1]]).min())
 
 
-def _checked_options(
+def checked_options(
     method: str, density: float, threshold: float | None, sign: str
 ) -> tuple[bool, float, float | None]:
     """Whether the weights are |r|, and density and threshold as plain numbers."""

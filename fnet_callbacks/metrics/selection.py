@@ -4,9 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fnet_callbacks.checks import checked_tensor
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.functional import Method, Selection, Sign, select
+from fnet_callbacks.functional import Method, Selection, Sign
 from fnet_callbacks.functional.correlation import ROUNDING, checked_correlation
+from fnet_callbacks.functional.selection import checked_options
 
 _BINS = 4096  # those of `Selection.weight_counts`
 
@@ -45,7 +47,7 @@ def select_on_device(
     >>> select_on_device(r, method="threshold", threshold=0.5, sign="positive").edges.tolist()
     [[0, 1]]
     """
-    select(np.eye(2), method=method, density=density, threshold=threshold, sign=sign)  # refuses wrong options
+    _, density, threshold = checked_options(method, density, threshold, sign)
     block, nodes = _live_block(correlation)
     n = len(nodes)
     if n < 2:
@@ -103,6 +105,7 @@ def _weight_counts(block: Tensor, sign: Sign) -> Tensor:
 
 def _live_block(correlation: Tensor) -> tuple[Tensor, np.ndarray]:
     """The correlation among live units, and which units these are."""
+    correlation = checked_tensor("correlation", correlation)
     if correlation.ndim != 2 or correlation.shape[0] != correlation.shape[1]:
         raise FnetError(f"correlation must be square, [units, units]; got shape {tuple(correlation.shape)}")
     if correlation.dtype != torch.float64:
