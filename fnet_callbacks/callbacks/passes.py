@@ -151,10 +151,10 @@ class Passes:
         try:
             source.first()
         except FnetError as error:
-            raise CaptureError(f"{monitor.name}, of the {source.origin}: {error}") from error
+            raise CaptureError(f"{monitor.name}, from {source.origin}: {error}") from error
         except Exception as error:
             raise CaptureError(
-                f"{monitor.name}: no probe can be drawn from the {source.origin}: {error!r}; pass `probe=`, a data set "
+                f"{monitor.name}: no probe can be drawn from {source.origin}: {error!r}; pass `probe=`, a data set "
                 "or a loader of one"
             ) from error
         failure = self._failure_of(monitor, forward, source)
@@ -190,6 +190,8 @@ class Passes:
             except ArgumentsError as error:
                 failure = failure or error
             except (FnetError, FnetWarning):
+                if failure is not None:  # said of a way that was only tried
+                    break
                 raise
             except Exception as error:
                 failure = failure or CaptureError(

@@ -84,7 +84,8 @@ class ProbeSource:
         if self._drawn is None:
             return
         own = self._drawn_from if isinstance(self._drawn_from, DataLoader) else None
-        for length in dict.fromkeys((own and usual_length(own), self._length_in_training)):
+        of_loader = None if own is None else usual_length(own)
+        for length in dict.fromkeys((of_loader, self._length_in_training)):
             if length and length != self._drawn.lengths[0]:
                 self._drawn, self._probe = self._draw(length), None
                 yield length

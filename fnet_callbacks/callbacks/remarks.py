@@ -30,8 +30,9 @@ def on_number(n_neurons: int, measures: Sequence[str], graph: GraphSettings) -> 
     missing = beyond_tree(measures) if graph.method == "mst" and 2 * n_tree > n_edges else []
     if not missing:
         return None
+    need = "need" if len(missing) > 1 else "needs"
     return (
-        f"{n_neurons} neurons are watched, fewer than {', '.join(missing)} need: at `density={graph.density:g}` the "
+        f"{n_neurons} neurons are watched, fewer than {', '.join(missing)} {need}: at `density={graph.density:g}` the "
         f"spanning tree is {n_tree} of {n_edges} edges, so that they are NaN. Watch more `layers`, or raise `density`"
     )
 

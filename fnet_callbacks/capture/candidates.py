@@ -79,9 +79,10 @@ def candidates_of(source: Any) -> Candidates:
     if not isinstance(source, DataLoader):
         return Candidates(range(len(source)))
     batches: Any = source.batch_sampler
-    found = _of_sampler(batches.sampler, source.dataset) if type(batches) is BatchSampler else None
+    dataset: Any = source.dataset
+    found = _of_sampler(batches.sampler, dataset) if type(batches) is BatchSampler else None
     if found is None:
-        drawn = _first(batches, source.dataset)
+        drawn = _first(batches, dataset)
         found = _once_each(key for batch in drawn for key in batch)
     return found
 

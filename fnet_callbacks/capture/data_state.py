@@ -11,7 +11,7 @@ import random
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -217,7 +217,7 @@ def _slots(value: Any) -> list[Any]:
 def _slots_of(kind: type) -> list[Any]:
     if _is_foreign(kind):
         return []
-    members = (own for base in kind.__mro__ for own in vars(base).values())
+    members = (own for base in kind.__mro__ if "__slots__" in vars(base) for own in vars(base).values())
     return [own for own in members if isinstance(own, MemberDescriptorType)]
 
 
@@ -246,7 +246,7 @@ def _undo_slots(value: Any, slots: list[Any]) -> Undo:
 
 def _undo_container(container: Any) -> Undo:
     """What brings back the content of a container; one in which nothing changed is not written to."""
-    if isinstance(container, Mapping):
+    if isinstance(container, dict):
         keys, values = list(container), list(container.values())
 
         def undo_mapping() -> None:

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import io
 import os
-import pickle
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from torch import multiprocessing
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from fnet_callbacks.capture.trees import detached_copy
 
 
 def can_fork(loader: DataLoader) -> bool:
@@ -42,7 +43,7 @@ def in_worker(
 
     Args:
         loader: One that `can_fork`.
-        work: Yields what can be pickled.
+        work: Yields what a worker can send.
         files: Open ones that the worker reads from too; their places, which processes share, are kept.
 
     Raises:
@@ -51,6 +52,7 @@ def in_worker(
     own = DataLoader(
         _Work(work),
         batch_size=None,
+        collate_fn=_as_it_is,
         num_workers=1,
         worker_init_fn=_as_for(loader),
         multiprocessing_context="fork",
@@ -60,23 +62,43 @@ def in_worker(
     with _places_kept(files), warnings.catch_warnings():
         # Python 3.12 warns of a fork beside threads, as of those of the loader itself.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return [pickle.loads(part) for part in own]
+        with _worker_of(own) as parts:
+            return [detached_copy(part) for part in parts]  # memory that processes share has a limit
+
+
+@contextlib.contextmanager
+def _worker_of(loader: DataLoader) -> Iterator[Iterator[Any]]:
+    """The parts that the worker of a loader sends; it ends with the block, also where that fails."""
+    collects = gc.isenabled()
+    gc.disable()  # in the worker from its first moment
+    try:
+        parts: Any = iter(loader)
+    finally:
+        if collects:
+            gc.enable()
+    try:
+        yield parts
+    finally:
+        parts._shutdown_workers()  # else whenever the iterator is collected, with what it raised
 
 
 class _Work(IterableDataset):
-    """The work as a data set, whose parts cross as bytes: shared memory has a limit, and so have open files."""
+    """The work as a data set."""
 
     def __init__(self, work: Callable[[], Iterable[Any]]) -> None:
         self._work = work
         self._streams = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Any]:
         of_torch, of_numpy, of_python = self._streams
         torch.set_rng_state(of_torch)
         np.random.set_state(of_numpy)  # noqa: NPY002
         random.setstate(of_python)
-        for part in self._work():
-            yield pickle.dumps(part)
+        yield from self._work()
+
+
+def _as_it_is(part: Any) -> Any:
+    return part
 
 
 def _as_for(loader: DataLoader) -> Callable[[int], None]:
@@ -84,6 +106,7 @@ def _as_for(loader: DataLoader) -> Callable[[int], None]:
 
     def begin(worker_id: int) -> None:
         gc.freeze()  # what stands here already is not this process's to collect
+        gc.enable()
         object.__setattr__(get_worker_info(), "dataset", loader.dataset)  # which may not be set otherwise
         if loader.worker_init_fn is not None:
             loader.worker_init_fn(worker_id)

@@ -5,16 +5,15 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from fnet_callbacks.capture.axes import Signal, axes_of, samples_by_chance, shape_of, those_of_parts
 from fnet_callbacks.capture.calls import Call, trace
-from fnet_callbacks.capture.trees import first_of
 from fnet_callbacks.errors import CaptureError, FnetWarning
 
-Signal = Literal["post", "pre"]
 # That `layers="auto"` takes: each has keys, a share of the neurons, a place in the figures.
 MOST_LAYERS = 256
 _SHOWN = 4  # kinds of layers that a remark names
@@ -148,8 +147,10 @@ def look_for_layers(
         raise CaptureError(f"`signal={signal!r}` should be 'post' or 'pre'")
     calls = trace(module, lambda: run(inputs))
     remarks: list[str] = []
+    of_parts = those_of_parts(calls, inputs, signal, n_samples)
     if layers == "auto":
-        by_chance = _samples_by_chance(module, run, inputs, calls, signal, n_samples) if may_repeat else set()
+        by_chance = samples_by_chance(module, run, inputs, calls, signal, n_samples) if may_repeat else set()
+        by_chance |= of_parts
         chosen, left_out = _automatic(calls, signal, n_samples, by_chance)
         remarks += _remarks(module, calls, chosen, left_out, signal, n_samples)
         if len(chosen) > MOST_LAYERS:
@@ -159,6 +160,11 @@ def look_for_layers(
             chosen = [chosen[i * len(chosen) // MOST_LAYERS] for i in range(MOST_LAYERS)]
     else:
         chosen = _matching(module, calls, layers)
+        if parted := [c for c in chosen if (c.module, c.call) in of_parts]:
+            raise CaptureError(
+                f"`layers`: {_names(parted)} has shape {list(shape_of(parted[0], signal) or ())}, one row a part of a "
+                f"sample, such as a node of a graph, of which the {n_samples} samples have unlike numbers"
+            )
     if not chosen:
         why = "".join(f". It {remark}" for remark in remarks)
         raise CaptureError(
@@ -186,7 +192,7 @@ def _automatic(
     head = max((i for i, c in enumerate(calls) if c.is_parametric), default=len(calls))
 
     def is_usable(call: Call) -> bool:
-        axes = _axes(call, _shape(call, signal), n_samples)
+        axes = axes_of(call, shape_of(call, signal), n_samples)
         return axes is not None and (call.module, call.call) not in by_chance
 
     hidden = calls[:head]
@@ -211,15 +217,15 @@ def _remarks(
     found = []
     reasons: dict[str, list[str]] = {}
     for call in left_out:
-        shape = _shape(call, signal)
+        shape = shape_of(call, signal)
         if call.obstacle is not None:
             reason = call.obstacle
         elif shape is None:
             reason = "gives no tensor"
-        elif _axes(call, shape, n_samples) is None:
+        elif axes_of(call, shape, n_samples) is None:
             reason = f"of shape {list(shape)}"
         else:
-            reason = "as long as the batch by chance"
+            reason = f"of shape {list(shape)}, as long as the batch by chance"
         reasons.setdefault(reason, []).append(plain_name(call.module))
     if reasons:
         shown = [
@@ -236,44 +242,6 @@ def _remarks(
             found.append(f"watches only the output head, {plain_name(head.module)}")
     if found:
         found[-1] += "; name what to watch"
-    return found
-
-
-def _samples_by_chance(
-    module: nn.Module,
-    run: Callable[[Any], object],
-    inputs: Any,
-    calls: list[Call],
-    signal: Signal,
-    n_samples: int,
-) -> set[tuple[str, int]]:
-    """Modules and calls whose samples are none, by module and call: an axis that is as long by chance.
-
-    So it is with an expert, which is sent some tokens only, or whose width is that of the batch: of half the samples
-    it does not show half as many. Where nothing shows half as many, nothing is known.
-    """
-    half = n_samples // 2
-    if not half:
-        return set()
-    try:
-        fewer = first_of(inputs, half, n_samples=n_samples)
-        of_half = _lengths(trace(module, lambda: run(fewer)), signal, half)
-    except Exception:  # a model that takes batches of one size alone
-        return set()
-    of_all = _lengths(calls, signal, n_samples)
-    scales = {key: of_half.get(key) == (axes, n * half / n_samples) for key, (axes, n) in of_all.items()}
-    return {key for key, is_half in scales.items() if not is_half} if any(scales.values()) else set()
-
-
-def _lengths(
-    calls: list[Call], signal: Signal, n_samples: int
-) -> dict[tuple[str, int], tuple[tuple[int, int, bool], float]]:
-    """By module and call, which axes it has and how long that of the samples is, where it has one."""
-    found = {}
-    for call in calls:
-        shape = _shape(call, signal)
-        if shape is not None and (axes := _axes(call, shape, n_samples)) is not None:
-            found[call.module, call.call] = axes, float(shape[axes[0]])
     return found
 
 
@@ -316,33 +284,8 @@ def _names(calls: list[Call]) -> str:
     return ", ".join(sorted({plain_name(c.module) for c in calls})) or "none"
 
 
-def _shape(call: Call, signal: Signal) -> tuple[int, ...] | None:
-    return call.input_shape if signal == "pre" and call.is_nonlinearity else call.output_shape
-
-
-def _axes(call: Call, shape: tuple[int, ...] | None, n_samples: int) -> tuple[int, int, bool] | None:
-    """Axis of the samples, axis of the units, and whether tokens are folded into the samples' axis.
-
-    None where there is no such axis.
-    """
-    if shape is None or len(shape) < 2:
-        return None
-    # A matrix has its samples first, whatever the layout of the sequence that it came from.
-    candidates = (call.batch_axis, 0, 1) if len(shape) > 2 else (0, 1)
-    batch_axis = next((a for a in candidates if shape[a] == n_samples), None)
-    is_folded = batch_axis is None and shape[0] > 0 and shape[0] % n_samples == 0
-    if is_folded:
-        batch_axis = 0
-    if batch_axis is None:
-        return None
-    unit_axis = call.unit_axis % len(shape)
-    if unit_axis == batch_axis:
-        unit_axis = 0 if batch_axis else len(shape) - 1
-    return batch_axis, unit_axis, is_folded
-
-
 def _layer(call: Call, *, n_calls: int, signal: Signal, n_samples: int) -> Layer:
-    shape = _shape(call, signal)
+    shape = shape_of(call, signal)
     name = plain_name(call.module) + (f"#{call.call}" if n_calls > 1 else "")
     if call.obstacle is not None:
         raise CaptureError(f"`layers`: {name} cannot be watched: it is {call.obstacle}; choose another")
@@ -350,7 +293,7 @@ def _layer(call: Call, *, n_calls: int, signal: Signal, n_samples: int) -> Layer
         raise CaptureError(
             f"`layers`: {name} gives no tensor; choose a module that returns one, or a tuple whose first is"
         )
-    if (axes := _axes(call, shape, n_samples)) is None:
+    if (axes := axes_of(call, shape, n_samples)) is None:
         raise CaptureError(
             f"`layers`: {name} has shape {list(shape)}, in which no axis has the batch's {n_samples} samples"
         )

@@ -184,21 +184,23 @@ def _put_together(parts: Iterable[Any]) -> Drawn:
 def _read(dataset: Any, keys: list[Any], loader: DataLoader | None) -> Sequence[Any]:
     """Some items, at once where the data set can."""
     try:
-        many = getattr(dataset, "__getitems__", None)
-        return many(keys) if callable(many) else [dataset[key] for key in keys]
+        if callable(getattr(dataset, "__getitems__", None)):
+            return dataset.__getitems__(keys)
+        return [dataset[key] for key in keys]
     except Exception as error:
+        if len(keys) > 1:  # which of them it is
+            return [item for key in keys for item in _read(dataset, [key], loader)]
         is_outside = loader is not None and loader.num_workers and not can_fork(loader)
         outside = (
             "; it is read outside of the loader's workers, without its `worker_init_fn`" if is_outside else ""
         )
-        shown = f"{keys[0]!r}" if len(keys) == 1 else f"one of {keys[0]!r} to {keys[-1]!r}"
         raise CaptureError(
-            f"`probe`: the data set {type(dataset).__name__} gives no item for {shown}, of those that were drawn: "
-            f"{error!r}{outside}. Pass `probe=`, a data set, or a loader of one, whose items can be read"
+            f"`probe`: the data set {type(dataset).__name__} gives no item for {keys[0]!r}: {error!r}{outside}. Pass "
+            "`probe=`, a data set, or a loader of one, whose items can be read"
         ) from error
 
 
-def _collated(items: Sequence[Any], loader: DataLoader | None) -> Any:
+def _collated(items: Any, loader: DataLoader | None) -> Any:
     try:
         return default_collate(items) if loader is None else loader.collate_fn(items)
     except Exception as error:

@@ -8,7 +8,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import FunctionType, ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, range, t
 _DEEPEST = 6
 _SHOWN = 4  # parts that a description names
 
-Step = tuple[Literal["item", "field"], Any]
+Step = tuple[str, Any]  # "item" and its key, or "field" and its name
 Path = tuple[Step, ...]
 
 
@@ -116,6 +116,7 @@ def described(data: Any) -> str:
     name = type(data).__name__
     if isinstance(data, Mapping):
         shown = [f"{key!r}: {described(value)}" for key, value in list(data.items())[:_SHOWN]]
+        name = f"{name} of {len(data)}"
     elif is_list(data):
         shown = [described(value) for value in data[:_SHOWN]]
         name = f"{name} of {len(data)}"
@@ -191,10 +192,12 @@ def _moved(value: Any, device: torch.device) -> Any:
 def _copied(value: Any) -> Any:
     """A copy that is not attached to what the object belongs to: the data set or the model that made it."""
     own = getattr(value, "__dict__", {}).values()
+    memo: dict[int, Any] = {id(part): part for part in own if isinstance(part, (Dataset, nn.Module))}
+    memo |= {
+        id(part): part.detach().to("cpu", copy=True) for _, part in walk(value) if isinstance(part, Tensor)
+    }
     try:
-        made = copy.deepcopy(
-            value, {id(part): part for part in own if isinstance(part, (Dataset, nn.Module))}
-        )
+        made = copy.deepcopy(value, memo)
     except Exception:  # not made to be copied: its memory is shared
         return value
     return _moved(made, torch.device("cpu"))

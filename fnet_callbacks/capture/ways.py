@@ -71,7 +71,7 @@ def _ways_of_first(signature: inspect.Signature, found: Any, n: int | None) -> l
         return ["usual"]
     if _is_of_samples(found, n):
         return ["whole", "usual"]
-    is_of_inputs = n is not None and {length(part) for part in found} == {n}
+    is_of_inputs = n is not None and len(found) != n and {length(part) for part in found} == {n}
     return ["usual", "whole"] if is_of_inputs or not _takes_one(signature) else ["whole", "usual"]
 
 

@@ -188,7 +188,7 @@ def test_of_ten_thousand_layers_some_are_watched_and_it_is_said(tmp_path: Path) 
         fitted.fit(Net(Deep()), loader())
     ours = [str(w.message) for w in caught if issubclass(w.category, FnetWarning)]
     assert set(ours) == {
-        "`layers='auto'` found 10000 layers and takes 256 of them, evenly spaced; name others"
+        "fnet: `layers='auto'` finds 10000 layers and takes 256 of them, evenly spaced; name others"
     }
     found = csv_record(tmp_path)
     assert found.steps == [0, 2]

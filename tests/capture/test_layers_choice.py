@@ -6,7 +6,7 @@ from torch import nn
 
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.layers import Layer, choose_layers
-from fnet_callbacks.errors import CaptureError
+from fnet_callbacks.errors import CaptureError, FnetWarning
 
 S = 6  # samples; no other length in these tests is a 6, unless it says so
 
@@ -207,18 +207,21 @@ def test_the_last_state_of_a_sequence_has_its_samples_first_even_where_there_are
     assert [(a.name, a.batch_axis, a.unit_axis) for a in layers] == [("gru", 1, 2), ("act", 0, 1)]
 
 
-def test_a_recurrent_layer_that_gives_a_packed_sequence_has_no_axes():
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("length", [4, S], ids=["short", "as long as the batch"])
+def test_a_recurrent_layer_that_gives_a_packed_sequence_shows_its_units(batch_first, length):
     class Packed(nn.Module):
         def __init__(self):
             super().__init__()
-            self.gru, self.head = nn.GRU(3, 5, batch_first=True), nn.Linear(5, 2)
+            self.gru, self.head = nn.GRU(3, 5, batch_first=batch_first), nn.Linear(5, 2)
 
         def forward(self, x):
-            packed = nn.utils.rnn.pack_padded_sequence(x, torch.full((S,), 4), batch_first=True)
+            lengths = torch.arange(S) % length + 1
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
             return self.head(self.gru(packed)[1][0])
 
-    with pytest.raises(CaptureError, match="gru gives no tensor"):
-        choose(Packed(), torch.rand(S, 4, 3), layers="gru")
+    (layer,) = choose(Packed(), torch.rand(S, length, 3))
+    assert (layer.name, layer.batch_axis, layer.n_units) == ("gru", 0, 5)
 
 
 def test_embedding_and_attention_show_their_features():
@@ -297,7 +300,8 @@ class Routed(nn.Module):
 @pytest.mark.parametrize("some", [2 * S, S], ids=["twice the samples", "as many as samples"])
 def test_what_is_as_long_as_the_batch_by_chance_has_no_samples(some: int):
     model, inputs = Routed(some), torch.randn(S, 7, 3)
-    found = choose(model, inputs)
+    with pytest.warns(FnetWarning, match=r"leaves out some .*odd .*no axis has the \d+ samples of the batch"):
+        found = choose(model, inputs)
     assert [layer.name for layer in found] == ["act", "flat"]
     assert [layer.is_folded for layer in found] == [False, True]
     assert names(model, inputs, layers="some") == ["some"]  # who names it knows
@@ -315,3 +319,49 @@ def test_where_the_batch_cannot_be_halved_nothing_is_left_out():
             return self.head(self.act(self.lift(x)).unflatten(0, (S, -1)).mean(1))
 
     assert names(Joined(), torch.randn(4 * S, 3)) == ["act"]
+
+
+class Graphs(nn.Module):
+    """Nodes of all graphs one behind the other, and a vector that says whose each is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.act, self.head = nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 2)
+
+    def forward(self, x: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.zeros(int(batch.max()) + 1, 12).index_add(0, batch, self.act(self.lift(x))))
+
+
+def graphs(*n_nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    owners = torch.repeat_interleave(torch.arange(len(n_nodes)), torch.tensor(n_nodes))
+    return torch.rand(len(owners), 3), owners
+
+
+@pytest.mark.parametrize(
+    "n_nodes", [(3, 4, 2), (3, 5, 1), (2,) * 11 + (3,)], ids=["odd", "a multiple", "as wide as the batch"]
+)
+def test_nodes_of_graphs_are_of_no_sample_and_it_is_said_that_the_head_alone_is_left(n_nodes):
+    model, inputs = Graphs(), graphs(*n_nodes)
+    with pytest.warns(
+        FnetWarning, match="leaves out lift, act .*; it watches only the output head, head; name"
+    ):
+        found = choose_layers(model, lambda x: model(*x), inputs, n_samples=len(n_nodes))
+    assert [layer.name for layer in found] == ["head"]
+    with pytest.raises(CaptureError, match=r"`layers`: act has shape .* one row a part of a sample"):
+        choose_layers(model, lambda x: model(*x), inputs, n_samples=len(n_nodes), layers="act")
+
+
+def test_a_head_that_is_all_there_is_needs_no_word():
+    assert names(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), torch.rand(S, 3)) == ["1"]
+
+
+def test_an_embedding_of_positions_is_not_missed():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.places, self.lift, self.head = nn.Embedding(4, 5), nn.Linear(3, 5), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.head((self.lift(x) + self.places(torch.arange(x.shape[1]))).relu().mean(1))
+
+    assert names(Positions(), torch.rand(S, 4, 3)) == ["lift"]

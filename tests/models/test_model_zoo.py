@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,7 +104,11 @@ def test_a_model_is_watched_in_one_line(tmp_path: Path, name: str) -> None:
     monitor = FunctionalNetworkMonitor(every_n_steps=2, worker="inline", figures=None, on_error="raise")
     model = make()
     loaders = [data()] if isinstance(model, zoo.Gan) else [data(), data()]
-    trainer(tmp_path, monitor, max_epochs=1).fit(model, *loaders)
+    left_out = (
+        pytest.warns(FnetWarning, match="leaves out net.experts.0.1") if "mixture" in name else nullcontext()
+    )
+    with left_out:
+        trainer(tmp_path, monitor, max_epochs=1).fit(model, *loaders)
     own = record(tmp_path)
     found = {layer["name"]: layer["n_units"] for layer in own.manifest["monitors"]["fnet"]["layers"]}
     assert found == expected
