@@ -45,9 +45,9 @@ def local_specialization(
     Args:
         model: The classifier; it is left as it was.
         loader: Batches with labels; the first ``max_samples`` samples are used.
-        graph: ``"weights"``: units of consecutive layers, joined by the absolute weight between them, with BatchNorm and
-            every other factor of a unit that does not depend on the input folded in; of a convolution the sum of its
-            kernel's. ``"activations"``: units of all watched layers, joined by the square of their correlation.
+        graph: ``"weights"``: units of consecutive layers, joined by the absolute weight between them, with BatchNorm
+            and every other factor of a unit that does not depend on the input folded in; of a convolution the sum of
+            its kernel. ``"activations"``: units of all watched layers, joined by the square of their correlation.
         k: Clusters; None for as many as the eigengap says.
         scope: ``"global"`` takes the clusters of the whole graph. ``"local"`` clusters the units of each layer anew,
             into as many clusters as it has of the global ones: by the weights between the layer and its neighbours, or
