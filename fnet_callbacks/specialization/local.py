@@ -46,9 +46,9 @@ def local_specialization(
     Args:
         model: The classifier; it is left as it was.
         loader: Batches with labels; the first ``max_samples`` samples are used.
-        graph: ``"weights"``: units of consecutive layers, joined by the absolute weight between them, BatchNorm folded
-            in; of a convolution the sum of its kernel's. ``"activations"``: units of all watched layers, joined by the
-            square of their correlation.
+        graph: ``"weights"``: units of consecutive layers, joined by the absolute weight between them, with BatchNorm
+            and every other factor of a unit that does not depend on the input folded in; of a convolution the sum of
+            its kernel. ``"activations"``: units of all watched layers, joined by the square of their correlation.
         k: Clusters; None for as many as the eigengap says.
         scope: ``"global"`` takes the clusters of the whole graph. ``"local"`` clusters the units of each layer anew,
             into as many clusters as it has of the global ones: by the weights between the layer and its neighbours, or
@@ -76,7 +76,8 @@ def local_specialization(
 
     Raises:
         FnetError: An argument is out of range, the partition does not fit, or there is no label.
-        CaptureError: The model cannot be run on the batches, or, for ``graph="weights"``, not be traced.
+        CaptureError: The model cannot be run on the batches, or, for ``graph="weights"``, not be traced, or multiplies
+            units by what depends on the input; the message names the operation.
 
     Reference: Hod, Filan, Casper, Critch & Russell (2021), Quantifying local specialization in deep neural networks,
         arXiv 2110.08058. A convolution's unit is the mean of its map (theirs the norm); the absolute mean below the
