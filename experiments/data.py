@@ -13,7 +13,7 @@ from lightning import LightningDataModule
 from sklearn.datasets import fetch_openml, load_digits
 from torch.utils.data import DataLoader, TensorDataset
 
-from experiments.files import (
+from experiments.image_files import (
     Split,
     find,
     locate,
