@@ -178,7 +178,9 @@ def main() -> None:
     )
     parser.add_argument("--monitors", nargs="+", choices=list(MONITORS), default=list(MONITORS))
     parser.add_argument("--probe-size", type=int, default=1024)
-    parser.add_argument("--data-dir", help="folder with cifar-10/; random data without it")
+    parser.add_argument(
+        "--data-dir", help="folder with CIFAR-10 (see experiments.data); random data without it"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

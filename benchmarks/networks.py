@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
 
-from experiments.data import SOURCES, DataModule, DatasetName
+from experiments.data import SOURCES, DataModule, DatasetName, where
 from experiments.language import Transformer
 from experiments.models import build
 from experiments.regularizers import Regularizer
@@ -136,7 +135,7 @@ def digits(data_dir: str | None) -> tuple[Dataset, str]:
 
 def cifar10(data_dir: str | None) -> tuple[Dataset, str]:
     """CIFAR-10's training images where there are any, else noise of that shape."""
-    if data_dir is not None and (Path(data_dir) / SOURCES["cifar10"].folder).is_dir():
+    if where("cifar10", data_dir) is not None:
         return _training_images("cifar10", data_dir), "CIFAR-10"
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(4096, *SOURCES["cifar10"].input_shape, generator=generator)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import lzma
-import math
 import os
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,23 +13,33 @@ from lightning import LightningDataModule
 from sklearn.datasets import fetch_openml, load_digits
 from torch.utils.data import DataLoader, TensorDataset
 
+from experiments.image_files import (
+    Split,
+    find,
+    locate,
+    read_cifar10,
+    read_cifar10_pickle,
+    read_idx,
+    unpacked,
+)
 from fnet_callbacks.errors import FnetError
 
 DatasetName = Literal["digits", "mnist", "fashion-mnist", "cifar10"]
-Split = tuple[np.ndarray, np.ndarray]  # images uint8 [S, C, H, W], labels int64 [S]
 
 VALIDATION_SHARE = 1 / 6  # 10,000 of MNIST's 60,000
 SPLIT_SEED = 0  # not the user's seed: runs that are compared must be validated on the same images
-MAX_BYTES = 2**29  # of a file, unpacked: ten times the largest, the training images of MNIST
-CIFAR_RECORD = 1 + 3 * 32 * 32
+IDX_FILES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
+TRAINING_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
+CIFAR_FORMATS = {".bin": read_cifar10, "": read_cifar10_pickle}  # by the end of a file's name
+CIFAR_FILES = [f"{name}{end}" for name in (*TRAINING_BATCHES, "test_batch") for end in CIFAR_FORMATS]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a set looks like and where it is to be found."""
+    """What a set looks like and where it is to be found: in one of some places below the data folder, or at OpenML."""
 
     input_shape: tuple[int, int, int]
-    folder: str = ""
+    places: tuple[str, ...] = ()
     openml: str = ""
     white: int = 255  # the value of a white pixel
     num_classes: int = 10
@@ -42,9 +47,16 @@ class Source:
 
 SOURCES = {
     "digits": Source((1, 8, 8), white=16),
-    "mnist": Source((1, 28, 28), "mnist", "mnist_784"),
-    "fashion-mnist": Source((1, 28, 28), "fashion-mnist", "Fashion-MNIST"),
-    "cifar10": Source((3, 32, 32), "cifar-10-batches-bin", "CIFAR_10"),
+    # Others than the first of each are torchvision's, and what its publisher's archives are called.
+    "mnist": Source((1, 28, 28), ("mnist", "MNIST/raw", "MNIST"), "mnist_784"),
+    "fashion-mnist": Source(
+        (1, 28, 28), ("fashion-mnist", "FashionMNIST/raw", "FashionMNIST"), "Fashion-MNIST"
+    ),
+    "cifar10": Source(
+        (3, 32, 32),
+        ("cifar-10-batches-bin", "cifar-10-batches-py", "cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"),
+        "CIFAR_10",
+    ),
 }
 
 
@@ -57,8 +69,10 @@ class DataModule(LightningDataModule):
     Args:
         dataset: ``digits``, ``mnist``, ``fashion-mnist`` or ``cifar10``.
         data_dir: Folder with ``mnist/``, ``fashion-mnist/`` (IDX files) or ``cifar-10-batches-bin/`` (binary
-            files, as many training batches as there are), each file plain, ``.gz`` or ``.xz``. Without it the
-            environment variable ``FNET_DATA_DIR``. A set that is not there is fetched from OpenML.
+            files, as many training batches as there are), each file plain, ``.gz`` or ``.xz``; or with what
+            torchvision puts there: ``MNIST/raw/``, ``FashionMNIST/raw/``, ``cifar-10-batches-py/`` or
+            ``cifar-10-python.tar.gz``. Without it the environment variable ``FNET_DATA_DIR``. A set that is not there
+            is fetched from OpenML.
         batch_size: Samples of a training batch.
         train_size: Use that many training images, stratified; a smaller choice is part of a larger one.
         validate_on_test: The validation loaders are those of the validation images and of the test images, which are
@@ -145,64 +159,42 @@ def load(dataset: str, data_dir: str | None = None) -> tuple[Split, Split | None
         return (pixels.astype(np.uint8).reshape(-1, *source.input_shape), labels.astype(np.int64)), None
     if data_dir is not None and not Path(data_dir).is_dir():
         raise FnetError(f"data_dir {data_dir!r} is not a folder")
-    folder = Path(data_dir or "") / source.folder
-    if data_dir is None or not folder.is_dir():
+    place = where(dataset, data_dir)
+    if place is None:
         return _fetch(source)
-    read = _cifar10_folder if dataset == "cifar10" else _idx_folder
-    train, test = read(folder)
+    train, test = _cifar10(place) if dataset == "cifar10" else _idx(place)
     for images, labels in (train, test):
         if images.shape[1:] != source.input_shape or len(images) != len(labels):
             raise FnetError(
-                f"{folder}: {dataset} is images {source.input_shape} with a label each, "
+                f"{place}: {dataset} is images {source.input_shape} with a label each, "
                 f"got {images.shape} and {labels.shape}"
             )
         if labels.size and labels.max() >= source.num_classes:
             raise FnetError(
-                f"{folder}: labels of {dataset} are below {source.num_classes}, got {labels.max()}"
+                f"{place}: labels of {dataset} are below {source.num_classes}, got {labels.max()}"
             )
     return train, test
 
 
-def read_idx(path: str | Path) -> np.ndarray:
-    """The array of an IDX file of unsigned bytes, plain, ``.gz`` or ``.xz``.
+def where(dataset: str, data_dir: str | None) -> Path | None:
+    """The folder or archive with the set's files; None where there is none.
 
-    Raises:
-        FnetError: The file cannot be read, is not IDX, or is shorter or longer than its header says.
+    Of several the first that has any of the files, else the first that is there.
     """
-    content = _read(path)
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or not 1 <= content[3] <= 3:
-        raise FnetError(f"{path}: not an IDX file of unsigned bytes with 1 to 3 axes")
-    start = 4 + 4 * content[3]
-    if len(content) < start:
-        raise FnetError(f"{path}: the header ends early, after {len(content)} of {start} bytes")
-    shape = struct.unpack(f">{content[3]}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        raise FnetError(
-            f"{path}: {shape} are {math.prod(shape)} bytes, the file holds {len(content) - start}"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    if data_dir is None:
+        return None
+    there = [path for path in (Path(data_dir) / place for place in SOURCES[dataset].places) if path.exists()]
+    return next((path for path in there if _has_files(path)), there[0] if there else None)
 
 
-def read_cifar10(path: str | Path) -> Split:
-    """Images ``[S, 3, 32, 32]`` and labels of a CIFAR-10 binary file, plain, ``.gz`` or ``.xz``.
-
-    Raises:
-        FnetError: The file cannot be read, is not made of whole records, or has a label above 9.
-    """
-    content = _read(path)
-    if not content or len(content) % CIFAR_RECORD:
-        raise FnetError(f"{path}: {len(content)} bytes are not whole CIFAR-10 records of {CIFAR_RECORD}")
-    records = np.frombuffer(content, np.uint8).reshape(-1, CIFAR_RECORD)
-    labels = records[:, 0].astype(np.int64)
-    if labels.max() > 9:
-        raise FnetError(f"{path}: CIFAR-10 labels are 0 to 9, got {labels.max()}")
-    return records[:, 1:].reshape(-1, 3, 32, 32), labels
+def _has_files(place: Path) -> bool:
+    return place.is_file() or any(locate(place, name) is not None for name in (*IDX_FILES, *CIFAR_FILES))
 
 
-def _idx_folder(folder: Path) -> tuple[Split, Split]:
+def _idx(folder: Path) -> tuple[Split, Split]:
     def split(name: str) -> Split:
-        images = read_idx(_find(folder, f"{name}-images-idx3-ubyte"))
-        labels = read_idx(_find(folder, f"{name}-labels-idx1-ubyte"))
+        images = read_idx(find(folder, f"{name}-images-idx3-ubyte"))
+        labels = read_idx(find(folder, f"{name}-labels-idx1-ubyte"))
         if images.ndim != 3 or labels.ndim != 1:
             raise FnetError(f"{folder}: {name} needs images of 3 axes and labels of 1")
         return images[:, None], labels.astype(np.int64)
@@ -210,15 +202,29 @@ def _idx_folder(folder: Path) -> tuple[Split, Split]:
     return split("train"), split("t10k")
 
 
-def _cifar10_folder(folder: Path) -> tuple[Split, Split]:
-    files = [_locate(folder, f"data_batch_{number}.bin") for number in range(1, 6)]
-    batches = [read_cifar10(file) for file in files if file is not None]
-    if not batches:
+def _cifar10(place: Path) -> tuple[Split, Split]:
+    archive = unpacked(place, CIFAR_FILES) if place.is_file() else None
+
+    def batch(name: str) -> Split | None:
+        for end, parse in CIFAR_FORMATS.items():
+            path = place / f"{name}{end}" if archive is not None else locate(place, f"{name}{end}")
+            if path is not None and (archive is None or path.name in archive):
+                return parse(path, None if archive is None else archive[path.name])
+        return None
+
+    training = [found for name in TRAINING_BATCHES if (found := batch(name)) is not None]
+    if not training:
         raise FnetError(
-            f"{folder}: none of data_batch_1.bin to data_batch_5.bin is there (plain, .gz or .xz)"
+            f"{place}: none of data_batch_1.bin to data_batch_5.bin is there (plain, .gz or .xz), nor of torchvision's "
+            "data_batch_1 to data_batch_5"
         )
-    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return (images, labels), read_cifar10(_find(folder, "test_batch.bin"))
+    test = batch("test_batch")
+    if test is None:
+        raise FnetError(
+            f"{place}: test_batch.bin is missing (plain, .gz or .xz), and so is torchvision's test_batch"
+        )
+    images, labels = (np.concatenate(parts) for parts in zip(*training, strict=True))
+    return (images, labels), test
 
 
 def _fetch(source: Source) -> tuple[Split, Split]:
@@ -230,36 +236,12 @@ def _fetch(source: Source) -> tuple[Split, Split]:
         )
     except OSError as error:
         raise FnetError(
-            f"{source.openml} could not be fetched from OpenML ({error}); put the files into "
-            f"{source.folder}/ and name the folder above it in data_dir or FNET_DATA_DIR"
+            f"{source.openml} could not be fetched from OpenML ({error}); put the files into {source.places[0]}/ (or "
+            f"have {' or '.join(source.places[1:])}) and name the folder above it in data_dir or FNET_DATA_DIR"
         ) from error
     images = np.asarray(pixels).astype(np.uint8).reshape(-1, *source.input_shape)
     labels = np.asarray(labels).astype(np.int64)
     return (images[:-10_000], labels[:-10_000]), (images[-10_000:], labels[-10_000:])
-
-
-def _locate(folder: Path, name: str) -> Path | None:
-    candidates = (folder / f"{name}{suffix}" for suffix in ("", ".gz", ".xz"))
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _find(folder: Path, name: str) -> Path:
-    path = _locate(folder, name)
-    if path is None:
-        raise FnetError(f"{folder}: {name} is missing (plain, .gz or .xz)")
-    return path
-
-
-def _read(path: str | Path) -> bytes:
-    opener = {".gz": gzip.open, ".xz": lzma.open}.get(Path(path).suffix, open)
-    try:
-        with opener(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise FnetError(f"{path}: cannot be read: {error}") from error
-    if len(content) > MAX_BYTES:
-        raise FnetError(f"{path}: more than {MAX_BYTES} bytes; no file of these sets is as large")
-    return content
 
 
 def stratified_order(labels: np.ndarray) -> np.ndarray:

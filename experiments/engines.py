@@ -17,11 +17,13 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm.auto import tqdm
 
-from experiments.trials import TRIAL, LoggerName, run_trial, state_of, write_state
+from experiments.running import run_trial
+from experiments.trials import TRIAL, LoggerName, is_set_up, state_of, write_state
 from fnet_callbacks.errors import FnetError
 
 OUTPUT = "output.log"
 _SECONDS_TO_ANSWER = 20.0  # of a Ray cluster
+_SECONDS_TO_SET_UP = 300.0  # after which other trials of Ray wait no longer
 _ROOT = Path(__file__).parents[1]
 
 
@@ -34,29 +36,53 @@ class Logging:
 
 
 def run_local(folders: Sequence[Path], *, workers: int, logging: Logging) -> None:
-    """Runs trials in processes of their own, so many at a time; one that dies leaves the others alone."""
+    """Runs trials in processes of their own, so many at a time; one that dies leaves the others alone.
+
+    The first one is alone until it has trained its first batch. Where its set-up fails, the last one is tried, which is
+    as different from it as the grid allows.
+
+    Raises:
+        FnetError: The set-up of both fails; none of the others was started.
+    """
     waiting, running = list(folders), dict[Path, subprocess.Popen[bytes]]()
+    works, failed = False, list[Path]()
     with tqdm(total=len(folders), desc="trials", disable=not folders) as bar:
         try:
             while waiting or running:
-                while waiting and len(running) < workers:
-                    folder = waiting.pop(0)
+                while waiting and len(running) < (workers if works else 1):
+                    if len(failed) == 2:
+                        raise FnetError(f"{_told_of(failed)}\n{len(waiting)} other trials were not started")
+                    folder = waiting.pop(-1 if failed and not works else 0)
                     try:
                         running[folder] = _started(folder, logging)
                     except OSError as error:
                         note(folder, f"it could not be started: {error}")
+                        failed.append(folder)
                         bar.update()
                 time.sleep(0.05)
+                works = works or any(map(is_set_up, running))
                 for folder in [f for f, process in running.items() if process.poll() is not None]:
                     status = running.pop(folder).returncode
                     if not state_of(folder):
                         note(folder, f"its process ended with status {status}; see {folder / OUTPUT}")
+                    works = works or is_set_up(folder)
+                    if not works:
+                        failed.append(folder)
                     bar.update()
         finally:
             for process in running.values():
                 process.terminate()
             for process in running.values():
                 process.wait()
+
+
+def _told_of(failed: Sequence[Path]) -> str:
+    """What is said where the set-up of two trials fails."""
+    reasons = {folder.name: str(state_of(folder).get("reason")) for folder in failed}
+    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    if len(set(reasons.values())) == 1:
+        told = reasons[failed[0].name]
+    return f"the set-up of {' and '.join(reasons)} fails: {told}"
 
 
 def serve_trial(folder: Path, logging: Logging) -> None:
@@ -119,6 +145,9 @@ def run_ray(
         return
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # else the first Ctrl-C ends what runs as if it were done
     _connect(ray, address)
+    folders = (
+        [folders[0], folders[-1], *folders[1:-1]] if len(folders) > 1 else folders
+    )  # as `run_local` tries them
     absolute = [str(folder.resolve()) for folder in folders]
     scheduler = None
     if stop_early is not None:
@@ -133,6 +162,7 @@ def run_ray(
                 "project": logging.project,
                 "root": str(_ROOT),
                 "reported": stop_early,
+                "before": absolute[:2],
             },
             tune_config=tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=workers),
             run_config=tune.RunConfig(storage_path=str(folders[0].resolve().parent / "ray"), verbose=1),
@@ -151,11 +181,34 @@ def _ray_trial(config: Mapping[str, Any]) -> None:
     """One trial in a process of Ray's."""
     sys.path.insert(0, config["root"])
     os.chdir(config["root"])
-    from experiments.engines import Report
-    from experiments.trials import run_trial
+    from experiments.engines import Report, await_set_up
+    from experiments.running import run_trial
 
+    await_set_up([Path(folder) for folder in config["before"]], Path(config["folder"]))
     callbacks = [] if config["reported"] is None else [Report(config["reported"])]
     run_trial(Path(config["folder"]), logger=config["logger"], project=config["project"], callbacks=callbacks)
+
+
+def await_set_up(before: Sequence[Path], own: Path) -> None:
+    """Lets a trial wait until one of the first two has trained its first batch, some minutes at most.
+
+    Args:
+        before: Folders of the first two, in the order in which they are started.
+        own: The trial's own, which waits for those before it.
+
+    Raises:
+        FnetError: The set-up of both fails.
+    """
+    until = time.monotonic() + _SECONDS_TO_SET_UP
+    failed: list[Path] = []
+    for folder in before[: before.index(own)] if own in before else before:
+        while not is_set_up(folder) and not state_of(folder) and time.monotonic() < until:
+            time.sleep(0.2)
+        if is_set_up(folder) or not state_of(folder):
+            return
+        failed.append(folder)
+    if len(failed) == 2:
+        raise FnetError(f"it was not started: {_told_of(failed)}")
 
 
 class Report(Callback):

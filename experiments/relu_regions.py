@@ -5,15 +5,15 @@
 First a simulation: a network is trained on a function that is piecewise linear, and the coefficients of its regions are
 compared with those of the function at points that it has not seen. Then a table: a network of two hidden layers of 16
 learns who has breast cancer (scikit-learn's data), or, with ``--data-dir``, which passengers of the Titanic survived
-(``DATA/titanic/*.csv`` with the columns survived, pclass, sex, age, sibsp, parch and fare). Its regions are merged to
-ten; printed are their sizes, the share of the class that is told of, the network's accuracy in them and the features
-that count most there, with the sign of their coefficients; the coefficients are drawn beside it.
+(``DATA/titanic/*.csv`` with the columns survived, pclass, sex, age, sibsp, parch and fare, as the public tables have
+them; a missing number is its column's median). Its regions are merged to ten; printed are their sizes, the share of the
+class that is told of, the network's accuracy in them and the features that count most there, with the sign of their
+coefficients; the coefficients are drawn beside it.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from experiments.passengers import read_passengers
 from fnet_callbacks import FnetError, ReLURegions, relu_regions
 from fnet_callbacks.regions.maps import affine_maps
 from fnet_callbacks.regions.merging import Merged, contrasts
@@ -84,27 +85,23 @@ def breast_cancer() -> Table:
 
 
 def titanic(folder: Path) -> Table:
-    """The passengers; a missing age is the median's."""
-    for path in sorted((folder / "titanic").glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [{k.lower(): v for k, v in row.items()} for row in csv.DictReader(file)]
-        if rows and {"survived", "pclass", "sex", "age", "sibsp", "parch", "fare"} <= rows[0].keys():
-            break
-    else:
-        raise FnetError(
-            f"`data_dir`: no file {folder}/titanic/*.csv has the columns survived, pclass, sex, age, sibsp, parch, fare"
-        )
-    ages = np.array([float(row["age"] or "nan") for row in rows])
+    """The passengers; see ``experiments.passengers``."""
+    known = read_passengers(folder / "titanic")
     columns = {
-        "class": [float(row["pclass"]) for row in rows],
-        "female": [float(row["sex"] == "female") for row in rows],
-        "age": np.where(np.isfinite(ages), ages, np.nanmedian(ages)),
-        "siblings, spouses": [float(row["sibsp"]) for row in rows],
-        "parents, children": [float(row["parch"]) for row in rows],
-        "log fare": [np.log1p(float(row["fare"])) for row in rows],
+        "class": known["pclass"],
+        "female": known["sex"],
+        "age": known["age"],
+        "siblings, spouses": known["sibsp"],
+        "parents, children": known["parch"],
+        "log fare": np.log1p(known["fare"]),
     }
-    survived = np.array([int(row["survived"]) for row in rows])
-    return _table("Titanic", [*columns], np.stack([*columns.values()], 1), survived, "survived")
+    return _table(
+        "Titanic",
+        [*columns],
+        np.stack([*columns.values()], 1),
+        known["survived"].astype(np.int64),
+        "survived",
+    )
 
 
 def _table(name: str, features: Sequence[str], values: np.ndarray, labels: np.ndarray, told: str) -> Table:

@@ -19,17 +19,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from experiments.engines import Logging, run_local, run_ray, serve_trial
-from experiments.trials import Trial, finished, prepare, read_sweep, state_of
+from experiments.files import from_yaml
+from experiments.trials import Trial, at_work_elsewhere, finished, prepare, read_sweep, release, state_of
 from fnet_callbacks.errors import FnetError
 
 
@@ -37,8 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what is missing of a sweep; 1 where a trial failed."""
     asked = parsed(arguments)
     logging = Logging(asked.logger, asked.project)
-    if asked.data_dir is not None:
-        os.environ["FNET_DATA_DIR"] = str(Path(asked.data_dir).resolve())
     if asked.trial is not None:
         serve_trial(asked.trial, logging)
         return 0
@@ -47,13 +47,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.sweep is None:
         raise FnetError("`sweep` should be the path of a sweep file, such as experiments/sweeps/digits.yaml")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # takes the trials along, as Ctrl-C does
-    trials = read_sweep(asked.sweep, dict(map(option, asked.options)))
+    options = options_of(asked.options)
+    if asked.data_dir is not None:
+        if options.keys() & {"data_dir", "data.data_dir"}:
+            raise FnetError("`--data-dir` and `data.data_dir` say the same; leave one out")
+        options["data.data_dir"] = asked.data_dir
+        os.environ["FNET_DATA_DIR"] = str(Path(asked.data_dir).absolute())  # for a study's own look at them
+    trials = read_sweep(asked.sweep, options)
     out = asked.out or Path("runs") / asked.sweep.stem
-    waiting = [trial for trial in trials if not trial.is_done(out)]
-    if waiting:
-        check(waiting[0])
-    folders = prepare(waiting, out)
-    print(f"{len(trials)} trials in {out}, {len(folders)} of them to be run", flush=True)
+    check([trial for trial in trials if not trial.is_done(out)])
+    try:
+        _run(trials, out, asked, logging)
+    finally:
+        release(trials, out)
+    return _told(trials, out)
+
+
+def _run(trials: Sequence[Trial], out: Path, asked: argparse.Namespace, logging: Logging) -> None:
+    """Runs what is missing, and no other sweep is at work on."""
+    folders = prepare(trials, out)
+    elsewhere = at_work_elsewhere(trials, out)
+    left = f", {len(elsewhere)} at work in another sweep" if elsewhere else ""
+    print(f"{len(trials)} trials in {out}, {len(folders)} of them to be run{left}", flush=True)
     if asked.engine == "local":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = asked.workers or max(1, cores // max((t.threads for t in trials), default=1))
@@ -67,15 +82,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stop_early=asked.stop_early,
             mode=asked.mode,
         )
-    return _told(trials, out)
 
 
-def check(trial: Trial) -> None:
-    """Asks experiments.train whether it knows a trial's options; trials of one sweep have the same.
+def check(trials: Sequence[Trial]) -> None:
+    """Asks experiments.train whether it knows the options of trials; one is asked of for each new kind of value.
 
     Raises:
-        FnetError: It does not.
+        FnetError: It does not, or takes an option from elsewhere.
     """
+    known: set[str] = set()
+    for trial in trials:
+        own = {f"{key} {_kind(value)}" for key, value in _leaves(trial.settings)}
+        if not own <= known:
+            known |= own
+            _check(trial)
+
+
+def _check(trial: Trial) -> None:
     from experiments.data import DataModule
     from experiments.models import Classifier
     from experiments.train import TrainCLI
@@ -92,20 +115,55 @@ def check(trial: Trial) -> None:
             )
     except SystemExit as end:  # after the configuration was shown
         if end.code:
-            raise FnetError(f"the trials' options: {told.getvalue()}") from end
+            raise FnetError(f"the options of the trial {trial.name}: {told.getvalue()}") from end
     except Exception as error:
-        raise FnetError(f"the trials' options: {error}") from error
+        raise FnetError(f"the options of the trial {trial.name}: {error}") from error
+    if missing := _missing(trial.settings, yaml.safe_load(shown.getvalue())):
+        raise FnetError(
+            f"`{missing}` would have no effect: experiments.train takes it from the data; leave it out"
+        )
+
+
+def _missing(settings: Mapping[str, Any], shown: Any, above: str = "") -> str | None:
+    """The name of a setting that is not in the configuration as it was understood; None where all are."""
+    if not isinstance(shown, Mapping):
+        return None
+    for key, value in settings.items():
+        if key not in shown:
+            return f"{above}{key}"
+        inner = _missing(value, shown[key], f"{above}{key}.") if isinstance(value, Mapping) else None
+        if inner is not None:
+            return inner
+    return None
+
+
+def _leaves(settings: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of settings, down to what has no parts."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            yield from _leaves(value, f"{above}.{key}")
+    elif isinstance(settings, list) and any(isinstance(value, Mapping) for value in settings):
+        for place, value in enumerate(settings):
+            yield from _leaves(value, f"{above}.{place}")
+    else:
+        yield above, settings
+
+
+def _kind(value: Any) -> str:
+    """What makes a value one that has not been seen: a number is like another one."""
+    return type(value).__name__ if isinstance(value, int | float) else json.dumps(value, default=str)
 
 
 def _told(trials: Sequence[Trial], out: Path) -> int:
+    elsewhere = at_work_elsewhere(trials, out)
     states = {trial.name: state_of(trial.folder(out)) for trial in trials}
     failed = {
         name: s.get("reason", "it was cut off")
         for name, s in states.items()
-        if s.get("state") not in ("finished", "stopped")
+        if s.get("state") not in ("finished", "stopped") and name not in elsewhere
     }
     stopped = sum(s.get("state") == "stopped" for s in states.values())
-    finished = len(states) - len(failed) - stopped
+    finished = sum(s.get("state") == "finished" for s in states.values())
     print(
         f"{finished} finished" + (f", {stopped} stopped early" if stopped else "") + f", {len(failed)} failed"
     )
@@ -115,8 +173,28 @@ def _told(trials: Sequence[Trial], out: Path) -> int:
         print(
             "  what did not finish counts in a report as far as it came; name the other folders to leave it out"
         )
+    if elsewhere:
+        print(f"{len(elsewhere)} at work in another sweep")
+    for name, who in elsewhere.items():
+        print(f"  {name}: {who}")
     print(f"\nCompare them: {Path(sys.executable).parent / 'fnet'} report {out} -o {out / 'report.html'}")
     return int(bool(failed))
+
+
+def options_of(texts: Sequence[str]) -> dict[str, Any]:
+    """What each ``name=value`` says.
+
+    Raises:
+        FnetError: One is none, or a name stands twice: of two values one would go without a word.
+    """
+    found: dict[str, Any] = {}
+    for name, value in map(option, texts):
+        if name in found:
+            raise FnetError(
+                f"`{name}` stands twice on the command line; both values together are `{name}=[...]`"
+            )
+        found[name] = value
+    return found
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -125,8 +203,8 @@ def option(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise FnetError(f"`{text}` should be name=value, such as trainer.max_epochs=100")
     try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return name, from_yaml(value)
+    except (yaml.YAMLError, FnetError) as error:
         raise FnetError(f"`{text}`: the value cannot be read as YAML: {error}") from error
 
 
@@ -174,11 +252,12 @@ def run_study(
     Returns:
         1 where a trial failed, else 0; and the folders of the study's own trials that finished.
     """
-    options = [*options, *asked.options]
+    replaced = options_of(asked.options)
+    options = [*(text for text in options if option(text)[0] not in replaced), *asked.options]
     passed_on = [str(sweep), "--out", str(out), *options]
     passed_on += ["--data-dir", asked.data_dir] if asked.data_dir else []
     passed_on += ["--workers", asked.workers] if asked.workers else []
-    return main(passed_on), finished(read_sweep(sweep, dict(map(option, options))), out)
+    return main(passed_on), finished(read_sweep(sweep, options_of(options)), out)
 
 
 def _positive(text: str) -> int:

@@ -61,9 +61,14 @@ class TrainCLI(_CLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """``--data-dir``, and what the model learns from the data."""
         parser.add_argument("--data-dir", type=str | None, default=None, help="folder with the data sets")
-        parser.link_arguments("data_dir", "data.data_dir")
         parser.link_arguments("data.input_shape", "model.input_shape", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """``--data-dir`` is short for ``--data.data_dir``."""
+        folder = self._get(self.config, "data_dir")
+        if folder is not None:
+            self._get(self.config, "data").data_dir = folder
 
 
 class TextCLI(_CLI):

@@ -9,14 +9,15 @@ import json
 import math
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from experiments import locks
+from experiments.files import from_yaml, read_yaml
 from fnet_callbacks.errors import FnetError
 
 try:
@@ -25,9 +26,16 @@ except ImportError:  # no Unix
     fcntl = None
 
 LoggerName = Literal["tensorboard", "csv", "wandb"]
-TRIAL, STATE, CONFIG, LOCK = "trial.json", "state.json", "asked.yaml", "running.lock"
+TRIAL, STATE, CONFIG, LOCK, SET_UP = "trial.json", "state.json", "asked.yaml", "running.lock", "set_up"
 _LONGEST_NAME = 100
-_MOST_TRIALS, _MOST_VALUES = 10_000, 100_000
+_SECONDS_TO_END = 5.0  # of a trial whose sweep is gone: it watches it
+_MOST_TRIALS = 10_000
+_DATA_DIR = "data.data_dir"
+# What a trial has of its own, whatever the configuration says.
+_OWN = {
+    "trainer.logger": "`--logger` says how trials are logged, each into its own folder",
+    "trainer.default_root_dir": "a trial's folder is in that of `--out`",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,10 @@ class Trial:
         digest = self.name.rpartition("-")[2]
         return next(iter(sorted(out.glob(f"*-{digest}"))), out / self.name)
 
+    def lock(self, out: Path) -> Path:
+        """Where it is said which sweep is at work on it."""
+        return out / f".{self.name.rpartition('-')[2]}.lock"
+
     def is_done(self, out: Path) -> bool:
         """Whether it has finished, or a scheduler has stopped it: it is not run again."""
         return state_of(self.folder(out)).get("state") in ("finished", "stopped")
@@ -62,23 +74,23 @@ def read_sweep(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
         options: By name, what stands in place of the file's values, or beside them.
 
     Raises:
-        FnetError: The file cannot be read, an option has no place in the configuration, an axis is empty, or a
-            trial comes twice.
+        FnetError: The file cannot be read, an option has no place in the configuration, two say of one place what it
+            is, an axis is empty, or a trial comes twice.
     """
     path = Path(path)
-    asked = _read_yaml(path) | dict(options or {})
+    asked = _named(read_yaml(path), path) | _named(options or {}, path)
     if not isinstance(asked.get("config"), str):
         raise FnetError(f"{path}: `config` should be the path of a configuration of experiments.train")
-    config = _read_yaml(path.parent / asked.pop("config"))
+    config = read_yaml(path.parent / asked.pop("config"))
     threads = asked.pop("threads", 1)
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
         raise FnetError(f"{path}: `threads={threads!r}` should be an integer of at least 1")
     axes = {key: value if isinstance(value, list) else [value] for key, value in asked.items()}
-    if empty := [key for key, values in axes.items() if not values]:
-        raise FnetError(f"{path}: `{empty[0]}` has no value; the grid is empty")
+    _check_axes(axes, path)
     varied = [key for key, values in axes.items() if len(values) > 1]
-    if (n_trials := math.prod(map(len, axes.values()))) > _MOST_TRIALS:
-        raise FnetError(f"{path}: the grid has {n_trials} trials; {_MOST_TRIALS} are the most")
+    if isinstance(folder := axes.get(_DATA_DIR, [None])[0], str):
+        axes[_DATA_DIR] = [str(Path(folder).expanduser().absolute())]  # trials run in another folder
+        config.pop("data_dir", None)  # which would count before it
     trials: dict[str, Trial] = {}
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
@@ -86,7 +98,7 @@ def read_sweep(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
         for key, value in chosen.items():
             _put(settings, key, value)
         digest = hashlib.sha256(
-            json.dumps([settings, threads], sort_keys=True, default=str).encode()
+            json.dumps([_without_folder(settings), threads], sort_keys=True, default=str).encode()
         ).hexdigest()[:8]
         label = "-".join(f"{key.rpartition('.')[2]}={chosen[key]}" for key in varied) or "trial"
         name = f"{re.sub(r'[^A-Za-z0-9_.=+]+', '-', label)[:_LONGEST_NAME]}-{digest}"
@@ -94,6 +106,70 @@ def read_sweep(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
             raise FnetError(f"{path}: the trial {label} comes twice; each value of an axis should stand once")
         trials[digest] = Trial(name, settings, threads)
     return list(trials.values())
+
+
+def _named(asked: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Options by the one name that each has: `data_dir` is short for `data.data_dir`."""
+    found: dict[str, Any] = {}
+    for key, value in asked.items():
+        name = ".".join(str(int(part)) if part.isdecimal() else part for part in key.split("."))
+        name = _DATA_DIR if name == "data_dir" else name
+        if name in found:
+            raise FnetError(f"{path}: `{name}` is said twice, once as `{key}`; which is meant?")
+        found[name] = value
+    return found
+
+
+def _check_axes(axes: Mapping[str, Sequence[Any]], path: Path) -> None:
+    if empty := [key for key, values in axes.items() if not values]:
+        raise FnetError(f"{path}: `{empty[0]}` has no value; the grid is empty")
+    if (n_trials := math.prod(map(len, axes.values()))) > _MOST_TRIALS:
+        raise FnetError(f"{path}: the grid has {n_trials} trials; {_MOST_TRIALS} are the most")
+    for key in axes:
+        parts = key.split(".")
+        above = [".".join(parts[:n]) for n in range(1, len(parts))]
+        if both := [other for other in above if other in axes]:
+            raise FnetError(f"{path}: `{both[0]}` and `{key}` both say what the second is; leave one out")
+        if own := [other for other in (*above, key) if other in _OWN]:
+            raise FnetError(f"{path}: `{key}` would have no effect: {_OWN[own[0]]}")
+    for key, values in axes.items():
+        said: dict[str, Any] = {}
+        for value in values:
+            meaning, last = json.dumps(_meaning(value), sort_keys=True, default=str), key.rpartition(".")[2]
+            if meaning in said:
+                also = "" if said[meaning] == value else f", as {last}={said[meaning]} too"
+                raise FnetError(
+                    f"{path}: the trial {last}={value} comes twice{also}; each value of an axis should stand once"
+                )
+            said[meaning] = value
+    folders = axes.get(_DATA_DIR, [None])
+    if len(folders) > 1 or not isinstance(folders[0], str | None):
+        raise FnetError(
+            f"{path}: `{_DATA_DIR}={folders}` should be one folder: it is no part of what a trial is"
+        )
+
+
+def _meaning(value: Any) -> Any:
+    """What `experiments.train` makes of a value: a text may be a number, 1.0 is 1."""
+    if isinstance(value, str):
+        try:
+            read = from_yaml(value)
+        except Exception:  # a text that is no YAML is a text
+            return value
+        return value if isinstance(read, str) else _meaning(read)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_meaning(inner) for inner in value]
+    return {str(k): _meaning(inner) for k, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _without_folder(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without where the data sets are, which is no part of what a trial is."""
+    found = {key: value for key, value in settings.items() if key != "data_dir"}
+    if isinstance(data := found.get("data"), dict):
+        found["data"] = {key: value for key, value in data.items() if key != "data_dir"}
+    return found
 
 
 def state_of(folder: Path) -> dict[str, Any]:
@@ -105,6 +181,11 @@ def state_of(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def is_set_up(folder: Path) -> bool:
+    """Whether a trial has trained its first batch."""
+    return (folder / SET_UP).exists() or state_of(folder).get("state") in ("finished", "stopped")
+
+
 def write_state(folder: Path, state: str, **more: Any) -> None:
     """Notes how a trial ended."""
     _write_json(folder / STATE, {"state": state, **more})
@@ -113,32 +194,77 @@ def write_state(folder: Path, state: str, **more: Any) -> None:
 def prepare(trials: Sequence[Trial], out: Path) -> list[Path]:
     """Makes the folders of the trials that are to be run; what is left of an earlier attempt is moved aside.
 
+    They are this sweep's until it ends, or gives them up by `release`; those of another one are left to it.
+
     Raises:
-        FnetError: A folder cannot be written, or a trial is being run by another sweep.
+        FnetError: A folder cannot be written.
     """
     waiting = []
     try:
+        out.mkdir(parents=True, exist_ok=True)
         for trial in trials:
-            if trial.is_done(out):
+            if trial.is_done(out) or locks.claim(trial.lock(out)) is not None:
                 continue
-            folder = trial.folder(out)
-            if folder.exists():
-                with _held(folder):
-                    attic = out / "superseded"
-                    attic.mkdir(exist_ok=True)
-                    places = (attic / f"{folder.name}.{i}" for i in itertools.count(1))
-                    folder.rename(next(place for place in places if not place.exists()))
+            if trial.is_done(out) or not _moved_aside(trial, out):  # another one was quicker
+                locks.release(trial.lock(out))
+                continue
             folder = out / trial.name
-            folder.mkdir(parents=True)
+            folder.mkdir()
             _write_json(folder / TRIAL, asdict(trial))
             waiting.append(folder)
     except OSError as error:
+        release(trials, out)
         raise FnetError(f"`out`: a trial's folder cannot be written: {error}") from error
     return waiting
 
 
+def at_work_elsewhere(trials: Sequence[Trial], out: Path) -> dict[str, str]:
+    """By name, who is at work on those trials that another sweep runs, and where that is said."""
+    found: dict[str, str] = {}
+    for trial in trials:
+        who = locks.holder(lock := trial.lock(out))
+        if who == locks.Holder.here() or trial.is_done(out):
+            continue
+        if who is not None and not who.is_gone:
+            found[trial.name] = f"{who}, says {lock}"
+        elif (folder := trial.folder(out)).exists():
+            try:
+                with held(folder):
+                    pass
+            except FnetError as error:
+                found[trial.name] = str(error)
+    return found
+
+
+def release(trials: Sequence[Trial], out: Path) -> None:
+    """Gives up what `prepare` kept to this sweep; folders in which nothing was begun go."""
+    for trial in trials:
+        if locks.holder(lock := trial.lock(out)) == locks.Holder.here():
+            folder = out / trial.name
+            if [path.name for path in folder.glob("*")] == [TRIAL]:
+                shutil.rmtree(folder, ignore_errors=True)
+            locks.release(lock)
+
+
+def _moved_aside(trial: Trial, out: Path) -> bool:
+    """Whether earlier attempts are out of the way; not where the process that runs in one does not end."""
+    until = time.monotonic() + _SECONDS_TO_END
+    while (folder := trial.folder(out)).exists():
+        try:
+            with held(folder):
+                attic = out / "superseded"
+                attic.mkdir(exist_ok=True)
+                places = (attic / f"{folder.name}.{i}" for i in itertools.count(1))
+                folder.rename(next(place for place in places if not place.exists()))
+        except FnetError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.1)
+    return True
+
+
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Keeps a trial's folder to this process, where the system knows how.
 
     Raises:
@@ -170,63 +296,6 @@ def finished(trials: Sequence[Trial], out: Path) -> list[Path]:
     return found
 
 
-def run_trial(folder: Path, *, logger: LoggerName, project: str, callbacks: Sequence[Any] = ()) -> None:
-    """Trains as the folder's ``trial.json`` says, in this process, and notes how it ended.
-
-    Args:
-        folder: Of the trial.
-        logger: The run's logger.
-        project: For W&B.
-        callbacks: Beside those of the configuration.
-
-    Raises:
-        Exception: What went wrong, after it was noted.
-    """
-    import torch
-
-    from experiments.data import DataModule
-    from experiments.models import Classifier
-    from experiments.train import TrainCLI
-
-    start = time.perf_counter()
-    with _held(folder):
-        try:
-            trial = Trial(**json.loads((folder / TRIAL).read_text()))
-            torch.set_num_threads(trial.threads)
-            settings = json.loads(json.dumps(trial.settings))
-            trainer = settings.setdefault("trainer", {})
-            trainer["logger"] = _logger(logger, folder, settings, project)
-            trainer["default_root_dir"] = str(folder)
-            (folder / CONFIG).write_text(yaml.safe_dump(settings))
-            TrainCLI(
-                Classifier,
-                DataModule,
-                args=["fit", "--config", str(folder / CONFIG)],
-                parser_kwargs={"exit_on_error": False},
-                trainer_defaults={"callbacks": list(callbacks)},
-            )
-        except BaseException as error:
-            if not (
-                isinstance(error, SystemExit) and error.code == 0
-            ):  # so a scheduler ends a trial; it says why
-                write_state(folder, "failed", reason=f"{type(error).__name__}: {error}")
-            raise
-        write_state(folder, "finished", seconds=round(time.perf_counter() - start, 3))
-
-
-def _logger(logger: LoggerName, folder: Path, settings: Mapping[str, Any], project: str) -> dict[str, Any]:
-    name, arguments = {
-        "tensorboard": ("TensorBoardLogger", {"version": "", "default_hp_metric": False}),
-        "csv": ("CSVLogger", {"version": ""}),
-        "wandb": ("WandbLogger", {"project": project, "group": settings.get("model", {}).get("regularizer")}),
-    }[logger]
-    place = {"save_dir": str(folder)} if logger == "wandb" else {"save_dir": str(folder.parent)}
-    return {
-        "class_path": f"lightning.pytorch.loggers.{name}",
-        "init_args": {**place, "name": folder.name, **arguments},
-    }
-
-
 def _put(settings: dict[str, Any], key: str, value: Any) -> None:
     """Sets an option by its dotted name; a number is a place in a list."""
     *path, last = key.split(".")
@@ -240,37 +309,9 @@ def _put(settings: dict[str, Any], key: str, value: Any) -> None:
 def _index(place: Any, part: str, key: str) -> Any:
     if isinstance(place, dict):
         return part
-    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+    if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
         return int(part)
     raise FnetError(f"`{key}`: the configuration has no place {part!r} for it")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text())
-        _check_size(found, path)
-        json.dumps(found, default=str)
-    except FnetError:
-        raise
-    except Exception as error:  # what is no configuration raises whatever the parser stumbles over
-        raise FnetError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise FnetError(f"{path} should be a mapping from names to values")
-    return found
-
-
-def _check_size(content: Any, path: Path) -> None:
-    """Refuses what is little text and, by aliases within aliases, more values than memory holds."""
-    left, n_values = [content], 1
-    while left:
-        value = left.pop()
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        n_values += len(
-            inner
-        )  # before they are taken in: little text may say a thousand times the same thousand
-        if n_values > _MOST_VALUES:
-            raise FnetError(f"{path} holds more than {_MOST_VALUES} values; it is no configuration")
-        left += inner
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

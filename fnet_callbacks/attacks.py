@@ -11,16 +11,18 @@ input. ``epsilon`` and ``bounds`` are meant in the space of the raw input, befor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from fnet_callbacks.arguments import as_choice, as_flag, as_integer, is_number, plain
+from fnet_callbacks.checks import checked_integer, checked_tensor, told
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.neighbourhood import Neighbourhood, Norm, Normalize
+from fnet_callbacks.neighbourhood import Neighbourhood, Norm, Normalize, as_bounds, as_normalization
 
 Model = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -32,9 +34,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     ``logits`` are ``[S, C]``, or ``[S]`` or ``[S, 1]`` where a single logit tells class 1 from class 0.
 
     Raises:
-        FnetError: ``logits`` or ``labels`` has another shape, or a label has no logit.
+        FnetError: ``logits`` or ``labels`` has another shape, a label has no logit, or is no whole number of 0 or more.
     """
-    logits, labels = _as_classes(logits, labels)
+    logits, labels = _as_classes(checked_tensor("logits", logits, floating=True), labels)
     if len(labels) and int(labels.max()) >= logits.shape[1]:
         raise FnetError(f"labels go up to {int(labels.max())}, the model has {logits.shape[1]} logits")
     return nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -169,24 +171,32 @@ def robust_accuracy(
     are those of :func:`pgd`; from ``steps`` on they concern PGD alone. Each batch takes the next ``seed``.
 
     Raises:
-        FnetError: An argument is out of range, inputs leave ``bounds``, or the logits are not a classifier's.
+        FnetError: An argument is out of range, inputs leave ``bounds``, a label is below 0 (leave such samples out),
+            or the logits are not a classifier's.
 
     Cost: the attack and one more forward pass per batch.
     """
+    attack = plain("attack", attack)
     if attack not in ("fgsm", "pgd"):
         raise FnetError(f"attack must be 'fgsm' or 'pgd', got {attack!r}")
+    seed = _checked_seed(seed)
     if attack == "fgsm":
-        plan = _Plan(epsilon, bounds, normalize, norm, loss, step_size=epsilon)
+        plan = _Plan(epsilon, bounds, normalize, norm, loss, step_size=epsilon, seed=seed)
     else:
         plan = _Plan(epsilon, bounds, normalize, norm, loss, steps, step_size, random_start, restarts)
+    epsilon = plan.epsilon
     correct = total = zero_gradients = 0
-    for index, (inputs, labels) in enumerate(batches):
+    for index, batch in enumerate(_each(batches)):
+        inputs, labels = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (None, None)
+        if not (isinstance(inputs, Tensor) and isinstance(labels, Tensor)):
+            raise FnetError(f"batches must be pairs of inputs and labels, two tensors, got {told(batch)}")
+        _checked_classes(labels)  # before a loss of one's own meets them
         adversarial, blind = _attack(model, inputs, labels, replace(plan, seed=seed + index))
         with torch.no_grad():
             hits = correct_predictions(model(adversarial), labels)
         correct, total = correct + int(hits.sum()), total + len(hits)
         zero_gradients += int(blind.sum())
-    return RobustAccuracy(attack, epsilon, correct, total, zero_gradients)
+    return RobustAccuracy(attack, plan.epsilon, correct, total, zero_gradients)
 
 
 def correct_predictions(logits: Tensor, labels: Tensor) -> Tensor:
@@ -196,7 +206,7 @@ def correct_predictions(logits: Tensor, labels: Tensor) -> Tensor:
     its logits is not.
 
     Raises:
-        FnetError: ``logits`` or ``labels`` has another shape.
+        FnetError: ``logits`` or ``labels`` has another shape, or a label is no whole number of 0 or more.
     """
     logits, labels = _as_classes(logits, labels)
     return (logits.argmax(dim=1) == labels) & ~logits.isnan().any(dim=1)
@@ -230,18 +240,27 @@ class _Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.epsilon < math.inf:
-            raise FnetError(f"epsilon must be a positive number in the units of bounds, got {self.epsilon}")
-        if len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
+        own: dict[str, Any] = {
+            "epsilon": plain("epsilon", self.epsilon),
+            "bounds": as_bounds(self.bounds),
+            "normalize": as_normalization(self.normalize),
+            "norm": as_choice("norm", self.norm, ("linf", "l2")),
+            "steps": as_integer("steps", self.steps, at_least=1),
+            "step_size": plain("step_size", self.step_size),
+            "random_start": as_flag("random_start", self.random_start),
+            "restarts": as_integer("restarts", self.restarts, at_least=1),
+            "seed": _checked_seed(self.seed),
+        }
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
+        if not (is_number(self.epsilon) and 0 < self.epsilon < math.inf):
+            raise FnetError(f"epsilon must be a positive number in the units of bounds, got {self.epsilon!r}")
+        if not self.bounds[0] < self.bounds[1]:
             raise FnetError(f"bounds must be (lowest, highest) of the raw inputs, got {self.bounds}")
-        if self.norm not in ("linf", "l2"):
-            raise FnetError(f"norm must be 'linf' or 'l2', got {self.norm!r}")
-        if self.steps < 1 or self.restarts < 1:
-            raise FnetError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
         if self.restarts > 1 and not self.random_start:
             raise FnetError("restarts above 1 repeat the same run without random_start=True")
-        if not 0 < self.step_length < math.inf:
-            raise FnetError(f"step_size must be a positive number, got {self.step_size}")
+        if not (self.step_size is None or is_number(self.step_size)) or not 0 < self.step_length < math.inf:
+            raise FnetError(f"step_size must be a positive number, got {self.step_size!r}")
 
     @property
     def step_length(self) -> float:
@@ -250,9 +269,12 @@ class _Plan:
 
 def _attack(model: Model, inputs: Tensor, labels: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
     """Adversarial inputs and, ``[S]``, where no step saw a gradient; whatever grad mode the caller is in."""
-    if not inputs.is_floating_point():
+    if not callable(model):
+        raise FnetError(f"model must be a function from inputs to logits, got {told(model)}")
+    checked_tensor("labels", labels)
+    if not checked_tensor("inputs", inputs).is_floating_point():
         raise FnetError(f"inputs must be floating point, got {inputs.dtype}: token ids have no gradient")
-    if inputs.ndim < 2 or len(labels) != len(inputs):
+    if inputs.ndim < 2 or labels.ndim < 1 or len(labels) != len(inputs):
         raise FnetError(f"inputs [S, ...] and labels [S] must match, got {inputs.shape} and {labels.shape}")
     with torch.inference_mode(False), torch.enable_grad(), differentiable_rnn(model, inputs):
         # Tensors made in inference mode cannot be saved for backward; their clones can.
@@ -281,6 +303,17 @@ def _ascend(
         blind &= (gradient == 0).flatten(1).all(dim=1)
         point = region.step(point, gradient, plan.step_length)
     return point, blind
+
+
+def _each(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    try:
+        return iter(batches)
+    except TypeError:
+        raise FnetError(f"batches must be pairs of inputs and labels, got {told(batches)}") from None
+
+
+def _checked_seed(seed: int) -> int:
+    return checked_integer("seed", seed, at_least=-(2**63))  # what torch takes
 
 
 def _input_gradient(model: Model, point: Tensor, labels: Tensor, loss: Loss) -> Tensor:
@@ -324,15 +357,30 @@ def differentiable_rnn(model: Model, inputs: Tensor) -> AbstractContextManager[N
 def _as_classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits ``[S, C]`` and labels ``[S]``."""
     logits = _two_columns(logits)
-    if labels.numel() != len(logits):
-        raise FnetError(f"labels must hold one class per sample ({len(logits)}), got {list(labels.shape)}")
-    return logits, labels.reshape(-1).long()
+    if checked_tensor("labels", labels).numel() != len(logits):
+        raise FnetError(
+            f"labels must hold one class per sample ({len(logits)} in logits), got {list(labels.shape)}"
+        )
+    return logits, _checked_classes(labels)
+
+
+def _checked_classes(labels: Tensor) -> Tensor:
+    """Labels as ``[S]`` int64."""
+    given = labels.reshape(-1)
+    classes = given.long()
+    if len(classes) and int(classes.min()) < 0:
+        raise FnetError(
+            f"labels must be 0 or more, got {int(classes.min())}: leave out the samples that have no class"
+        )
+    if given.is_floating_point() and not bool((given == classes).all()):
+        raise FnetError("labels must be whole numbers, one class a sample; some are not")
+    return classes
 
 
 def _two_columns(logits: Tensor) -> Tensor:
     """``[S, C]``, two columns at least; a single logit z is the pair (0, z)."""
-    if logits.ndim not in (1, 2):
-        raise FnetError(f"logits must be [S, C], [S, 1] or [S], got {list(logits.shape)}")
+    if checked_tensor("logits", logits).ndim not in (1, 2) or logits.dtype == torch.bool:
+        raise FnetError(f"logits must be [S, C], [S, 1] or [S], got {logits.dtype} {list(logits.shape)}")
     if logits.ndim == 2 and logits.shape[1] > 1:
         return logits
     logits = logits.reshape(-1)

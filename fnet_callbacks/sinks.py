@@ -1,5 +1,6 @@
 """Scalars and figures to whatever loggers a trainer has; the only file that knows kinds of loggers."""
 
+import hashlib
 import re
 import struct
 import tempfile
@@ -155,6 +156,46 @@ class _Wandb(_Writer):
             self.logger.log_metrics(figures | steps, step=step)
 
 
+class _MLflow(_Writer):
+    """Takes keys of few characters; others would be dropped from them, so that `relu#0` were `relu0`."""
+
+    _OTHERS = re.compile(r"[^A-Za-z0-9_/. -]")
+    _LONGEST = 250
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__(logger)
+        self._names: dict[str, str] = {}
+
+    def declare(self, keys: Sequence[str]) -> None:
+        for key in sorted(
+            keys, key=lambda key: self._legal(key) != key
+        ):  # those that may stay as they are do
+            self._name(key)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        super().scalars(step, {self._name(key): value for key, value in values.items()})
+
+    def _name(self, key: str) -> str:
+        """The key as MLflow takes it, and no other key's."""
+        if key not in self._names:
+            taken, name, number = {*self._names.values()}, self._legal(key), 2
+            while name in taken:
+                name = self._shortened(f"{self._legal(key)}_{number}", key)
+                number += 1
+            self._names[key] = name
+        return self._names[key]
+
+    def _legal(self, key: str) -> str:
+        parts = self._OTHERS.sub("_", key).split("/")
+        return self._shortened("/".join("_" if part in ("", ".", "..") else part for part in parts), key)
+
+    def _shortened(self, name: str, key: str) -> str:
+        if len(name) <= self._LONGEST:
+            return name
+        digest = hashlib.sha256(f"{name}\0{key}".encode()).hexdigest()[:8]
+        return f"{name[: self._LONGEST - 9]}_{digest}"
+
+
 def _writer_of(logger: Any) -> _Writer:
     try:
         experiment = logger.experiment
@@ -163,7 +204,8 @@ def _writer_of(logger: Any) -> _Writer:
     # Of the class: the stand-in of a `fast_dev_run` has whatever it is asked for.
     if hasattr(type(experiment), "add_custom_scalars"):
         return _TensorBoard(logger)
-    return _Wandb(logger) if type(experiment).__module__.split(".")[0] == "wandb" else _Writer(logger)
+    known = {"wandb": _Wandb, "mlflow": _MLflow}
+    return known.get(type(experiment).__module__.split(".")[0], _Writer)(logger)
 
 
 def _is_plain(logger: Any) -> bool:

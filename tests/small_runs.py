@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.keys import folder_names
 from fnet_callbacks.measures import measure
 from fnet_callbacks.record import Snapshot, SnapshotStore
 from fnet_callbacks.scope import Activity, GraphSettings, Scope
@@ -38,11 +39,13 @@ def write_run(
     seed: int,
     steps: int = 3,
     logged: dict[str, float] | None = None,
+    names: tuple[str, str] = ("net.0", "net.<b>1</b>"),
     **configuration: object,
 ) -> Path:
-    """Writes the record of a run; returns its folder."""
+    """Writes the record of a run whose two layers have these names; returns its folder."""
     store = SnapshotStore(folder / "fnet")
-    layers = [{"name": name, "n_units": 15, "neurons": list(range(15))} for name in ("net.0", "net.<b>1</b>")]
+    layers = [{"name": name, "n_units": 15, "neurons": list(range(15))} for name in names]
+    first, second = folder_names(names).values()
     store.start(
         {
             "model": "Net",
@@ -52,7 +55,8 @@ def write_run(
                 "codes": {
                     "kind": "FunctionalCodeMonitor",
                     "layers": [
-                        {"name": each["name"], "folder": each["name"].replace("/", "_")} for each in layers
+                        {"name": name, "folder": folder, "n_units": 15}
+                        for name, folder in zip(names, (first, second), strict=True)
                     ],
                 },
                 "regions": {"kind": "ReLURegionMonitor"},
@@ -63,12 +67,12 @@ def write_run(
         scope = network(strength * t, 10 * seed + t)
         values = measure(scope, MEASURES)
         scalars = {f"fnet/{key}": value for key, value in values.items()}
-        scalars["fnet_layers/net.0/modularity"] = values["modularity"] / 2
+        scalars[f"fnet_layers/{first}/modularity"] = values["modularity"] / 2
         scalars["robust/clean_accuracy"] = 0.1 + 0.2 * t + 0.01 * seed
         scalars["robust/pgd_0.03137_accuracy"] = 0.1 + 0.1 * t * strength + 0.01 * seed
         scalars["lesion/degree_tolerance"] = 0.5 + 0.1 * strength
-        scalars["codes/net.0/label_ami"] = 0.1 * t
-        scalars["codes/net.<b>1<_b>/label_ami"] = 0.2 * t + 0.01 * seed
+        scalars[f"codes/{first}/label_ami"] = 0.1 * t
+        scalars[f"codes/{second}/label_ami"] = 0.2 * t + 0.01 * seed
         scalars["regions/n_patterns"] = 20.0 + t + seed
         arrays = {f"fnet.{key}": array for key, array in scope.arrays().items()}
         arrays["fnet.layer"] = np.arange(30)[scope.nodes] // 15

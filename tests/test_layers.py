@@ -13,9 +13,21 @@ MODULES = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p i
 
 # A room may import those of the floors below it and its neighbours on its own floor.
 FLOORS = [
-    {"errors"},
+    {"errors", "interrupts"},
+    {"arguments", "checks"},
     {"functional"},
-    {"metrics", "capture", "attacks", "neighbourhood", "history", "scope", "measures", "record", "portrait"},
+    {
+        "keys",
+        "metrics",
+        "capture",
+        "attacks",
+        "neighbourhood",
+        "history",
+        "scope",
+        "measures",
+        "record",
+        "portrait",
+    },
     {"figures", "sinks", "compare", "specialization", "regions", "codes"},
     {"worker", "report"},
     {"callbacks", "cli"},

@@ -1,97 +1,96 @@
-"""What the constructors of monitors refuse, so that no snapshot has to."""
+"""What the constructors of monitors make of their arguments, and refuse, so that no snapshot has to."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from typing import Any, Literal
 
 import numpy as np
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.arguments import as_choice, as_integer, as_number, is_number, plain, refused
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.scope import GraphSettings
 
-if TYPE_CHECKING:
-    from fnet_callbacks.callbacks.functional_network import FunctionalNetworkMonitor
-
-
+Figures = Literal["log"] | int | None
 _LONGEST_S = 1e8  # three years: what a timer of the system takes
 
 
-def check_integer(argument: str, value: Any, *, at_least: int) -> None:
-    """Refuses what is no integer, or too small.
+def as_graph_settings(
+    *,
+    homology_radius: Any,
+    homology_max_nodes: Any,
+    homology_backend: Any,
+    nulls: Any,
+    seed: Any,
+    **graph: Any,
+) -> GraphSettings:
+    """How a correlation becomes a graph, and what bounds dear measures.
 
-    Raises:
-        FnetError: Naming ``argument``.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise FnetError(f"`{argument}={value!r}` should be an integer of at least {at_least}")
-
-
-def check_number(argument: str, value: Any, *, above: float) -> None:
-    """Refuses what is no number, or too small.
-
-    Raises:
-        FnetError: Naming ``argument``.
-    """
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > above:
-        raise FnetError(f"`{argument}={value!r}` should be a number above {above:g}")
-
-
-def check_arguments(monitor: FunctionalNetworkMonitor) -> None:
-    """The arguments that only a snapshot would have refused.
+    Args:
+        homology_radius: A distance, ``"graph"``, or None for no bound; see ``FunctionalNetworkMonitor`` for the others.
+        homology_max_nodes: See there.
+        homology_backend: See there.
+        nulls: See there.
+        seed: See there.
+        **graph: See `as_graph_rule`.
 
     Raises:
         FnetError: One of them is out of range; the message names it.
     """
-    g = monitor.graph
-    check_number("density", g.density, above=-1)  # how large it may be says the graph
-    if g.homology_radius != "graph":
-        check_number("homology_radius", g.homology_radius, above=0)
-    F.graph_from_correlation(
-        np.eye(2), method=g.method, density=g.density, threshold=g.threshold, sign=g.sign
+    radius = plain("homology_radius", homology_radius)
+    if radius not in ("graph", None):
+        radius = as_number("homology_radius", radius, above=0)
+    return GraphSettings(
+        **as_graph_rule(**graph),
+        nulls=as_integer("nulls", nulls, at_least=1),
+        seed=as_integer("seed", seed, at_least=0),
+        homology_radius=math.inf if radius is None else radius,
+        homology_max_nodes=as_integer("homology_max_nodes", homology_max_nodes, at_least=2),
+        homology_backend=as_choice("homology_backend", homology_backend, ("native", "gudhi", "ripser")),
     )
-    choices: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
-        ("signal", monitor.signal, ("post", "pre")),
-        ("samples", monitor.samples, ("inputs", "tokens")),
-        ("source", monitor.source, ("probe", "train")),
-        ("worker", monitor.worker, ("process", "inline")),
-        ("when_busy", monitor.when_busy, ("wait", "skip")),
-        ("homology_backend", g.homology_backend, ("native", "gudhi", "ripser")),
-    )
-    for argument, value, allowed in choices:
-        if value not in allowed:
-            raise FnetError(f"`{argument}={value!r}` should be {' or '.join(map(repr, allowed))}")
-    least = (
-        ("max_samples", monitor.max_samples, 2),
-        ("max_neurons", monitor.max_neurons, 1),
-        ("nulls", g.nulls, 1),
-        ("seed", g.seed, 0),
-        ("homology_max_nodes", g.homology_max_nodes, 2),
-    )
-    for argument, number, smallest in least:
-        check_integer(argument, number, at_least=smallest)
-    check_figures(monitor.figures)
-    if monitor.source == "train" and monitor.probe is not None:
-        raise FnetError(
-            "`probe` is not measured with `source='train'`, which takes live batches; leave one out"
-        )
-    if monitor.measure_timeout_s is not None:
-        check_number("measure_timeout_s", monitor.measure_timeout_s, above=0)
-        if monitor.measure_timeout_s > _LONGEST_S:
-            raise FnetError(
-                f"`measure_timeout_s={monitor.measure_timeout_s!r}` should be at most {_LONGEST_S:g}; None is no limit"
-            )
-    patterns = [monitor.layers] if isinstance(monitor.layers, str) else monitor.layers
-    if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
-        raise FnetError(f"`layers={monitor.layers!r}` should be 'auto' or glob patterns over module names")
 
 
-def check_figures(figures: Literal["log"] | int | None) -> None:
-    """Refuses what is no schedule of figures."""
-    if figures not in ("log", None):
-        check_integer("figures", figures, at_least=1)
+def as_graph_rule(**rule: Any) -> dict[str, Any]:
+    """Density, and method, threshold and sign where they are given, as `functional.graph_from_correlation` has them.
+
+    Raises:
+        FnetError: One of them is out of range; the message names it.
+    """
+    rule = {argument: plain(argument, value) for argument, value in rule.items()}
+    for argument in ("density", "threshold"):
+        value = rule.get(argument)
+        if not is_number(value) and (argument == "density" or value is not None):
+            raise refused(argument, value, "a number in [0, 1]")
+    F.graph_from_correlation(np.eye(2), **rule)
+    return rule
 
 
-def draws_at(figures: Literal["log"] | int | None, snapshot: int) -> bool:
+def as_figures(value: Any) -> Figures:
+    """A schedule of figures.
+
+    Raises:
+        FnetError: It is none.
+    """
+    value = plain("figures", value)
+    return value if value in ("log", None) else as_integer("figures", value, at_least=1)
+
+
+def as_timeout(value: Any) -> float | None:
+    """Seconds that a measure may take, None for no limit.
+
+    Raises:
+        FnetError: It is no number above 0, or more than a timer takes.
+    """
+    value = plain("measure_timeout_s", value)
+    if value is None:
+        return None
+    if as_number("measure_timeout_s", value, above=0) > _LONGEST_S:
+        raise FnetError(f"`measure_timeout_s={value!r}` should be at most {_LONGEST_S:g}; None is no limit")
+    return value
+
+
+def draws_at(figures: Figures, snapshot: int) -> bool:
     """Whether the snapshot of this number has figures: 0, 1, 2, 4, 8, ..., or every k-th."""
     if figures == "log":
         return snapshot & (snapshot - 1) == 0

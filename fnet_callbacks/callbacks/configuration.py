@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import lightning.pytorch as pl
+import numpy as np
+import torch
+
+from fnet_callbacks.arguments import plain
 
 _SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything leaves it
 _USUAL = {"precision": "32-true", "accumulate_grad_batches": 1, "gradient_clip_val": None}
@@ -55,13 +59,24 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
     try:
+        if isinstance(value, np.generic | np.ndarray | torch.Tensor) and not value.ndim:
+            value = plain("configuration", value)
+        if value is None or isinstance(value, bool | int | float | str):
+            return plain("configuration", value)
+        if _is_listed(value):
+            found = [_plain(v) for v in cast(Any, value)]
+            return sorted(found, key=repr) if isinstance(value, set | frozenset) else found
         text = str(getattr(value, "__qualname__", None) or value)
     except Exception:  # a run does not end because something cannot be told in words
         return type(value).__qualname__
     has_address = " at 0x" in text  # which differs from run to run
     return type(value).__qualname__ if has_address else text[:_LONGEST]
+
+
+def _is_listed(value: Any) -> bool:
+    """Whether it is told value by value: no text, and none that stands for data."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return True
+    is_other = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | range)
+    return is_other and len(value) <= _LONGEST  # OmegaConf's

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import EarlyStopping
 from typing_extensions import override
 
-from fnet_callbacks.errors import FnetError
+from fnet_callbacks.arguments import as_choice, as_integer, plain
 
 
 class BurnInEarlyStopping(EarlyStopping):
@@ -26,7 +26,7 @@ class BurnInEarlyStopping(EarlyStopping):
         **options: Those of ``lightning.pytorch.callbacks.EarlyStopping``.
 
     Raises:
-        FnetError: ``burn_in`` is negative.
+        FnetError: ``burn_in`` or ``patience`` is no integer of at least 0, or ``mode`` neither ``"min"`` nor ``"max"``.
 
     Reference: Zhang & Lin (2024), Functional Loops, Neural Networks.
     """
@@ -34,10 +34,14 @@ class BurnInEarlyStopping(EarlyStopping):
     def __init__(
         self, monitor: str, *, burn_in: int = 0, mode: str = "max", patience: int = 3, **options: Any
     ) -> None:
-        if burn_in < 0:
-            raise FnetError(f"`burn_in={burn_in}` should be 0 or more epochs")
-        super().__init__(monitor, mode=mode, patience=patience, **options)
-        self.burn_in = burn_in
+        options.update({name: plain(name, value) for name, value in options.items()})
+        super().__init__(
+            plain("monitor", monitor),
+            mode=as_choice("mode", mode, ("min", "max")),
+            patience=as_integer("patience", patience, at_least=0),
+            **options,
+        )
+        self.burn_in = as_integer("burn_in", burn_in, at_least=0)
 
     @override
     def _should_skip_check(self, trainer: pl.Trainer) -> bool:

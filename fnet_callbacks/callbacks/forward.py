@@ -25,6 +25,7 @@ from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.capture.sharding import sharded_parts
 from fnet_callbacks.capture.trees import detached_copy, to_device
 from fnet_callbacks.capture.ways import signature_of
+from fnet_callbacks.capture.writes import Writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Forward:
         trainer: Gives device, precision and transfer hooks.
         model: Name of the submodule to call; None for the LightningModule itself.
         reader: Finds inputs and labels in a batch.
+        writes: What passes over the LightningModule were seen to change; all that call it share one.
 
     Attributes:
         module: The LightningModule.
@@ -62,9 +64,12 @@ class Forward:
         output_shape: Of what it returned last, where that was one tensor.
     """
 
-    def __init__(self, trainer: pl.Trainer, *, model: str | None, reader: BatchReader) -> None:
+    def __init__(
+        self, trainer: pl.Trainer, *, model: str | None, reader: BatchReader, writes: Writes | None = None
+    ) -> None:
         self._trainer = trainer
         self.reader = reader
+        self._writes = Writes() if writes is None else writes
         self.module = trainer.lightning_module
         self.called = submodule(self.module, model)
         self.output_shape: tuple[int, ...] | None = None
@@ -112,7 +117,9 @@ class Forward:
         # Transfer hooks ask `trainer.training` whether to augment.
         state.stage = RunningStage.VALIDATING
         try:
-            with isolated(self.module, seed=seed, device=self.device):
+            data_module = getattr(self._trainer, "datamodule", None)
+            beside = () if data_module is None else (data_module,)  # its transfer hooks may keep something
+            with isolated(self.module, *beside, seed=seed, device=self.device, writes=self._writes):
                 yield
         finally:
             state.stage = stage

@@ -11,21 +11,23 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from fnet_callbacks.arguments import Names, as_choice, as_flag, as_patterns
 from fnet_callbacks.attacks import fgsm
-from fnet_callbacks.callbacks.arguments import check_figures, draws_at
+from fnet_callbacks.callbacks.arguments import Figures, as_figures, draws_at
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
 from fnet_callbacks.capture.batches import call_model, logits_of, path_of, resolve
-from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, folder_names, inside
+from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodes, Samples, coded
 from fnet_callbacks.codes.functional_codes import check_attackable
-from fnet_callbacks.codes.layer import LABEL_MEASURES, MEASURES, Grid, checked_grid
+from fnet_callbacks.codes.layer import LABEL_MEASURES, MEASURES, Grid, as_grid, checked_grid
 from fnet_callbacks.codes.measures import map_distance
 from fnet_callbacks.codes.portraits import portrait_of
 from fnet_callbacks.codes.som import SelfOrganizingMap
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.neighbourhood import Normalize, check_radius
+from fnet_callbacks.keys import folder_names
+from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
 from fnet_callbacks.worker.jobs import Measured
 
 _OF_SHIFTS = ("displacement", "changed_share", "distance")
@@ -88,14 +90,14 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
         every_n_steps: int | Literal["log"] = 1000,
         *,
         name: str = "codes",
-        layers: str | list[str] = "auto",
+        layers: Names = "auto",
         signal: Signal = "post",
         maxima: bool = False,
         grid: Grid | None = None,
         epsilon: float | None = None,
         bounds: tuple[float, float] | None = None,
         normalize: Normalize | None = None,
-        figures: Literal["log"] | int | None = "log",
+        figures: Figures = "log",
         output_to_logits: Callable[[Any], Any] | str | None = None,
         overhead_budget: float | None = None,
         probe: Any = None,
@@ -118,15 +120,13 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
             model=model,
             on_error=on_error,
         )
-        check_radius(epsilon, bounds)
-        check_figures(figures)
-        if grid is not None:
-            grid = checked_grid(grid, math.prod(grid) if isinstance(grid, (tuple, list)) else 1)
-        self.signal: Signal = signal
-        self.layers, self.maxima, self.grid = layers, maxima, grid
-        self.epsilon, self.normalize = epsilon, normalize
-        self.bounds = None if bounds is None else (float(bounds[0]), float(bounds[1]))
-        self.figures: Literal["log"] | int | None = figures
+        self.layers = as_patterns("layers", layers)
+        self.signal: Signal = as_choice("signal", signal, ("post", "pre"))
+        self.maxima = as_flag("maxima", maxima)
+        self.grid = as_grid(grid)
+        self.epsilon, self.bounds = as_radius(epsilon, bounds)
+        self.normalize = as_normalization(normalize)
+        self.figures: Figures = as_figures(figures)
         self.output_to_logits = resolve(output_to_logits, "output_to_logits")
         self.forget()
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.callbacks.arguments import check_arguments, draws_at
+from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns, plain
+from fnet_callbacks.callbacks.arguments import Figures, as_figures, as_graph_settings, as_timeout, draws_at
 from fnet_callbacks.callbacks.carried import kept, taken_up
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.live import LiveBatch, LiveWindow
@@ -25,10 +26,9 @@ from fnet_callbacks.capture.layers import Layer, Signal, look_for_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
-from fnet_callbacks.errors import CaptureError
+from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.history import Previous
 from fnet_callbacks.measures import names_of
-from fnet_callbacks.scope import GraphSettings
 from fnet_callbacks.worker.jobs import NetworkPlan, Reading
 
 _NO_CLASSES = 2**31 - 1  # more than there can be
@@ -107,9 +107,9 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         overhead_budget: float | None = None,
         worker: Literal["process", "inline"] = "process",
         when_busy: Literal["wait", "skip"] = "wait",
-        measures: str | list[str] = "standard",
-        layer_measures: str | list[str] = "fast",
-        layers: str | list[str] = "auto",
+        measures: Names = "standard",
+        layer_measures: Names = "fast",
+        layers: Names = "auto",
         signal: Signal = "post",
         samples: Literal["inputs", "tokens"] = "inputs",
         max_samples: int = 8192,
@@ -131,7 +131,7 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         homology_max_nodes: int = 1024,
         homology_backend: F.Backend = "native",
         save_correlation: bool = False,
-        figures: Literal["log"] | int | None = "log",
+        figures: Figures = "log",
         measure_timeout_s: float | None = 600.0,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -147,27 +147,34 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             model=model,
             on_error=on_error,
         )
-        self.measures = names_of(measures)
-        self.layer_measures = names_of(layer_measures, argument="layer_measures")
-        self.signal: Signal = signal
-        self.layers, self.samples, self.source = layers, samples, source
-        self.max_samples, self.max_neurons = max_samples, max_neurons
-        self.figures: Literal["log"] | int | None = figures
-        self.save_correlation = save_correlation
-        self.measure_timeout_s = measure_timeout_s
-        self.worker, self.when_busy = worker, when_busy
-        self.graph = GraphSettings(
+        self.measures = names_of(plain("measures", measures))
+        self.layer_measures = names_of(plain("layer_measures", layer_measures), argument="layer_measures")
+        self.layers = as_patterns("layers", layers)
+        self.signal: Signal = as_choice("signal", signal, ("post", "pre"))
+        self.samples = as_choice("samples", samples, ("inputs", "tokens"))
+        self.source = as_choice("source", source, ("probe", "train"))
+        self.worker = as_choice("worker", worker, ("process", "inline"))
+        self.when_busy = as_choice("when_busy", when_busy, ("wait", "skip"))
+        self.max_samples = as_integer("max_samples", max_samples, at_least=2)
+        self.max_neurons = as_integer("max_neurons", max_neurons, at_least=1)
+        self.figures: Figures = as_figures(figures)
+        self.save_correlation = as_flag("save_correlation", save_correlation)
+        self.measure_timeout_s = as_timeout(measure_timeout_s)
+        self.graph = as_graph_settings(
             method=method,
             density=density,
             threshold=threshold,
             sign=sign,
             nulls=nulls,
             seed=seed,
-            homology_radius=math.inf if homology_radius is None else homology_radius,
+            homology_radius=homology_radius,
             homology_max_nodes=homology_max_nodes,
             homology_backend=homology_backend,
         )
-        check_arguments(self)
+        if self.source == "train" and self.probe is not None:
+            raise FnetError(
+                "`probe` is not measured with `source='train'`, which takes live batches; leave one out"
+            )
         self.forget()
 
     @override

@@ -11,8 +11,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.arguments import Names, as_integer, as_patterns
 from fnet_callbacks.attacks import correct_predictions
-from fnet_callbacks.callbacks.arguments import check_integer
+from fnet_callbacks.callbacks.arguments import as_graph_rule
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 from fnet_callbacks.capture.batches import logits_of, path_of, resolve
@@ -71,7 +72,7 @@ class LesionMonitor(ProbeMonitor):
         *,
         name: str = "lesion",
         points: int = 10,
-        layers: str | list[str] = "auto",
+        layers: Names = "auto",
         max_neurons: int = 1024,
         density: float = 0.05,
         seed: int = 0,
@@ -97,12 +98,11 @@ class LesionMonitor(ProbeMonitor):
             model=model,
             on_error=on_error,
         )
-        check_integer("points", points, at_least=1)
-        check_integer("max_neurons", max_neurons, at_least=1)
-        check_integer("seed", seed, at_least=0)
-        F.graph_from_correlation(np.eye(2), density=density)  # refuses what is no density
-        self.points, self.layers, self.max_neurons = points, layers, max_neurons
-        self.density, self.seed = density, seed
+        self.points = as_integer("points", points, at_least=1)
+        self.layers = as_patterns("layers", layers)
+        self.max_neurons = as_integer("max_neurons", max_neurons, at_least=1)
+        self.density: float = as_graph_rule(density=density)["density"]
+        self.seed = as_integer("seed", seed, at_least=0)
         self.output_to_logits = resolve(output_to_logits, "output_to_logits")
 
     @property
@@ -169,7 +169,7 @@ class LesionMonitor(ProbeMonitor):
     @override
     def reduce(self) -> None:
         if not self._correlation.update_called:
-            self._correlation.update(torch.empty(0, self._correlation.num_units))
+            self._correlation.update(torch.empty(0, self._correlation.num_units, dtype=torch.float32))
         lesions = list(self._lesions(self._correlation.correlation().cpu().numpy()))
         counts = torch.zeros(len(lesions), 2, dtype=torch.int64)
         try:

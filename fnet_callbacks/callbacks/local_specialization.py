@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.arguments import Names, as_choice, as_patterns
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
 from fnet_callbacks.capture.batches import call_model, logits_of, path_of, resolve
@@ -84,7 +85,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
         scope: Scope = "global",
         partition: Literal["louvain"] | None = None,
         correlation: Correlation = "spearman",
-        layers: str | list[str] = "auto",
+        layers: Names = "auto",
         signal: Signal = "post",
         references: int = 19,
         shuffles: int = 10,
@@ -113,15 +114,14 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
             model=model,
             on_error=on_error,
         )
-        if partition is not None and not isinstance(partition, str):
-            raise FnetError(f"`partition={partition!r}` should be None or 'louvain'")
+        layers = as_patterns("layers", layers)
         self.options = Settings(
             graph=graph,
             k=k,
             scope=scope,
-            partition=partition,
+            partition=as_choice("partition", partition, (None, "louvain")),
             correlation=correlation,
-            layers=inside(layers, model),
+            layers=inside(layers, self.model),
             signal=signal,
             references=references,
             shuffles=shuffles,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fnet_callbacks.capture.layers import Layer, folder_names
+from fnet_callbacks.capture.layers import Layer
+from fnet_callbacks.keys import folder_names
 from fnet_callbacks.worker.jobs import LayerPlan, NetworkPlan
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 
 from fnet_callbacks.callbacks.configuration import configuration
 from fnet_callbacks.callbacks.kinds import is_a
@@ -100,12 +100,22 @@ class Output:
         figures = folder / "figures" if folder else None
         self._sinks = Sinks(self._trainer.loggers, keys=keys, figure_folder=figures)
 
+    def wait(self, *, for_results: bool) -> None:
+        """Returns when a result is there or none owed; else when another snapshot need not wait. Nothing is taken."""
+        if self._analyst is not None and (for_results or self._analyst.is_busy):
+            self._analyst.wait()
+
+    @property
+    def owes_results(self) -> bool:
+        """Whether the values of a snapshot are on their way."""
+        return self._analyst is not None and self._analyst.is_owed
+
     def submit(self, job: Job, around: Around) -> None:
         """Hands over a snapshot; see ``Analyst.submit``."""
         assert self._analyst is not None
         self._analyst.submit(job, around)
 
-    def collect(self, *, wait: bool) -> tuple[list[Result], float]:
+    def collect(self) -> tuple[list[Result], float]:
         """Writes what has come to the loggers, and has drawn what is to be drawn.
 
         Returns:
@@ -113,7 +123,7 @@ class Output:
         """
         if self._analyst is None:
             return [], 0.0
-        results = self._analyst.results(wait=wait)
+        results = self._analyst.results(wait=False)
         for result in results:
             self._write(result)
         pictures = self._artist.pictures(wait=False)
@@ -179,7 +189,19 @@ class Output:
         version = trainer.loggers[0].version if trainer.loggers else None
         run = re.sub(r"[^A-Za-z0-9_-]+", "_", str(version or ""))  # stays inside, whatever the logger says
         unnamed = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        return Path(log_dir or trainer.default_root_dir) / name / (run or unnamed)
+        return self._outside(Path(log_dir or trainer.default_root_dir)) / name / (run or unnamed)
+
+    def _outside(self, folder: Path) -> Path:
+        """A folder for records that is not in MLflow's own, in which it takes every folder for an experiment."""
+        stores = [
+            Path(logger.save_dir).resolve()
+            for logger in self._trainer.loggers
+            if is_a(logger, MLFlowLogger) and logger.save_dir is not None
+        ]
+        for candidate in (folder, Path(self._trainer.default_root_dir), *(store.parent for store in stores)):
+            if not any(candidate.resolve().is_relative_to(store) for store in stores):
+                return candidate
+        return folder
 
     def _manifest(self, probes: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -18,6 +18,7 @@ from fnet_callbacks.callbacks.remarks import on_labels, remark
 from fnet_callbacks.callbacks.sharding import check_sharding
 from fnet_callbacks.capture.batches import ArgumentsError
 from fnet_callbacks.capture.probe import Probe
+from fnet_callbacks.capture.writes import Writes
 from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Passes:
         self._live = [monitor for monitor in monitors if monitor.is_live]
         self._probes: dict[str, ProbeSource] = {}
         self._forwards: dict[str, Forward] = {}
+        self._writes = Writes()
         self._live_hooks = ExitStack()
         self._complained: set[str] = set()
 
@@ -121,6 +123,7 @@ class Passes:
             for monitor in group:
                 with _noting(failed, monitor):
                     monitor.reduce()  # a collective: a rank on which something failed takes part
+        self._writes.settle()  # the trial passes and the first over the whole probe were looked at closely
         return [monitor for monitor in due if self._is_whole(monitor, failed.get(monitor.name), step)]
 
     def must_raise(self, monitor: ProbeMonitor, error: Exception, step: int) -> bool:
@@ -273,7 +276,9 @@ class Passes:
 
     def _forward_of(self, monitor: ProbeMonitor) -> Forward:
         if monitor.name not in self._forwards:
-            self._forwards[monitor.name] = Forward(self._trainer, model=monitor.model, reader=monitor.reader)
+            self._forwards[monitor.name] = Forward(
+                self._trainer, model=monitor.model, reader=monitor.reader, writes=self._writes
+            )
         return self._forwards[monitor.name]
 
     def _batches_to_end(self) -> float:

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from fnet_callbacks.callbacks.arguments import check_integer
+from fnet_callbacks.arguments import as_choice, as_integer, as_text, plain
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.schedule import Budget, Schedule
 from fnet_callbacks.callbacks.session import Session
@@ -67,10 +67,11 @@ class ProbeMonitor(Callback):
         model: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
-        self.schedule = Schedule(every_n_steps)
-        self.budget = None if overhead_budget is None else Budget(overhead_budget)
-        check_integer("probe_size", probe_size, at_least=2)  # one sample has no correlation
-        check_integer("probe_seed", probe_seed, at_least=0)
+        self.every_n_steps = plain("every_n_steps", every_n_steps)
+        self.schedule = Schedule(self.every_n_steps)
+        share = plain("overhead_budget", overhead_budget)
+        self.budget = None if share is None else Budget(share)
+        name = plain("name", name)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise FnetError(
                 f"`name={name!r}` should be letters, digits, '_', '.', '-': it names a folder and keys"
@@ -79,15 +80,12 @@ class ProbeMonitor(Callback):
             raise FnetError(
                 "`name='checkpoints'` is the folder that Lightning keeps checkpoints in; take another"
             )
-        if on_error not in ("warn", "raise"):
-            raise FnetError(f"`on_error={on_error!r}` should be 'warn' or 'raise'")
-        self.every_n_steps = every_n_steps
         self.name = name
-        self.probe = probe
-        self.probe_size = probe_size
-        self.probe_seed = probe_seed
-        self.model = model
-        self.on_error: Literal["warn", "raise"] = on_error
+        self.probe = str(probe) if isinstance(probe, str) else probe
+        self.probe_size = as_integer("probe_size", probe_size, at_least=2)  # one sample has no correlation
+        self.probe_seed = as_integer("probe_seed", probe_seed, at_least=0)
+        self.model = as_text("model", model)
+        self.on_error: Literal["warn", "raise"] = as_choice("on_error", on_error, ("warn", "raise"))
         self.reader = BatchReader(
             resolve(batch_to_inputs, "batch_to_inputs"), resolve(batch_to_labels, "batch_to_labels")
         )

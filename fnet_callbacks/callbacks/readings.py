@@ -61,7 +61,7 @@ class RowReader(Reader):
 
     def __init__(self, n_neurons: int, *, has_histogram: bool) -> None:
         self._n_neurons, self._has_histogram = n_neurons, has_histogram
-        self._rows = torch.empty(0, n_neurons)
+        self._rows = torch.empty(0, n_neurons, dtype=torch.float32)  # whatever the default is
         self._count = 0
 
     @override
@@ -134,7 +134,7 @@ class SumReader(Reader):
     @override
     def reduce(self) -> Moments:
         if not self._correlation.update_called:
-            empty = torch.empty(0, self._correlation.num_units)
+            empty = torch.empty(0, self._correlation.num_units, dtype=torch.float32)
             self._correlation.update(empty)
             self._activity.update(empty)
         try:

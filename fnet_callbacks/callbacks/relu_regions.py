@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from fnet_callbacks.arguments import as_integer
 from fnet_callbacks.attacks import fgsm
-from fnet_callbacks.callbacks.arguments import check_integer
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
 from fnet_callbacks.capture.batches import path_of, resolve
-from fnet_callbacks.capture.layers import folder_names
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import CaptureError, FnetError
-from fnet_callbacks.neighbourhood import Normalize, check_radius
+from fnet_callbacks.keys import folder_names
+from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
 from fnet_callbacks.regions.patterns import Patterns, activation_patterns
 from fnet_callbacks.regions.relu import purities
 from fnet_callbacks.regions.walk import count_crossings
@@ -117,12 +117,10 @@ class ReLURegionMonitor(WholeProbeMonitor):
             model=model,
             on_error=on_error,
         )
-        check_integer("lines", lines, at_least=0)
-        check_integer("most_crossings", most_crossings, at_least=1)
-        check_radius(epsilon, bounds)
-        self.lines, self.most_crossings = lines, most_crossings
-        self.epsilon, self.normalize = epsilon, normalize
-        self.bounds = None if bounds is None else (float(bounds[0]), float(bounds[1]))
+        self.lines = as_integer("lines", lines, at_least=0)
+        self.most_crossings = as_integer("most_crossings", most_crossings, at_least=1)
+        self.epsilon, self.bounds = as_radius(epsilon, bounds)
+        self.normalize = as_normalization(normalize)
         self.output_to_logits = resolve(output_to_logits, "output_to_logits")
         self.forget()
 
@@ -142,7 +140,10 @@ class ReLURegionMonitor(WholeProbeMonitor):
             "bounds": self.bounds,
             "normalize": self.normalize,
             "n_units": self._n_units,
-            "operations": list(self._folders),
+            "layers": [
+                {"name": layer.name, "folder": self._folders[layer.name], "n_units": layer.n_units}
+                for layer in self._layers
+            ],
         }
 
     @property
@@ -176,6 +177,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
         with forward.autocast():
             patterns = activation_patterns(forward.called, [batch.inputs])
         self._n_units = patterns.n_units
+        self._layers = patterns.layers
         self._folders = folder_names([layer.name for layer in patterns.layers])
         if self.lines:  # refuses what has no margins
             count_crossings(forward.called, batch.inputs[:1], batch.inputs[:1])

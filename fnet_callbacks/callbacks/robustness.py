@@ -5,29 +5,29 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from fnet_callbacks.arguments import Numbers, as_choice, as_flag, as_integer, as_list, as_number, plain
 from fnet_callbacks.attacks import (
     Loss,
     Norm,
-    Normalize,
     RobustAccuracy,
     correct_predictions,
     cross_entropy,
     robust_accuracy,
 )
-from fnet_callbacks.callbacks.arguments import check_integer, check_number
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 from fnet_callbacks.capture.batches import logits_of, path_of, resolve
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError, FnetWarning
+from fnet_callbacks.neighbourhood import Normalize, as_bounds, as_normalization
 from fnet_callbacks.worker.jobs import Measured
 
 Attack = Literal["fgsm", "pgd"]
@@ -115,8 +115,8 @@ class RobustnessMonitor(ProbeMonitor):
         bounds: tuple[float, float],
         name: str = "robust",
         overhead_budget: float | None = None,
-        attacks: list[Attack] | tuple[Attack, ...] = ("fgsm", "pgd"),
-        epsilons: list[float] | tuple[float, ...] = (8 / 255,),
+        attacks: Attack | Sequence[Attack] = ("fgsm", "pgd"),
+        epsilons: Numbers = (8 / 255,),
         normalize: Normalize | None = None,
         norm: Norm = "linf",
         steps: int = 10,
@@ -145,35 +145,28 @@ class RobustnessMonitor(ProbeMonitor):
             model=model,
             on_error=on_error,
         )
-        for argument, values in (("attacks", attacks), ("epsilons", epsilons)):
-            if not isinstance(values, (list, tuple)):
-                raise FnetError(f"`{argument}={values!r}` should be a list")
-        for epsilon in epsilons:
-            check_number("epsilons", epsilon, above=0)
-        check_integer("steps", steps, at_least=1)
-        check_integer("restarts", restarts, at_least=1)
-        self.attacks, self.epsilons = tuple(attacks), tuple(float(e) for e in epsilons)
-        if not self.attacks or set(self.attacks) - {"fgsm", "pgd"}:
-            raise FnetError(f"`attacks={attacks!r}` should be a list of 'fgsm', 'pgd'")
-        if not self.epsilons:
-            raise FnetError("`epsilons=[]` should be a list of numbers above 0, in the units of `bounds`")
+        right = "numbers above 0, in the units of `bounds`"
+        listed = as_list("epsilons", epsilons, right)
+        self.epsilons = tuple(float(as_number("epsilons", e, above=0)) for e in listed)
         if len({f"{e:.4g}" for e in self.epsilons}) < len(self.epsilons):
             raise FnetError(
-                f"`epsilons={epsilons!r}` should differ in their first four digits: they name the keys"
+                f"`epsilons={listed}` should differ in their first four digits: they name the keys"
             )
-        if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
-            raise FnetError(f"`bounds={bounds!r}` should be (smallest, largest) of the raw inputs")
-        self.bounds: tuple[float, float] = (float(bounds[0]), float(bounds[1]))
+        listed = as_list("attacks", attacks, "'fgsm', 'pgd'")
+        self.attacks: tuple[Attack, ...] = tuple(as_choice("attacks", a, get_args(Attack)) for a in listed)
+        self.bounds = as_bounds(bounds)
         width = self.bounds[1] - self.bounds[0]
-        if norm == "linf" and 0 < width <= max(self.epsilons):
+        self.norm: Norm = as_choice("norm", norm, ("linf", "l2"))
+        if self.norm == "linf" and 0 < width <= max(self.epsilons):
             raise FnetError(
-                f"`epsilons={epsilons!r}` are in the units of `bounds={bounds!r}` and should be below their width; "
-                f"8 of 255 grey levels are {8 / 255 * width:.4g} here"
+                f"`epsilons={list(self.epsilons)}` are in the units of `bounds={self.bounds}` and should be below "
+                f"their width; 8 of 255 grey levels are {8 / 255 * width:.4g} here"
             )
-        self.normalize = normalize
-        self.norm: Norm = norm
-        self.steps, self.step_size = steps, step_size
-        self.random_start, self.restarts = random_start, restarts
+        self.normalize = as_normalization(normalize)
+        self.steps = as_integer("steps", steps, at_least=1)
+        self.step_size = plain("step_size", step_size)
+        self.random_start = as_flag("random_start", random_start)
+        self.restarts = as_integer("restarts", restarts, at_least=1)
         self.loss = cast(Loss, resolve(cast(Any, loss), "loss") or cross_entropy)
         self.output_to_logits = resolve(output_to_logits, "output_to_logits")
         self._check_attacks()
@@ -323,9 +316,9 @@ class RobustnessMonitor(ProbeMonitor):
 
     def _check_attacks(self) -> None:
         """Attacks a sample in the middle of the bounds, so that wrong arguments are named at once."""
-        mean, std = (0.0, 1.0) if self.normalize is None else self._normalization()
-        raw = torch.full((1, len(torch.as_tensor(mean).reshape(-1)), 1), sum(self.bounds) / 2)
-        middle = (raw - torch.as_tensor(mean).reshape(1, -1, 1)) / torch.as_tensor(std).reshape(1, -1, 1)
+        mean, std = self.normalize or (0.0, 1.0)
+        mean, std = (torch.as_tensor(part, dtype=torch.float32).reshape(1, -1, 1) for part in (mean, std))
+        middle = (sum(self.bounds) / 2 - mean) / std
         for attack, epsilon in itertools.product(self.attacks, self.epsilons):
             robust_accuracy(
                 lambda x: torch.cat([x.flatten(1), -x.flatten(1)], dim=1),
@@ -340,20 +333,6 @@ class RobustnessMonitor(ProbeMonitor):
                 random_start=self.random_start,
                 restarts=self.restarts,
             )
-
-    def _normalization(self) -> tuple[Any, Any]:
-        try:
-            mean, std = cast(Any, self.normalize)
-            positive = bool((torch.as_tensor(std, dtype=torch.float64) > 0).all())
-            torch.as_tensor(mean, dtype=torch.float64)
-        except (TypeError, ValueError):
-            positive = False
-            mean = std = None
-        if not positive:
-            raise FnetError(
-                f"`normalize={self.normalize!r}` should be (mean, std), numbers or one a channel, each std above 0"
-            )
-        return mean, std
 
     def _key(self, attack: str, epsilon: float) -> str:
         return f"{self.name}/{attack}_{epsilon:.4g}"

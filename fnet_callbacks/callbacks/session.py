@@ -14,13 +14,15 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from tqdm.auto import tqdm
 
+from fnet_callbacks.callbacks.accounts import Accounts
 from fnet_callbacks.callbacks.output import Output
 from fnet_callbacks.callbacks.passes import Passes
 from fnet_callbacks.callbacks.readers import reads_now, waiting_when_read
-from fnet_callbacks.callbacks.schedule import Waiting
+from fnet_callbacks.callbacks.steps import StepWatch
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.interrupts import handlers_held
 from fnet_callbacks.scope import Stopwatch
-from fnet_callbacks.worker.jobs import Job, Measured, Reading, Result
+from fnet_callbacks.worker.jobs import Job, Measured, Reading
 
 if TYPE_CHECKING:
     from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
@@ -51,19 +53,18 @@ class Session:
         self._values: dict[str, float] = {}
         self._resumed_from: str | None = None
         self._is_open = False
-        self._has_stepped = False
+        self._steps = StepWatch(trainer)
         self._kept_probes: Mapping[str, Any] = {}
         self._before_end: dict[str, dict[str, Any]] = {}
         self._passes = Passes(trainer, self.monitors)
         self._output = Output(trainer, self.monitors)
         self._is_pending = False  # whether there are snapshots that were not drained; the same on all ranks
-        # On rank 0: what came of them, what went wrong, whose budget waits for the worker's part, time to charge,
-        # what the last figures took.
+        # On rank 0: what came of them, what went wrong, what is on its way.
         self._arrived: dict[str, float] = {}
         self._error: Exception | None = None
-        self._unsettled: dict[int, list[ProbeMonitor]] = {}
-        self._output_seconds = 0.0
-        self._drawing_seconds: deque[float] = deque(maxlen=3)
+        # What is to be handed over next: whose it is, and whose budget is told by its result.
+        self._outbox: deque[tuple[Job, Sequence[ProbeMonitor], Sequence[str]]] = deque()
+        self._accounts = Accounts(self.monitors)
         self._next_look = 0.0
         self._awaiting = ExitStack()
 
@@ -78,8 +79,8 @@ class Session:
         self._passes.before_batch(batch, self.step)
 
     def note_optimizer_step(self) -> None:
-        """Remembers that this batch stepped an optimiser; several steps in one batch count once."""
-        self._has_stepped = True
+        """Remembers that this batch steps an optimiser."""
+        self._steps.announce()
 
     def after_batch(self, batch: Any) -> None:
         """Counts the step and takes the snapshots that are due."""
@@ -87,12 +88,14 @@ class Session:
         if self._output.is_owed and time.perf_counter() >= self._next_look:
             self._collect(wait=False)
             self._next_look = time.perf_counter() + _SECONDS_BETWEEN_LOOKS
-        if not self._has_stepped:
-            return
-        self._has_stepped = False
-        self.step += 1
-        if due := self._due():
-            self._snapshot(due)
+        with handlers_held():  # a checkpoint has the step and its snapshot, or neither
+            if not self._steps.was_step():
+                return
+            self.step += 1
+            if due := self._due():
+                self._see(due)
+        if due:
+            self._hand_on(due)
         if self._is_pending and self._is_alone:
             if self._error is not None:
                 self.drain()
@@ -132,19 +135,22 @@ class Session:
         due = [m for m in self.monitors if self._last_steps.get(m.name) != self.step and self._has_seen(m)]
         if due:
             self._collect(wait=True)
-            self._before_end = {m.name: m.carry() for m in due}
-            self._snapshot(due, is_end=True)
+            with handlers_held():
+                self._before_end = {m.name: m.carry() for m in due}
+                self._see(due, is_end=True)
+            self._hand_on(due)
         self.drain()
         if self._trainer.is_global_zero:
             last, drawn = self._last_steps, self._drawn
             undrawn = [m.name for m in self.monitors if m.has_figures and drawn.get(m.name) != last[m.name]]
-            self._submit(Job(self.step, draw=undrawn, logged=self._logged()), ())
+            self._outbox.append((Job(self.step, draw=undrawn, logged=self._logged()), (), ()))
             self._collect(wait=True)
             self._output.finish()
 
     def close(self) -> None:
         """Takes the snapshots that are on the way and lets go of everything; safe to call twice."""
         self._passes.close()
+        self._steps.close()
         self._awaiting.close()
         try:
             self._collect(wait=True)
@@ -186,15 +192,15 @@ class Session:
             monitor.stopwatch = Stopwatch()
             if monitor.budget is not None:
                 monitor.budget.start()
-        with self._charged():  # a budget pays back what the start costs
+        with self._accounts.charged():  # a budget pays back what the start costs
             self._passes.open(batch, self._kept_probes)
             self._output.open(
                 resumed_from=self._resumed_from, step=self.step, probes=self._passes.summaries()
             )
-        self._output_seconds = 0.0
-        self._waiting = Waiting()
+        self._accounts.open()
         if self._is_alone:
             self._awaiting.enter_context(waiting_when_read(self._trainer, self.drain))
+        self._steps.open()
         self._is_open = True
         self._publish(self._values)
 
@@ -227,7 +233,13 @@ class Session:
             return False
         return True
 
-    def _snapshot(self, due: Sequence[ProbeMonitor], *, is_end: bool = False) -> None:
+    def _snapshot(self, due: Sequence[ProbeMonitor]) -> None:
+        with handlers_held():
+            self._see(due)
+        self._hand_on(due)
+
+    def _see(self, due: Sequence[ProbeMonitor], *, is_end: bool = False) -> None:
+        """Shows the probe to monitors and puts what they saw into the outbox; signal handlers wait meanwhile."""
         seen = self._passes.show(due, self.step)
         draw = [m.name for m in seen if m.draws_at(self._counts.get(m.name, 0))]
         if self._trainer.is_global_zero and self._error is None:
@@ -238,6 +250,10 @@ class Session:
                 self._counts[monitor.name] = self._counts.get(monitor.name, 0) + 1
         self._drawn |= dict.fromkeys(draw, self.step)
         self._is_pending = True
+
+    def _hand_on(self, due: Sequence[ProbeMonitor]) -> None:
+        """Hands over what is in the outbox, and waits for what comes of it where that is asked for."""
+        self._empty_outbox()
         if self._output.is_inline or any(m.on_error == "raise" for m in due):
             self.drain()
 
@@ -261,13 +277,24 @@ class Session:
             else:
                 readings[monitor.name] = found
         scalars = {k: v for m in seen for k, v in self._of_schedule(m).items()}
-        job = Job(self.step, is_end, readings, measured, scalars, self._costs(due), draw, self._logged())
+        job = Job(
+            self.step, is_end, readings, measured, scalars, self._accounts.costs(due), draw, self._logged()
+        )
         if readings or measured:
-            self._submit(job, due)
+            # What the first one costs, with kernels to load, is paid but not expected of the next.
+            self._outbox.append((job, due, [m.name for m in due if self._counts.get(m.name)]))
         else:
-            self._pay(job, due, seconds=0.0, has_result=False)
+            self._accounts.pay(job, due, seconds=0.0, expecting=())
 
-    def _submit(self, job: Job, due: Sequence[ProbeMonitor]) -> None:
+    def _empty_outbox(self) -> None:
+        """Hands over what waits for it. A signal's handler may do that while this waits for the worker."""
+        while self._outbox:
+            self._output.wait(for_results=False)
+            with handlers_held():
+                if self._outbox and not self._output.is_busy:
+                    self._submit(*self._outbox.popleft())
+
+    def _submit(self, job: Job, due: Sequence[ProbeMonitor], expecting: Sequence[str]) -> None:
         start = time.perf_counter()
         with self._passes.progress(
             sum(len(m.keys) for m in due if m.name in job.readings), "measures", self.step
@@ -278,35 +305,29 @@ class Session:
                 self._error = error
         seconds = time.perf_counter() - start
         if not self._output.measures_here:  # else the result tells, part by part, what the measures took
-            self._output_seconds += seconds
-        self._pay(job, due, seconds=seconds, has_result=True)
-
-    def _pay(self, job: Job, due: Sequence[ProbeMonitor], *, seconds: float, has_result: bool) -> None:
-        """Charges what the training thread paid for a snapshot; the rest follows with its result."""
-        for monitor in due:
-            if monitor.budget is None:
-                continue
-            parts = job.cost_ms[monitor.name]
-            own = (sum(parts.values()) - parts["output"]) / 1e3 + seconds / len(due)
-            # What the first one costs, with kernels to load, is paid but not expected of the next.
-            step = self.step if has_result and self._counts.get(monitor.name) else None
-            monitor.budget.charge(own, snapshot=step)
-            if step is not None:
-                self._unsettled.setdefault(step, []).append(monitor)
+            self._accounts.count_output(seconds)
+        self._accounts.pay(job, due, seconds=seconds, expecting=expecting)
 
     def _collect(self, *, wait: bool) -> None:
-        """Takes what has come of the snapshots, on rank 0."""
+        """Takes what has come of the snapshots, on rank 0; with ``wait`` all that will come."""
         if not self._is_open or not self._trainer.is_global_zero:
             return
-        with self._charged():
-            results, drawing_seconds = self._output.collect(wait=wait)
+        if wait:
+            self._empty_outbox()
+        while True:
+            if wait:
+                with self._accounts.charged():
+                    self._output.wait(for_results=True)
+            with handlers_held():  # a checkpoint has all of a result, or nothing of it
+                self._take()
+            if not wait or not self._output.owes_results:
+                return
+
+    def _take(self) -> None:
+        with self._accounts.charged():
+            results, drawing_seconds = self._output.collect()
         if not results and not drawing_seconds:
             return
-        if drawing_seconds:
-            self._drawing_seconds.append(drawing_seconds)
-        worker_seconds = sum(sum(result.worker_seconds.values()) for result in results)
-        share = self._waiting.share(drawing_seconds + worker_seconds)
-        self._charge(drawing_seconds * share)
         for result in results:
             if result.error is not None:
                 self._error = self._error or FnetError(result.error)
@@ -314,21 +335,7 @@ class Session:
             for monitor in self.monitors:
                 if monitor.name in result.carry:
                     monitor.settle(result.carry[monitor.name])
-            self._settle(result, share)
-
-    def _settle(self, result: Result, share: float) -> None:
-        """Charges the worker's part of a snapshot, as far as training waited for it, to those who asked for it."""
-        unsettled = self._unsettled.pop(result.step, [])
-        for monitor in self.monitors:
-            whole = result.worker_seconds.get(monitor.name, 0.0)
-            seconds = whole * share
-            if monitor.budget is not None and monitor in unsettled:
-                monitor.budget.settle(result.step, seconds)
-                # At the end the run waits for one more snapshot, and for its figures, whether a core is idle or not.
-                waits = whole - seconds + max(self._drawing_seconds, default=0.0)
-                monitor.budget.set_aside((monitor.budget.expected or 0.0) + waits)
-            elif monitor.budget is not None:
-                monitor.budget.charge(seconds)
+        self._accounts.take(results, drawing_seconds)
 
     def _logged(self) -> dict[str, float]:
         """What the run itself has logged so far; ``trainer.callback_metrics`` would wait for ours."""
@@ -349,34 +356,12 @@ class Session:
             found[f"{monitor.name}/skipped"] = float(self._skipped.get(monitor.name, 0))
         return found
 
-    def _costs(self, due: Sequence[ProbeMonitor]) -> dict[str, dict[str, float]]:
-        """By monitor and part, what the training thread has paid since the last snapshot."""
-        share, self._output_seconds = self._output_seconds / len(due), 0.0
-        costs = {m.name: {**m.stopwatch.ms, "output": share * 1e3} for m in due}
-        for monitor in due:
-            monitor.stopwatch = Stopwatch()
-        return costs
-
-    @contextmanager
-    def _charged(self) -> Iterator[None]:
-        """Counts the time of a block as one that all monitors share: taking results, writing to loggers."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            seconds = time.perf_counter() - start
-            self._output_seconds += seconds
-            self._charge(seconds)
-
-    def _charge(self, seconds: float) -> None:
-        limited = [monitor.budget for monitor in self.monitors if monitor.budget is not None]
-        for budget in limited:
-            budget.charge(seconds / len(limited))
-
     def _publish(self, values: Mapping[str, float]) -> None:
         """Puts values where EarlyStopping, ModelCheckpoint, Ray Tune and Optuna look for them, on every rank."""
         self._values.update(values)
-        self._trainer.callback_metrics.update({k: torch.tensor(v) for k, v in values.items()})
+        self._trainer.callback_metrics.update(
+            {k: torch.tensor(v, dtype=torch.float32) for k, v in values.items()}
+        )
 
 
 @contextmanager

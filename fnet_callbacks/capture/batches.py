@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from fnet_callbacks.arguments import plain, refused
 from fnet_callbacks.capture.trees import described, is_list, is_record, tensors_in
 from fnet_callbacks.errors import CaptureError, FnetError
 
@@ -25,6 +26,9 @@ def resolve(function: Callable[[Any], Any] | str | None, argument: str) -> Calla
     """A callable from itself or from its dotted path, as YAML carries it."""
     if function is None or callable(function):
         return function
+    function = plain(argument, function)
+    if not isinstance(function, str):
+        raise refused(argument, function, "a function, or its dotted path")
     path, _, attribute = function.rpartition(".")
     try:
         found = getattr(importlib.import_module(path), attribute)

@@ -53,6 +53,8 @@ class Call:
     input_shape: tuple[int, ...] | None
     batch_axis: int
     unit_axis: int
+    is_complex: bool  # what it gives
+    obstacle: str | None  # why what it gives, or is given, cannot be read
 
 
 def first_tensor(value: Any) -> Tensor | None:
@@ -127,6 +129,7 @@ def trace(module: nn.Module, run: Callable[[], object]) -> list[Call]:
             nonlocal layout
             tensor, given = first_tensor(output), first_tensor(arguments)
             layout = _layout(m, tensor, layout)
+            obstacle = _obstacle(tensor) or _obstacle(given)
             is_packed = isinstance(_first(output), PackedSequence)  # and shown with its samples first
             calls.append(
                 Call(
@@ -136,10 +139,12 @@ def trace(module: nn.Module, run: Callable[[], object]) -> list[Call]:
                     is_parametric=isinstance(m, PARAMETRIC),
                     is_recurrent=isinstance(m, (nn.RNNBase, nn.RNNCellBase)),
                     is_lookup=isinstance(m, (nn.Embedding, nn.EmbeddingBag)),
-                    output_shape=None if tensor is None else tuple(tensor.shape),
-                    input_shape=None if given is None else tuple(given.shape),
+                    output_shape=None if tensor is None or obstacle else tuple(tensor.shape),
+                    input_shape=None if given is None or obstacle else tuple(given.shape),
                     batch_axis=0 if is_packed else layout[0],
                     unit_axis=layout[1],
+                    is_complex=tensor is not None and tensor.is_complex(),
+                    obstacle=obstacle,
                 )
             )
             seen[name] += 1
@@ -156,6 +161,17 @@ def trace(module: nn.Module, run: Callable[[], object]) -> list[Call]:
         for handle in handles:
             handle.remove()
     return calls
+
+
+def _obstacle(tensor: Tensor | None) -> str | None:
+    """Why a tensor's values cannot be read; None where they can."""
+    if tensor is None:
+        return None
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return "called under `torch.vmap` or another transform of `torch.func`, which lets no values out"
+    if tensor.is_nested and tensor.layout is torch.strided:
+        return "a nested tensor of strided layout, which has no shape"
+    return None
 
 
 def _is_named_like_one(module: nn.Module) -> bool:

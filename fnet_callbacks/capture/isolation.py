@@ -2,8 +2,9 @@
 
 import contextlib
 import random
-from collections import deque
-from collections.abc import Callable, Iterator
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from fnet_callbacks.capture.pooling import pool_by_channels
+from fnet_callbacks.capture.records import undo_generator
 from fnet_callbacks.capture.sharding import reshard
+from fnet_callbacks.capture.state import State
+from fnet_callbacks.capture.writes import Writes
+from fnet_callbacks.errors import CaptureError, FnetWarning
+from fnet_callbacks.interrupts import handlers_held
 
-# Torch's registries of hooks, a dozen a module: those that a pass attaches are removed by who attached them.
-_HOOKS = frozenset(name for name in vars(nn.Module()) if "hook" in name)
 # Who has both logs to Lightning; a method that is only called `log` may be a logarithm.
 _LOGGING_METHODS = ("log", "log_dict")
 # Longer lists in a data set are its items, not its parts.
@@ -23,14 +27,21 @@ _FEW = 100
 
 
 @contextlib.contextmanager
-def isolated(module: nn.Module, *, seed: int, device: torch.device | None = None) -> Iterator[None]:
+def isolated(
+    module: nn.Module,
+    *beside: object,
+    seed: int,
+    device: torch.device | None = None,
+    writes: Writes | None = None,
+) -> Iterator[None]:
     """Runs a block with ``module`` in eval mode and leaves no trace of it.
 
-    On exit these are bit-equal to what they were, whether the block raised or not: every attribute of every
-    submodule (training flags, buffers, states of metrics, scalars, tensors, arrays, random generators, and
-    what lists, dicts and sets hold of these), the global random streams of torch, CUDA, NumPy and Python,
-    and gradients, as long as the block does not call ``backward``. Anything logged by ``log`` or
-    ``log_dict`` in the block goes nowhere. State that an attribute of some other class keeps is not seen.
+    On exit these are bit-equal to what they were, whether the block raised or not: every parameter, also one that a
+    forward pass writes to, every attribute of every submodule (training flags, buffers, states of metrics, scalars,
+    tensors, arrays, random generators, and what containers and objects of the model's own code hold of these), the
+    global random streams of torch, CUDA, NumPy and Python, and gradients, as long as the block does not call
+    ``backward``. Anything logged by ``log`` or ``log_dict`` in the block goes nowhere. What is not seen `State` says.
+    Signal handlers wait until the block is left: a checkpoint that one of them saves holds no trace of it either.
 
     Inside, the global streams start from ``seed``, so that a stochastic layer draws the same at every
     snapshot; gradients are off, without inference mode (a tensor that a model caches stays usable in
@@ -39,31 +50,48 @@ def isolated(module: nn.Module, *, seed: int, device: torch.device | None = None
 
     Args:
         module: The model, usually a LightningModule.
+        *beside: Objects whose attributes are kept like the model's, such as a data module.
         seed: Start of the global random streams inside the block.
         device: Where the model runs; its CUDA stream is saved and restored too.
+        writes: What earlier blocks over this model were seen to change. None looks at this one closely, and forgets it.
 
-    Cost: one copy of the buffers and of the tensors and arrays that are attributes.
+    Raises:
+        CaptureError: There is a lazy module in the model whose weights are not yet there.
+
+    Cost: one copy of the buffers, of at most a megabyte of other tensors, and of what passes change. A block that is
+    looked at closely follows the operations of a model with more than a megabyte of weights, ten microseconds each.
     """
     cuda = [device] if device is not None and device.type == "cuda" else []
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's streams
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        torch.random.fork_rng(devices=cuda),
-        _hooks_are_called(),
-    ):
-        reshard(module)  # what is put back must be the shares, not what a pass has gathered
-        undo = _undo_modules(module)
-        try:
-            _seed_everything(seed, cuda)
-            _quieten(module)
-            pool_by_channels(module)
-            yield
-        finally:
-            reshard(module)
-            undo()
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
+    writes = Writes() if writes is None else writes
+    if not writes.is_settled:
+        _refuse_lazy(module)
+    failures: list[str] = []
+    try:
+        with (
+            handlers_held(),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.random.fork_rng(devices=cuda),
+            _hooks_called,
+            _streams_kept(),
+        ):
+            reshard(module)  # what is put back must be the shares, not what a pass has gathered
+            parts = list(module.modules())
+            state = State(parts, *beside, writes=writes)
+            try:
+                _seed_everything(seed, cuda)
+                _quieten(parts)
+                pool_by_channels(parts)
+                with state.watched() or contextlib.nullcontext():
+                    yield
+            finally:
+                try:
+                    reshard(module)
+                finally:
+                    failures = state.restore()
+    finally:
+        for failure in failures:
+            warnings.warn(failure, FnetWarning, stacklevel=3)
 
 
 @contextlib.contextmanager
@@ -73,7 +101,7 @@ def generators_kept(root: object) -> Iterator[None]:
     Args:
         root: Looked into by its attributes, and through short lists, tuples and dicts; tensors and arrays are not.
     """
-    undos = [undo for g in _generators(root, set(), depth=8) if (undo := _undo_generator(g)) is not None]
+    undos = [undo_generator(generator) for generator in _generators(root, set(), depth=8)]
     try:
         yield
     finally:
@@ -97,15 +125,57 @@ def _generators(value: Any, seen: set[int], depth: int) -> Iterator[Any]:
         yield from _generators(part, seen, depth - 1)
 
 
+class _HooksAreCalled:
+    """Has modules call their hooks, in all threads as long as one of them asks for it: both switches are the process's.
+
+    Attention's fused path and compiled code pass by hooks that were added later.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._undo.callback(
+                    torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled()
+                )
+                torch.backends.mha.set_fastpath_enabled(False)
+                self._undo.enter_context(torch.compiler.set_stance("force_eager"))
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._undo.close()
+
+
+_hooks_called = _HooksAreCalled()
+
+
 @contextlib.contextmanager
-def _hooks_are_called() -> Iterator[None]:
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+def _streams_kept() -> Iterator[None]:
+    """Keeps Python's and NumPy's global random streams."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's streams
     try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _refuse_lazy(module: nn.Module) -> None:
+    for name, part in module.named_modules():
+        tensors = (*part._parameters.values(), *part._buffers.values())
+        if any(tensor is not None and is_lazy(tensor) for tensor in tensors):
+            raise CaptureError(
+                f"`{name or type(part).__name__}` is lazy: its weights are made by the first batch, and are not there "
+                "yet. The probe would be that batch, and training would start from other weights; run the model once "
+                "on a batch before the fit, in `setup` or `configure_model`"
+            )
 
 
 def _seed_everything(seed: int, cuda: list[torch.device]) -> None:
@@ -118,144 +188,18 @@ def _seed_everything(seed: int, cuda: list[torch.device]) -> None:
             torch.cuda.manual_seed(seed)
 
 
-def _quieten(module: nn.Module) -> None:
+def _quieten(parts: Iterable[nn.Module]) -> None:
     """Sets eval mode, without calling ``eval``, which a model may have made its own; silences what logs."""
-    for m in module.modules():
-        m.training = False
+    for m in parts:
+        if isinstance(m, torch.jit.ScriptModule):
+            m.training = False
+        else:
+            vars(m)["training"] = False  # past `__setattr__`, which takes its time
         if all(callable(getattr(type(m), method, None)) for method in _LOGGING_METHODS):
             vars(m).update(dict.fromkeys(_LOGGING_METHODS, _say_nothing))
+        if type(m).__module__.startswith("opacus.") and "hooks_enabled" in vars(m):
+            vars(m)["hooks_enabled"] = False  # the gradient of an attack is none that has to be private
 
 
 def _say_nothing(*_: Any, **__: Any) -> None:
     """Stands in for a logging method."""
-
-
-def _undo_modules(module: nn.Module) -> Callable[[], None]:
-    """What brings back all attributes of all submodules."""
-    seen: set[int] = set()
-    undos = []
-    for m in module.modules():
-        seen.update(id(hooks) for name, hooks in vars(m).items() if name in _HOOKS)
-        undos.append(_undo_mapping(vars(m), seen))
-        if isinstance(m, torch.jit.ScriptModule):
-            undos.append(_undo_scripted(m))
-        if getattr(m, "max_norm", None) is not None and (weight := m._parameters.get("weight")) is not None:
-            undos.append(_undo_tensor(weight))  # an embedding that renormalises its weight, in eval mode too
-
-    def undo() -> None:
-        for bring_back in undos:
-            bring_back()
-
-    return undo
-
-
-def _undo_scripted(module: torch.jit.ScriptModule) -> Callable[[], None]:
-    """What brings back a scripted module's mode and tensors, which are no attributes of Python's."""
-    was_training = module.training
-    undos = [_undo_tensor(buffer) for buffer in module.buffers(recurse=False)]
-
-    def undo() -> None:
-        module.training = was_training
-        for bring_back in undos:
-            bring_back()
-
-    return undo
-
-
-def _undo_content(value: Any, seen: set[int]) -> Callable[[], None] | None:
-    """What brings back a value's content; None where that cannot change or is dealt with already.
-
-    A parameter may not be written to by forward, and is kept by reference.
-    """
-    # First what there is most of; a parameter and a submodule are dealt with elsewhere.
-    if (
-        value is None
-        or isinstance(value, (bool, int, float, str, nn.Module, nn.Parameter))
-        or id(value) in seen
-    ):
-        return None
-    if isinstance(value, Tensor):
-        seen.add(id(value))
-        return _undo_tensor(value) if _is_plain(value) else None
-    if isinstance(value, dict):
-        return _undo_mapping(value, seen)
-    if isinstance(value, (list, deque, set)):
-        return _undo_collection(value, seen)
-    if isinstance(value, np.ndarray):
-        return _undo_array(value)
-    return _undo_generator(value)
-
-
-def _undo_mapping(mapping: dict[Any, Any], seen: set[int]) -> Callable[[], None]:
-    seen.add(id(mapping))
-    items = dict(mapping)
-    inner = [u for v in items.values() if (u := _undo_content(v, seen)) is not None]
-
-    def undo() -> None:
-        mapping.clear()
-        for key in items:  # not `update`, which adds in a Counter
-            mapping[key] = items[key]
-        for bring_back in inner:
-            bring_back()
-
-    return undo
-
-
-def _undo_collection(collection: list[Any] | deque[Any] | set[Any], seen: set[int]) -> Callable[[], None]:
-    seen.add(id(collection))
-    items = list(collection)
-    inner = [u for v in items if (u := _undo_content(v, seen)) is not None]
-
-    def undo() -> None:
-        collection.clear()
-        collection.update(items) if isinstance(collection, set) else collection.extend(items)
-        for bring_back in inner:
-            bring_back()
-
-    return undo
-
-
-def _undo_array(array: np.ndarray) -> Callable[[], None] | None:
-    if not array.flags.writeable:
-        return None
-    content = array.copy()
-    return lambda: np.copyto(array, content)
-
-
-def _undo_generator(value: Any) -> Callable[[], None] | None:
-    if isinstance(value, torch.Generator):
-        state: Any = value.get_state()
-        return lambda: value.set_state(state) and None
-    if isinstance(value, np.random.Generator):
-        state = value.bit_generator.state
-        return lambda: setattr(value.bit_generator, "state", state)
-    if isinstance(value, np.random.RandomState):
-        state = value.get_state()
-        return lambda: value.set_state(state)
-    if isinstance(value, random.Random):
-        state = value.getstate()
-        return lambda: value.setstate(state)
-    return None
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether a copy can be taken and compared: initialised and dense."""
-    return not is_lazy(tensor) and tensor.layout is torch.strided and not tensor.is_meta
-
-
-def _undo_tensor(tensor: Tensor) -> Callable[[], None]:
-    content = tensor.detach().clone()
-
-    def undo() -> None:
-        # Only what differs is written: to autograd a write is a change, even one of the same bits.
-        if tensor.shape != content.shape or tensor.dtype != content.dtype:
-            tensor.data = content
-        elif not torch.equal(_bits(tensor), _bits(content)):
-            tensor.copy_(content)
-
-    return undo
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    """The bytes of a tensor, so that a NaN does not look like a difference."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

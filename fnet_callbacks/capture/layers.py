@@ -1,7 +1,6 @@
 """Which layers are watched, and how the axes of each one's activation are laid out."""
 
 import fnmatch
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -18,7 +17,6 @@ from fnet_callbacks.errors import CaptureError, FnetWarning
 # That `layers="auto"` takes: each has keys, a share of the neurons, a place in the figures.
 MOST_LAYERS = 256
 _SHOWN = 4  # kinds of layers that a remark names
-_NO_PART_OF_A_KEY = re.compile(r"[/\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +82,6 @@ def inside(layers: str | Sequence[str], model: str | None) -> str | Sequence[str
     return (
         layers.removeprefix(prefix) if isinstance(layers, str) else [n.removeprefix(prefix) for n in layers]
     )
-
-
-def folder_names(names: Sequence[str]) -> dict[str, str]:
-    """What each layer is called in keys: no slash parts its name, no two are called alike."""
-    folders: dict[str, str] = {}
-    for name in names:
-        folder = _NO_PART_OF_A_KEY.sub("_", name)
-        while folder in folders.values():
-            folder += "_"
-        folders[name] = folder
-    return folders
 
 
 def choose_layers(
@@ -185,9 +172,12 @@ def look_for_layers(
             f"not fire on a module whose `forward` is bypassed by functional calls{_scripted(module)}{why}"
         )
     counts = Counter(c.module for c in calls)
+    said = [f"`layers='auto'` {'; it '.join(remarks)}"] if remarks else []
+    if moduli := list(dict.fromkeys(plain_name(c.module) for c in chosen if c.is_complex)):
+        said.append(f"the values of {', '.join(moduli)} are complex, of which the modulus is taken")
     return Choice(
         [_layer(c, n_calls=counts[c.module], signal=signal, n_samples=n_samples) for c in chosen],
-        f"`layers='auto'` {'; it '.join(remarks)}" if remarks else None,
+        ". ".join(said) or None,
     )
 
 
@@ -228,7 +218,9 @@ def _remarks(
     reasons: dict[str, list[str]] = {}
     for call in left_out:
         shape = shape_of(call, signal)
-        if shape is None:
+        if call.obstacle is not None:
+            reason = call.obstacle
+        elif shape is None:
             reason = "gives no tensor"
         elif axes_of(call, shape, n_samples) is None:
             reason = f"of shape {list(shape)}"
@@ -295,6 +287,8 @@ def _names(calls: list[Call]) -> str:
 def _layer(call: Call, *, n_calls: int, signal: Signal, n_samples: int) -> Layer:
     shape = shape_of(call, signal)
     name = plain_name(call.module) + (f"#{call.call}" if n_calls > 1 else "")
+    if call.obstacle is not None:
+        raise CaptureError(f"`layers`: {name} cannot be watched: it is {call.obstacle}; choose another")
     if shape is None:
         raise CaptureError(
             f"`layers`: {name} gives no tensor; choose a module that returns one, or a tuple whose first is"

@@ -1,11 +1,13 @@
 """Max pooling on the CPU by a shorter way to the same bits."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from fnet_callbacks.capture.writes import is_followed
 
 # With fewer channels than these, bringing them last costs what it saves.
 _FEWEST_CHANNELS = 4
@@ -13,7 +15,7 @@ _FEWEST_CHANNELS = 4
 _COPIED = 2**21
 
 
-def pool_by_channels(module: nn.Module) -> None:
+def pool_by_channels(modules: Iterable[nn.Module]) -> None:
     """Has every `torch.nn.MaxPool2d` of a model compare the channels of a pixel together.
 
     Where channels come first, torch's kernel for CPUs compares value by value, and may take longer than the
@@ -22,18 +24,18 @@ def pool_by_channels(module: nn.Module) -> None:
     `torch.nn.functional`, everything stays as it is.
 
     Args:
-        module: The model; its pooling layers are given a ``forward`` of their own, which `isolated` takes off.
+        modules: Those of the model; pooling layers are given a ``forward`` of their own, which `isolated` takes off.
 
     Cost: two copies, of 2 MB or of an image, and of the result; the time of the kernel for channels that are last.
     """
-    for m in module.modules():
+    for m in modules:
         if type(m) is nn.MaxPool2d and "forward" not in vars(m):
             vars(m)["forward"] = partial(_max_pool, m)
 
 
 def _max_pool(pool: nn.MaxPool2d, input: Tensor) -> Tensor:
     plain: Any = partial(nn.MaxPool2d.forward, pool)
-    if pool.return_indices or is_in_torch_dispatch_mode() or not _gains(input):
+    if pool.return_indices or is_followed() or not _gains(input):
         return plain(input)
     at_once = max(1, _COPIED // (input[0].numel() * input.element_size()))
     last = torch.channels_last

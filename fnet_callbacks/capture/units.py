@@ -76,7 +76,7 @@ def rows_of_units(
     """Reduces an activation to ``[rows, len(units)]``, in a copy that a later in-place change cannot reach.
 
     Axes beside samples and units are averaged, padding left out; or, with ``token_positions``, each of these
-    tokens becomes a row.
+    tokens becomes a row. Of complex values the modulus is taken first.
 
     Args:
         values: ``[S, ..., units]``, as `samples_first` gives it.
@@ -90,6 +90,7 @@ def rows_of_units(
 
     Cost: one pass over the activation.
     """
+    values = values.abs() if values.is_complex() else values
     wide = torch.promote_types(values.dtype, torch.float32)
     if token_positions is not None:
         return values.flatten(0, -2)[token_positions].index_select(1, units).to(wide)
@@ -103,7 +104,7 @@ def rows_of_units(
 
 
 def maxima_of_units(values: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """The largest value of each unit over the axes beside samples and units, padding left out; ``[S, units]``.
+    """The largest value, or modulus, of each unit over the axes beside samples and units, padding left out; ``[S, N]``.
 
     Args:
         values: ``[S, ..., units]``, as `samples_first` gives it, with an axis beside the two.
@@ -111,6 +112,7 @@ def maxima_of_units(values: Tensor, *, mask: Tensor | None = None) -> Tensor:
 
     Cost: one pass over the activation.
     """
+    values = values.abs() if values.is_complex() else values
     wide = torch.promote_types(values.dtype, torch.float32)
     others = tuple(range(1, values.dim() - 1))
     if mask is None or values.shape[:2] != mask.shape:

@@ -93,7 +93,7 @@ class Watcher:
             raise self._failure
         seen = list(zip(self.layers, self._rows, strict=True))
         if silent := [layer.name for layer, rows in seen if not rows]:
-            raise CaptureError(f"the hook on {', '.join(silent)} did not fire in this pass")
+            raise CaptureError(f"the hook on {', '.join(silent)} did not fire in this pass{self._cause()}")
         parts = [torch.cat(rows) for _, rows in seen]
         if len({len(p) for p in parts}) > 1 or len({key[1:] for key in self._positions}) > 1:
             found = ", ".join(f"{layer.name} {len(p)}" for layer, p in zip(self.layers, parts, strict=True))
@@ -102,6 +102,21 @@ class Watcher:
                 "those that do"
             )
         return parts
+
+    def _cause(self) -> str:
+        """Why a hook may not fire, for an error; empty where nothing is known."""
+        compiled = [
+            name or "the model"
+            for name, m in self._module.named_modules()
+            if isinstance(m, torch._dynamo.OptimizedModule)
+            or getattr(m, "_compiled_call_impl", None) is not None
+        ]
+        if not compiled:
+            return ""
+        return (
+            f": {compiled[0]} is compiled by `torch.compile`, and compiled code passes by hooks that come later. "
+            "Measure on the probe, where it runs as it was written, or compile it after the fit has begun"
+        )
 
     def _attach(self, module: nn.Module, name: str) -> Any:
         indices = self._of_module[name]

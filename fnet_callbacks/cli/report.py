@@ -16,6 +16,7 @@ def report(asked: argparse.Namespace) -> int:
     from fnet_callbacks.report.content import content_of
     from fnet_callbacks.report.page import write_page
     from fnet_callbacks.report.tables import write_csv
+    from fnet_callbacks.report.wording import counted
 
     runs = read_runs(asked.runs, group_by=asked.group_by)
     for folder, reason in runs.problems.items():
@@ -27,7 +28,8 @@ def report(asked: argparse.Namespace) -> int:
             f"each run is a group of its own; --group-by one of {', '.join(runs.differing)}", file=sys.stderr
         )
     content = content_of(runs, baseline=asked.baseline)
-    print(f"{len(runs.runs)} runs in {len(runs.groups)} groups, {content.baseline} the baseline")
+    told = f"{counted(len(runs.runs), 'run')} in {counted(len(runs.groups), 'group')}"
+    print(told + (f", {content.baseline} the baseline" if len(runs.groups) > 1 else ""))
     print(f"wrote {write_page(content, asked.output)}")
     if asked.csv is not None:
         for path in write_csv(content, asked.csv):

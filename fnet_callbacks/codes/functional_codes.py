@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns
 from fnet_callbacks.capture.batches import call_model, logits_of
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal, choose_layers
 from fnet_callbacks.capture.reader import first_samples
 from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodes, Samples, coded
-from fnet_callbacks.codes.layer import Grid, checked_grid
+from fnet_callbacks.codes.layer import Grid, as_grid, checked_grid
 from fnet_callbacks.errors import CaptureError, FnetError
-from fnet_callbacks.neighbourhood import Normalize, check_radius
+from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
 
 
 def functional_codes(
     model: nn.Module,
     loader: Iterable[Any],
     *,
-    layers: str | Sequence[str] = "auto",
+    layers: Names = "auto",
     signal: Signal = "post",
     maxima: bool = False,
     grid: Grid | None = None,
@@ -73,7 +74,12 @@ def functional_codes(
     """
     if output_to_logits is not None and not callable(output_to_logits):
         raise FnetError(f"`output_to_logits={output_to_logits!r}` should be a function")
-    check_radius(epsilon, bounds)
+    layers, signal = as_patterns("layers", layers), as_choice("signal", signal, ("post", "pre"))
+    maxima, grid = as_flag("maxima", maxima), as_grid(grid)
+    epsilon, bounds = as_radius(epsilon, bounds)
+    normalize = as_normalization(normalize)
+    max_samples = as_integer("max_samples", max_samples, at_least=2)
+    seed = as_integer("seed", seed, at_least=0)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with isolated(model, seed=seed, device=device), generators_kept(loader):
         read = first_samples(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.arguments import plain, refused
+from fnet_callbacks.checks import checked_integer, checked_tensor, told
 from fnet_callbacks.codes.measures import (
     code_entropy,
     compactness,
@@ -18,7 +21,7 @@ from fnet_callbacks.codes.measures import (
     normalized_mutual_information,
     participation_ratio,
 )
-from fnet_callbacks.codes.som import SelfOrganizingMap, train_map
+from fnet_callbacks.codes.som import SelfOrganizingMap, checked_sides, train_map
 from fnet_callbacks.errors import FnetError
 
 Grid = tuple[int, int]
@@ -90,7 +93,7 @@ class LayerCodes:
         Raises:
             FnetError: They have another number of entries.
         """
-        if values.dim() != 2 or values.shape[1] != len(self.mean):
+        if checked_tensor("values", values).dim() != 2 or values.shape[1] != len(self.mean):
             raise FnetError(f"`values` should be [S, {len(self.mean)}], got {list(values.shape)}")
         return ((values.double() - self.mean) / self.scale).to(self.codes)
 
@@ -131,26 +134,43 @@ LABEL_MEASURES = ("label_nmi", "label_ami", "prediction_nmi", "prediction_ami", 
 def default_grid(n_samples: int) -> Grid:
     """A square of about ``5 sqrt(S)`` units, and never more of them than samples.
 
+    Raises:
+        FnetError: ``n_samples`` is no integer, or negative.
+
     Reference: Vesanto & Alhoniemi (2000), IEEE Trans. Neural Networks 11, 586, for the number.
     """
+    n_samples = checked_integer("n_samples", n_samples, at_least=0)
     side = max(1, min(round(math.sqrt(5 * math.sqrt(n_samples))), math.isqrt(n_samples)))
     return side, side
 
 
-def checked_grid(grid: Grid | None, n_samples: int) -> Grid:
+def as_grid(value: Any) -> Grid | None:
+    """Rows and columns, or None, in plain Python.
+
+    Raises:
+        FnetError: They are no integers of at least 1.
+    """
+    value = plain("grid", value)
+    if value is None:
+        return None
+    sides = tuple(value) if isinstance(value, list) else ()
+    if len(sides) != 2 or not all(isinstance(n, int) and n is not True and n >= 1 for n in sides):
+        raise refused("grid", sides or value, "rows and columns, integers of at least 1, or None")
+    return sides
+
+
+def checked_grid(grid: Any, n_samples: int) -> Grid:
     """Rows and columns for so many samples.
 
     Raises:
         FnetError: They are no integers of at least 1, or more units than samples.
     """
-    if grid is None:
+    if (sides := as_grid(grid)) is None:
         return default_grid(n_samples)
-    sides = tuple(grid) if isinstance(grid, (tuple, list)) else ()
-    if len(sides) != 2 or not all(isinstance(n, int) and n >= 1 for n in sides):
-        raise FnetError(f"`grid={grid!r}` should be rows and columns, integers of at least 1, or None")
+    n_samples = checked_integer("n_samples", n_samples, at_least=0)
     if math.prod(sides) > n_samples:
         raise FnetError(
-            f"`grid={grid!r}` has {math.prod(sides)} units, more than the {n_samples} samples; take a smaller grid"
+            f"`grid={sides!r}` has {math.prod(sides)} units, more than the {n_samples} samples; take a smaller grid"
         )
     return sides
 
@@ -167,10 +187,16 @@ def layer_codes(
         initial: Where the map starts, such as that of the last snapshot; left aside where it does not fit.
 
     Raises:
-        FnetError: A value is not finite.
+        FnetError: ``values`` is not ``[S, D]`` or not finite, ``grid`` no grid, or ``initial`` no map.
 
     Cost: see ``train_map``.
     """
+    grid = checked_sides(grid)
+    if checked_tensor("values", values).dim() != 2 or not values.numel():
+        raise FnetError(f"`values` should be [S, D], one sample and entry at least, got {list(values.shape)}")
+    if initial is not None and not isinstance(initial, SelfOrganizingMap):
+        raise FnetError(f"`initial={told(initial)}` should be a SelfOrganizingMap, or None")
+    values = values.detach()
     if not torch.isfinite(values).all():
         raise FnetError(f"layer {name} shows NaN or infinite values")
     mean, scale = live_scale(values)

@@ -10,6 +10,7 @@ from scipy.spatial import procrustes
 from scipy.special import entr
 from torch import Tensor
 
+from fnet_callbacks.checks import checked_array, checked_integer, checked_seed, checked_tensor
 from fnet_callbacks.errors import FnetError
 
 _SHUFFLES = 20
@@ -24,7 +25,14 @@ def code_entropy(units: np.ndarray, n_units: int) -> float:
 
     Returns:
         In [0, 1]: entropy over ``log min(U, S)``; NaN for one unit, one sample or none.
+
+    Raises:
+        FnetError: ``units`` is no vector of integers from 0 to U - 1.
     """
+    units = checked_array("units", units, "[S]", kind="integer").astype(np.int64)
+    n_units = checked_integer("n_units", n_units, at_least=0)
+    if len(units) and not 0 <= units.min() <= units.max() < n_units:
+        raise FnetError(f"`units` should be from 0 to {n_units - 1}, got {units.min()} to {units.max()}")
     most = min(n_units, len(units))
     if most < 2:
         return math.nan
@@ -45,13 +53,13 @@ def normalized_mutual_information(units: np.ndarray, classes: np.ndarray) -> flo
         In [0, 1]; NaN where all samples are of one class, or there are none.
 
     Raises:
-        FnetError: The two differ in length.
+        FnetError: They are not vectors of integers of one length.
 
     Reference: Strehl & Ghosh (2002), J. Mach. Learn. Res. 3, 583, with the arithmetic mean.
     Cost: O(S + U C).
     """
-    if len(units) != len(classes):
-        raise FnetError(f"`classes` should be [{len(units)}], one for each sample, got [{len(classes)}]")
+    units = checked_array("units", units, "[S]", kind="integer")
+    classes = _classes_of(classes, len(units))
     if len(np.unique(classes)) < 2:
         return math.nan
     units, classes = (np.unique(each, return_inverse=True)[1] for each in (units, classes))
@@ -77,12 +85,17 @@ def compactness(places: np.ndarray, classes: np.ndarray, *, seed: int = 0) -> fl
         0 or more: about 1 where classes lie anywhere, 0 where each has a unit of its own. NaN where all samples are of
         one class or on one unit, or each is of its own class.
 
+    Raises:
+        FnetError: ``places`` is not ``[S, 2]``, finite, or ``classes`` not S integers.
+
     Reference: after Lee & Vijayan (2022), arXiv 2205.10952; the ratio to shuffled classes is our assumption.
     Cost: O(S), and 20 shuffles.
     """
+    places = _places("places", places)
+    classes = _classes_of(classes, len(places))
+    generator = np.random.default_rng(checked_seed(seed))
     if len(np.unique(classes)) < 2:
         return math.nan
-    generator = np.random.default_rng(seed)
     shuffled = np.mean([_spread(places, generator.permutation(classes)) for _ in range(_SHUFFLES)])
     return float(_spread(places, classes) / shuffled) if shuffled > 0 else math.nan
 
@@ -96,10 +109,16 @@ def participation_ratio(codes: Tensor) -> float:
     Returns:
         In [1, min(S - 1, D)]; NaN where no entry varies.
 
+    Raises:
+        FnetError: ``codes`` is not ``[S, D]``.
+
     Reference: Gao et al. (2017), bioRxiv 214262, of the eigenvalues of the covariance.
     Cost: O(S D min(S, D)), no eigenvalues.
     """
-    around = (codes - codes.mean(0)).double()
+    if checked_tensor("codes", codes).dim() != 2:
+        raise FnetError(f"`codes` should be [S, D], got {list(codes.shape)}")
+    wide = codes.detach().double()
+    around = wide - wide.mean(0)
     product = around.T @ around if around.shape[1] <= len(around) else around @ around.T
     total = float(product.diagonal().sum())
     return total**2 / float(product.square().sum()) if total > 0 else math.nan
@@ -117,12 +136,13 @@ def map_distance(a: np.ndarray, b: np.ndarray) -> float:
         are on one unit of either.
 
     Raises:
-        FnetError: The two differ in shape.
+        FnetError: They are not finite, ``[S, 2]``, or differ in shape.
 
     Reference: Gower (1975), Psychometrika 40, 33. That maps are compared by where their samples are, which maps of
         layers of any widths allow, is our assumption.
     Cost: O(S).
     """
+    a, b = _places("a", a), _places("b", b)
     if a.shape != b.shape:
         raise FnetError(f"`b` should be {list(a.shape)}, a place for each sample, got {list(b.shape)}")
     if any(len(np.unique(places, axis=0)) < 2 for places in (a, b)):
@@ -140,6 +160,22 @@ def live_scale(values: Tensor) -> tuple[Tensor, Tensor]:
     variance = (wide - mean).square().mean(0)
     floor = 1e-12 * (mean.square() + wide.abs().amax(0).square())
     return mean, torch.where(variance > floor, variance.sqrt(), torch.inf)
+
+
+def _places(argument: str, places: np.ndarray) -> np.ndarray:
+    found = checked_array(argument, places, "").astype(np.float64)
+    if found.ndim != 2 or found.shape[1] != 2 or not np.isfinite(found).all():
+        raise FnetError(
+            f"`{argument}` should be row and column of each sample, finite, [S, 2], got {list(found.shape)}"
+        )
+    return found
+
+
+def _classes_of(classes: np.ndarray, n_samples: int) -> np.ndarray:
+    found = checked_array("classes", classes, "[S]", kind="integer")
+    if len(found) != n_samples:
+        raise FnetError(f"`classes` should be [{n_samples}], one for each sample, got [{len(found)}]")
+    return found
 
 
 def _spread(places: np.ndarray, classes: np.ndarray) -> float:

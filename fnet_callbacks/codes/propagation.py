@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fnet_callbacks.checks import checked_seed, checked_tensor, told
 from fnet_callbacks.codes.layer import LayerCodes
+from fnet_callbacks.errors import FnetError
 from fnet_callbacks.neighbourhood import Neighbourhood, Normalize, length_of
 
 _OF_NOISE = 0.95  # the share of samples that noise displaces less than an attack must, to have left its path
@@ -93,6 +95,10 @@ def shift(layers: Sequence[LayerCodes], values: Sequence[Tensor]) -> Shift:
     Raises:
         FnetError: Shapes do not fit.
     """
+    if not isinstance(layers, Sequence) or not all(isinstance(layer, LayerCodes) for layer in layers):
+        raise FnetError(f"`layers` should be LayerCodes, one or more, got {told(layers)}")
+    if not layers or not isinstance(values, Sequence) or len(values) != len(layers):
+        raise FnetError(f"`values` should be a tensor for each of the {len(layers)} `layers`, one at least")
     rows = [_moved(layer, shown) for layer, shown in zip(layers, values, strict=True)]
     return Shift(*(np.array(part) for part in zip(*rows, strict=True)))
 
@@ -100,6 +106,10 @@ def shift(layers: Sequence[LayerCodes], values: Sequence[Tensor]) -> Shift:
 def _moved(layer: LayerCodes, values: Tensor) -> tuple[np.ndarray, ...]:
     """Rows of a `Shift`."""
     codes = layer.standardized(values)
+    if len(codes) != len(layer.codes):
+        raise FnetError(
+            f"`values` should be of the {len(layer.codes)} samples of layer {layer.name}, got {len(codes)}"
+        )
     if not layer.n_live or not torch.isfinite(codes).all():
         unknown = np.full(len(codes), np.nan)
         return unknown, np.full(len(codes), -1), unknown, unknown
@@ -134,9 +144,17 @@ def noise_like(
 
     Returns:
         ``[S, ...]``; a sample that the attack left as it was is as it was.
+
+    Raises:
+        FnetError: ``attacked`` has another shape, or see ``attacks.pgd``.
     """
+    checked_tensor("inputs", inputs, floating=True)
+    if inputs.dim() < 2 or checked_tensor("attacked", attacked, floating=True).shape != inputs.shape:
+        raise FnetError(
+            f"`inputs` should be [S, ...] and `attacked` alike, got {list(inputs.shape)} and {list(attacked.shape)}"
+        )
     region = Neighbourhood.around(inputs, epsilon=epsilon, bounds=bounds, normalize=normalize)
-    own = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
+    own = int(np.random.SeedSequence((checked_seed(seed), 1)).generate_state(1)[0])
     noise = region.random_corner(torch.Generator().manual_seed(own)) - inputs
     smallest = torch.finfo(inputs.dtype).tiny
     return inputs + noise * (length_of(attacked - inputs) / length_of(noise).clamp_min(smallest))

@@ -9,6 +9,7 @@ import torch
 from scipy.linalg import eigh
 from torch import Tensor, nn
 
+from fnet_callbacks.checks import checked_array, checked_integer, checked_tensor, told
 from fnet_callbacks.errors import FnetError
 
 _PASSES = 20
@@ -46,15 +47,18 @@ class SelfOrganizingMap:
             FnetError: Shapes do not fit, or a code is not finite.
         """
         codes = _checked(codes, width=self.weights.shape[1])
+        k = checked_integer("k", k)
         if not 1 <= k <= len(self.weights):
             raise FnetError(f"`k={k}` should be from 1 to {len(self.weights)}, the number of units")
         with torch.autocast(codes.device.type, enabled=False):
             return self._nearest(codes, k)
 
     def _nearest(self, codes: Tensor, k: int) -> Tensor:
+        centre = _centre(self.weights)
+        weights = self.weights - centre
         parts = codes.to(self.weights).split(max(1, _AT_ONCE // len(self.weights)))
         return torch.cat(
-            [_distances(part, self.weights).topk(k, dim=1, largest=False).indices for part in parts]
+            [_distances(part - centre, weights).topk(k, dim=1, largest=False).indices for part in parts]
         )
 
     def quantization_error(self, codes: Tensor) -> float:
@@ -95,8 +99,26 @@ class SelfOrganizingMap:
         return (sums / counts.clamp(min=1)).flatten()
 
 
+def checked_sides(grid: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of a grid, NumPy's integers too.
+
+    Raises:
+        FnetError: They are not two integers of at least 1.
+    """
+    try:
+        rows, columns = (checked_integer("grid", side, at_least=1) for side in grid)
+    except (TypeError, ValueError):  # not two of them, or one refused
+        raise FnetError(f"`grid={told(grid)}` should be rows and columns, integers of at least 1") from None
+    return rows, columns
+
+
 def default_radii(grid: tuple[int, int], passes: int = _PASSES) -> list[float]:
-    """From half the longer side of the grid down to half a unit, each the same share of the last."""
+    """From half the longer side of the grid down to half a unit, each the same share of the last.
+
+    Raises:
+        FnetError: ``grid`` is not rows and columns, or ``passes`` is below 1.
+    """
+    grid, passes = checked_sides(grid), checked_integer("passes", passes, at_least=1)
     first = max(max(grid) / 2, _LAST_RADIUS)
     steps = max(1, passes - 1)
     return [first * (_LAST_RADIUS / first) ** (i / steps) for i in range(passes)]
@@ -113,8 +135,9 @@ def train_map(
 
     In each pass :math:`w_u = \sum_s h(u, b_s) v_s / \sum_s h(u, b_s)`, where b is the unit of a sample and h a Gaussian
     of the distance on the grid. Nothing is drawn: the same codes give the same map. Mixed precision is off: its
-    digits do not tell near units apart. Starts from the plane of the two
-    largest principal components, one standard deviation to each side.
+    digits do not tell near units apart. Entries that are further from zero than from their mean are trained about
+    that: squares of large numbers tell nothing apart either. Starts from the plane of the two largest principal
+    components, one standard deviation to each side.
 
     Args:
         codes: ``[S, D]`` floating point, S at least 1; also fewer than units.
@@ -130,25 +153,27 @@ def train_map(
     Cost: O(S U D + U² D) a pass, as matrix products on the codes' device; without ``initial`` once
         O(S D min(S, D) + min(S, D)³) on the CPU for the principal components.
     """
-    codes = _checked(codes, width=None)
-    rows, columns = grid
-    if not all(isinstance(n, int) and n >= 1 for n in (rows, columns)):
-        raise FnetError(f"`grid={grid!r}` should be rows and columns, integers of at least 1")
-    radii = default_radii(grid) if radii is None else list(radii)
-    if not radii or min(radii) <= 0:
-        raise FnetError(f"`radii={radii!r}` should be numbers above 0, one at least")
+    codes, grid = _checked(codes, width=None).detach(), checked_sides(grid)
+    if initial is not None and not isinstance(initial, SelfOrganizingMap):
+        raise FnetError(f"`initial={told(initial)}` should be a SelfOrganizingMap, or None")
+    widths = default_radii(grid) if radii is None else checked_array("`radii`", radii, "[passes]").tolist()
+    if not widths or not all(0 < radius < float("inf") for radius in widths):
+        raise FnetError(f"`radii={told(radii)}` should be numbers above 0, one at least")
     values = codes if codes.dtype in (torch.float32, torch.float64) else codes.float()
+    centre = _centre(values)
+    values = values - centre
     if initial is None:
-        found = SelfOrganizingMap(_plane(values, grid), (rows, columns))
-    elif initial.grid != (rows, columns) or initial.weights.shape[1] != values.shape[1]:
+        found = SelfOrganizingMap(_plane(values, grid), grid)
+    elif initial.grid != grid or initial.weights.shape[1] != values.shape[1]:
         raise FnetError(
             f"`initial` is a map of {initial.grid} units with codes of {initial.weights.shape[1]}; it should be of "
-            f"{(rows, columns)} with {values.shape[1]}"
+            f"{grid} with {values.shape[1]}"
         )
     else:
-        found = SelfOrganizingMap(initial.weights.to(values), (rows, columns))
+        found = SelfOrganizingMap(initial.weights.to(values) - centre, grid)
     with torch.autocast(values.device.type, enabled=False):
-        return _trained(values, found, radii)
+        trained = _trained(values, found, widths)
+    return SelfOrganizingMap(trained.weights + centre, grid)
 
 
 def _trained(values: Tensor, found: SelfOrganizingMap, radii: Sequence[float]) -> SelfOrganizingMap:
@@ -162,6 +187,13 @@ def _trained(values: Tensor, found: SelfOrganizingMap, radii: Sequence[float]) -
         moved = (near @ sums) / total.clamp(min=_FAR)
         found = SelfOrganizingMap(torch.where(total > _FAR, moved, found.weights), found.grid)
     return found
+
+
+def _centre(values: Tensor) -> Tensor:
+    """The mean of each entry that is further from zero than values are from it, and 0 for the others, ``[D]``."""
+    mean = values.mean(0, dtype=torch.float32 if values.device.type == "mps" else torch.float64)
+    far = mean.abs() > (values - mean).square().mean(0).sqrt()
+    return torch.where(far, mean, 0.0).to(values)
 
 
 def _plane(codes: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -210,9 +242,11 @@ def _distances(codes: Tensor, weights: Tensor) -> Tensor:
 
 
 def _checked(codes: Tensor, *, width: int | None) -> Tensor:
-    if codes.dim() != 2 or not len(codes) or not codes.is_floating_point():
+    checked_tensor("codes", codes)
+    if codes.dim() != 2 or not codes.numel() or not codes.is_floating_point():
         raise FnetError(
-            f"`codes` should be floating point [S, D] with one sample at least, got {codes.dtype} {tuple(codes.shape)}"
+            f"`codes` should be floating point [S, D] with one sample and entry at least, got {codes.dtype} "
+            f"{tuple(codes.shape)}"
         )
     if width is not None and codes.shape[1] != width:
         raise FnetError(f"`codes` should have {width} entries, got {codes.shape[1]}")

@@ -28,7 +28,7 @@ class Community:
         flexibility: Mean over its neurons, see `functional.flexibility`.
         promiscuity: Mean over its neurons, see `functional.promiscuity`.
         participation: Mean over its neurons, see `functional.participation_coefficient`.
-        layers: How many of its neurons are in which layer, those with none left out.
+        layers: How many of its neurons are in which layer, by ``Run.layers``, those with none left out.
         class_affinity: See `functional.class_affinity`; NaN where it was not measured.
         entropies: Mean over its neurons of those that the record has, by name.
     """
@@ -89,7 +89,7 @@ def _last(
     flexibility, promiscuity = F.flexibility(names)[nodes], F.promiscuity(names)[nodes]
     lives = F.lifetimes(names)
     persistence = dict(zip(lives.names.tolist(), lives.persistence.tolist(), strict=True))
-    layers = _layer_names(run, monitor)
+    layers = run.layers(monitor)
     affinity = arrays.get("class_affinity", np.full(len(partition), np.nan))
     found = []
     for community in np.unique(partition).tolist():
@@ -113,11 +113,6 @@ def _last(
             )
         )
     return sorted(found, key=lambda c: -c.size)
-
-
-def _layer_names(run: Run, monitor: str) -> list[str]:
-    settings = run.record.manifest.get("monitors", {}).get(monitor, {})
-    return [str(layer["name"]) for layer in settings.get("layers", [])]
 
 
 def _mean(values: np.ndarray) -> float:

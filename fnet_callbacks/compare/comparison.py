@@ -220,10 +220,7 @@ def _over_runs(key: str, outcome: str, where: str, x: np.ndarray, y: np.ndarray)
 
 
 def _in_time(key: str, outcome: str, runs: Sequence[Run]) -> Association:
-    own = []
-    for run in runs:
-        x, y = ([values.get(k, math.nan) for values in run.values] for k in (key, outcome))
-        own.append(rank_correlation(x, y, tested=False)[0])
+    own = [rank_correlation(run.over_time(key), run.over_time(outcome), tested=False)[0] for run in runs]
     rho = np.array([r for r in own if math.isfinite(r)])
     if not len(rho):
         return Association(key, outcome, "time", math.nan, math.nan, 0)

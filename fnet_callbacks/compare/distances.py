@@ -15,9 +15,12 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from tqdm.auto import tqdm
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.checks import checked_array, checked_number, told
+from fnet_callbacks.compare.rounding import varies
 from fnet_callbacks.errors import FnetError
 
 _HIGHEST_ORDER = 100  # powers of short lives would vanish
+_ABOVE_ONE = 1e-4  # what float32 sums round a correlation up to
 _ROWS = 256  # of the pairs of features, at once
 
 
@@ -42,11 +45,12 @@ def wasserstein(a: np.ndarray, b: np.ndarray, *, order: float = 2.0) -> float:
     >>> wasserstein(np.array([[0.0, 1.0], [0.3, 0.4]]), np.array([[0.0, 1.0]]))
     0.0707...
     """
+    order = checked_number("order", order, allows_nan=True)
     if not 1 <= order <= _HIGHEST_ORDER:
         raise FnetError(
             f"`order={order}` should be from 1 to {_HIGHEST_ORDER}; beyond it there is `bottleneck`"
         )
-    a, b = sorted((_closed(a), _closed(b)), key=len)
+    a, b = sorted((_closed("a", a), _closed("b", b)), key=len)
     of_a, of_b = (((x[:, 1] - x[:, 0]) / np.sqrt(2)) ** order for x in (a, b))
     rows, columns, gains = _gains(a, b, of_a, of_b, order)
     if len(gains):
@@ -91,7 +95,7 @@ def bottleneck(a: np.ndarray, b: np.ndarray) -> float:
     Raises:
         FnetError: A diagram is not ``[K, 2]``.
     """
-    return float(hera.bottleneck_distance(_closed(a), _closed(b), delta=0.0))
+    return float(hera.bottleneck_distance(_closed("a", a), _closed("b", b), delta=0.0))
 
 
 def betti_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -106,7 +110,7 @@ def betti_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     Cost: O((K + M) log(K + M)).
     """
-    a, b = _closed(a), _closed(b)
+    a, b = _closed("a", a), _closed("b", b)
     scales = np.unique(np.concatenate([a.ravel(), b.ravel()]))
     if len(scales) < 2:
         return 0.0
@@ -130,28 +134,57 @@ def graph_filtration_distance(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndar
         Exact in the births, within a bin's width for each death.
 
     Raises:
-        FnetError: Counts have other lengths, or there are fewer than three nodes.
+        FnetError: Counts have other lengths or are negative, weights are not in [0, 1], or there are fewer than three
+            nodes.
 
     Reference: Songdechakraiwut & Chung (2023), Topological learning for brain networks; for functional connectomes
         of neural networks Songdechakraiwut & Wu (2025), arXiv 2412.15279.
     Cost: O(n log n + B).
     """
+    a, b = _filtration("a", a), _filtration("b", b)
     if a[1].shape != b[1].shape:
         raise FnetError(
-            f"weights are counted in {len(a[1])} and in {len(b[1])} bins; they should be the same"
+            f"the weights of a and b are counted in {len(a[1])} and in {len(b[1])} bins; they should be the same"
         )
-    if min(len(a[0]), len(b[0])) < 2:
-        raise FnetError("a graph filtration should be of at least three nodes, else it has no cycle")
     births = _matched(*((np.sort(tree), np.ones(len(tree))) for tree, _ in (a, b)))
     return float(np.sqrt(births + _matched(_deaths(*a), _deaths(*b))))
+
+
+def _filtration(argument: str, filtration: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        weights, counts = filtration
+    except (TypeError, ValueError):
+        raise FnetError(
+            f"{argument} must be the weights of a tree and how many pairs have which weight, got {told(filtration)}"
+        ) from None
+    tree = checked_array(f"{argument}[0]", weights, "[n - 1]").astype(np.float64)
+    if not ((tree >= 0) & (tree <= 1 + _ABOVE_ONE)).all():
+        raise FnetError(
+            f"{argument}[0] must be the weights of a tree, |r| in [0, 1]; got a value outside, or NaN"
+        )
+    if len(tree) < 2:
+        raise FnetError(
+            f"{argument}: a graph filtration should be of at least three nodes, else it has no cycle"
+        )
+    counted = checked_array(f"{argument}[1]", counts, "[bins]", kind="integer").astype(np.int64)
+    n_pairs = (len(tree) + 1) * len(tree) // 2
+    if len(counted) < 2 or counted.min() < 0 or counted.sum() > n_pairs:
+        raise FnetError(
+            f"{argument}[1] must count the pairs of {len(tree) + 1} nodes, {n_pairs} at most, in two bins or more; got "
+            f"{counted.sum()} in {len(counted)}"
+        )
+    return tree, counted
 
 
 def _deaths(tree: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights beyond the tree, ascending, and how many there are of each."""
     n_bins, n = len(counts), len(tree) + 1
-    others = counts - np.bincount((np.minimum(tree, 1.0) * (n_bins - 1)).astype(np.int64), minlength=n_bins)
+    of_tree = np.bincount((np.minimum(tree, 1.0) * (n_bins - 1)).astype(np.int64), minlength=n_bins)
+    # Where the sign counts, an edge of the tree whose r is negative is not among the pairs that are counted.
+    others = np.maximum(counts - of_tree, 0)
     weights = np.minimum((np.arange(n_bins) + 0.5) / (n_bins - 1), 1.0)
-    return np.append(0.0, weights), np.append((n - 1) * (n - 2) // 2 - others.sum(), others)
+    weightless = max((n - 1) * (n - 2) // 2 - int(others.sum()), 0)
+    return np.append(0.0, weights), np.append(weightless, others)
 
 
 def _matched(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
@@ -171,20 +204,23 @@ def measure_distance(values: ArrayLike) -> np.ndarray:
     """Euclidean distances of runs as vectors of measures, each in units of its standard deviation over the runs.
 
     Args:
-        values: ``[R, M]``; a measure that is not finite in all runs or does not vary counts for nothing.
+        values: ``[R, M]``; a measure that is not finite in all runs, or does not vary beyond rounding, counts for
+            nothing.
 
     Returns:
         ``[R, R]``, divided by the root of the number of measures that count.
 
     Raises:
-        FnetError: No measure is left.
+        FnetError: ``values`` is not ``[R, M]``, or no measure is left.
     """
-    found = np.asarray(values, float)
-    spread = found.std(axis=0)
-    counts = np.isfinite(spread) & (spread > 0)
-    if not counts.any():
+    found = checked_array("values", values, "[runs, measures]").astype(np.float64)
+    found = found[:, np.isfinite(found).all(axis=0)]
+    found = found[:, varies(found)]
+    if not found.shape[1]:
         raise FnetError("`values`: no measure is finite in all runs and varies between them")
-    z = (found[:, counts] - found[:, counts].mean(axis=0)) / spread[counts]
+    # By a power of 2, which changes no digit: the squares of very large and very small numbers are none.
+    found = np.ldexp(found, -np.frexp(np.abs(found).max(axis=0))[1])
+    z = (found - found.mean(axis=0)) / found.std(axis=0)
     return np.sqrt(((z[:, None] - z[None]) ** 2).mean(axis=-1))
 
 
@@ -193,6 +229,8 @@ def pairwise(things: Sequence[Any], distance: Callable[[Any, Any], float]) -> np
 
     A bar is shown on a terminal where it takes more than two seconds.
     """
+    if not callable(distance):
+        raise FnetError(f"distance must be a function of two things, got {told(distance)}")
     n = len(things)
     pairs = [(i, j) for i in range(n) for j in range(i)]
     found = np.zeros((n, n))
@@ -204,9 +242,9 @@ def pairwise(things: Sequence[Any], distance: Callable[[Any, Any], float]) -> np
     return found
 
 
-def _closed(diagram: np.ndarray) -> np.ndarray:
+def _closed(argument: str, diagram: np.ndarray) -> np.ndarray:
     """Those features that die, and later than they are born."""
-    diagram = np.asarray(diagram, dtype=np.float64)
+    diagram = checked_array(argument, diagram, "").astype(np.float64)
     if diagram.ndim != 2 or diagram.shape[1] != 2:
-        raise FnetError(f"a diagram must be [features, 2], birth and death; got shape {diagram.shape}")
+        raise FnetError(f"{argument} must be [features, 2], birth and death; got shape {diagram.shape}")
     return np.ascontiguousarray(diagram[np.isfinite(diagram).all(axis=1) & (diagram[:, 1] > diagram[:, 0])])

@@ -9,12 +9,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
+from fnet_callbacks.checks import (
+    checked_array,
+    checked_flag,
+    checked_integer,
+    checked_number,
+    checked_seed,
+)
+from fnet_callbacks.compare.rounding import ROUNDING, varies
 from fnet_callbacks.errors import FnetError
 
 LEVEL = 0.95
 _FEW = 10  # below it the bootstrap covers far less than it says
 _RESAMPLES = 50_000  # all splits of nine against nine are 48,620
-_ROUNDING = 1e-12  # of what sums of the same numbers in another order may differ, relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +67,17 @@ def mean_interval(values: ArrayLike, *, seed: int = 0) -> Interval:
         values: ``[R]``, one a run; those that are not finite are left out.
         seed: Of the bootstrap.
 
+    Raises:
+        FnetError: ``values`` is no vector of numbers, or ``seed`` no integer of 0 or more.
+
     Cost: a millisecond.
     """
-    found = _finite(values)
+    found, seed = _finite("values", values), checked_seed(seed)
     n = len(found)
     mean = float(found.mean()) if n else math.nan
     if n < 2:
         return Interval(mean, math.nan, math.nan, n)
-    if np.ptp(found) == 0:
+    if not varies(found):
         return Interval(mean, mean, mean, n)
     if n < _FEW:
         low, high = stats.t.interval(LEVEL, n - 1, loc=mean, scale=stats.sem(found))
@@ -86,8 +96,11 @@ def mean_band(values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Returns:
         Mean, lower and upper end, ``[T]`` each; the ends are NaN where fewer than two runs have a value.
+
+    Raises:
+        FnetError: ``values`` is not ``[R, T]``.
     """
-    found = np.asarray(values, float)
+    found = checked_array("values", values, "[runs, steps]").astype(np.float64)
     known = np.isfinite(found)
     n = known.sum(axis=0)
     mean = np.divide(np.where(known, found, 0).sum(axis=0), n, out=np.full(n.shape, np.nan), where=n > 0)
@@ -108,9 +121,12 @@ def effect(treated: ArrayLike, baseline: ArrayLike) -> Effect:
         treated: ``[R]``, one a run; values that are not finite are left out.
         baseline: ``[B]``, the same.
 
+    Raises:
+        FnetError: ``treated`` or ``baseline`` is no vector of numbers.
+
     Cost: some ten milliseconds with eight runs in each, for 12,870 splits.
     """
-    ours, theirs = _finite(treated), _finite(baseline)
+    ours, theirs = _finite("treated", treated), _finite("baseline", baseline)
     n = min(len(ours), len(theirs))
     if not n:
         return Effect(Interval(math.nan, math.nan, math.nan, 0), math.nan, math.nan, math.nan)
@@ -130,12 +146,15 @@ def hedges_g(treated: ArrayLike, baseline: ArrayLike) -> float:
     :math:`J(\nu) = \Gamma(\nu/2)/(\sqrt{\nu/2}\,\Gamma((\nu-1)/2))`.
 
     Returns:
-        0 where all values are the same, infinite where they differ between the groups alone, NaN where there are
-        fewer than three values or a group has none.
+        0 where all values are the same, infinite where they differ between the groups alone, both but for rounding;
+        NaN where there are fewer than three values or a group has none.
+
+    Raises:
+        FnetError: ``treated`` or ``baseline`` is no vector of numbers.
 
     Reference: Hedges (1981), Distribution theory for Glass's estimator of effect size, eq. 6e.
     """
-    ours, theirs = _finite(treated), _finite(baseline)
+    ours, theirs = _finite("treated", treated), _finite("baseline", baseline)
     freedom = len(ours) + len(theirs) - 2
     if freedom < 1 or not len(ours) or not len(theirs):
         return math.nan
@@ -158,11 +177,14 @@ def permutation_p(treated: ArrayLike, baseline: ArrayLike, *, seed: int = 0) -> 
 
     Returns:
         In (0, 1]; NaN where either has fewer than two runs.
+
+    Raises:
+        FnetError: ``treated`` or ``baseline`` is no vector of numbers, or ``seed`` no integer of 0 or more.
     """
-    ours, theirs = _finite(treated), _finite(baseline)
+    ours, theirs, seed = _finite("treated", treated), _finite("baseline", baseline), checked_seed(seed)
     if min(len(ours), len(theirs)) < 2:
         return math.nan
-    if np.ptp(np.concatenate([ours, theirs])) == 0:
+    if not varies(np.concatenate([ours, theirs])):
         return 1.0
     found = stats.permutation_test(
         (ours, theirs),
@@ -171,7 +193,7 @@ def permutation_p(treated: ArrayLike, baseline: ArrayLike, *, seed: int = 0) -> 
         n_resamples=_RESAMPLES,
         rng=np.random.default_rng(seed),
     )
-    splits, rounding = found.null_distribution, _ROUNDING * float(np.abs([*ours, *theirs]).max())
+    splits, rounding = found.null_distribution, ROUNDING * float(np.abs([*ours, *theirs]).max())
     # Where splits are drawn, the one that was found is one more.
     drawn = int(len(splits) < math.comb(len(ours) + len(theirs), len(ours)))
     tails = (splits >= found.statistic - rounding).sum(), (splits <= found.statistic + rounding).sum()
@@ -179,7 +201,13 @@ def permutation_p(treated: ArrayLike, baseline: ArrayLike, *, seed: int = 0) -> 
 
 
 def smallest_p(n_treated: int, n_baseline: int) -> float:
-    """The smallest p that a two-sided permutation test of so many runs can find; NaN below two in either."""
+    """The smallest p that a two-sided permutation test of so many runs can find; NaN below two in either.
+
+    Raises:
+        FnetError: A number of runs is no integer, or negative.
+    """
+    n_treated = checked_integer("n_treated", n_treated, at_least=0)
+    n_baseline = checked_integer("n_baseline", n_baseline, at_least=0)
     if min(n_treated, n_baseline) < 2:
         return math.nan
     return min(1.0, 2 / min(math.comb(n_treated + n_baseline, n_treated), _RESAMPLES + 1))
@@ -191,10 +219,15 @@ def false_discovery_rate(p: ArrayLike) -> np.ndarray:
     Args:
         p: ``[M]``; NaN stays NaN and does not count.
 
+    Raises:
+        FnetError: ``p`` is no vector of values in [0, 1].
+
     Reference: Benjamini & Hochberg (1995), Controlling the false discovery rate.
     """
-    p = np.asarray(p, float)
+    p = checked_array("p", p, "[tests]").astype(np.float64)
     known = np.isfinite(p)
+    if (p[known] < 0).any() or (p[known] > 1).any():
+        raise FnetError(f"p must be in [0, 1], got {p[known].min():.4g} to {p[known].max():.4g}")
     adjusted = np.full(p.shape, np.nan)
     if known.any():
         adjusted[known] = stats.false_discovery_control(p[known])
@@ -210,21 +243,22 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, tested: bool = True) -> tupl
         tested: Whether p is looked for; else it is NaN.
 
     Returns:
-        NaN where fewer than four pairs are left or either does not vary.
+        NaN where fewer than four pairs are left or either does not vary, but for rounding; what differs by that is a
+        tie.
 
     Raises:
-        FnetError: They are not of one length.
+        FnetError: They are not vectors of numbers of one length.
     """
-    ours, theirs = np.asarray(x, float), np.asarray(y, float)
+    ours, theirs = (checked_array(name, v, "[runs]").astype(np.float64) for name, v in (("x", x), ("y", y)))
     if ours.shape != theirs.shape:
         raise FnetError(f"`y` has shape {theirs.shape}; it should be that of `x`, {ours.shape}")
     both = np.isfinite(ours) & np.isfinite(theirs)
-    ours, theirs = stats.rankdata(ours[both]), stats.rankdata(theirs[both])
+    ours, theirs = _ranks(ours[both]), _ranks(theirs[both])
     if len(ours) < 4 or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
         return math.nan, math.nan
     ours, theirs = ours - ours.mean(), theirs - theirs.mean()
     norm = math.sqrt((ours @ ours) * (theirs @ theirs))
-    if not tested:
+    if not checked_flag("tested", tested):
         return float(ours @ theirs / norm), math.nan
     found = stats.permutation_test(
         (ours,),
@@ -247,8 +281,13 @@ def rank_correlation_interval(rho: float, n: int) -> Interval:
     Returns:
         Its ends are NaN below four pairs, and where rho is NaN; where it is 1 or -1 they are that.
 
+    Raises:
+        FnetError: ``rho`` is not in [-1, 1], or ``n`` no integer of 0 or more.
+
     Reference: Bonett & Wright (2000), Psychometrika 65, 23.
     """
+    rho = checked_number("rho", rho, at_least=-1, at_most=1, allows_nan=True)
+    n = checked_integer("n", n, at_least=0)
     if n < 4 or not math.isfinite(rho):
         return Interval(rho, math.nan, math.nan, n)
     half = stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
@@ -264,12 +303,15 @@ def signs_p(values: ArrayLike) -> float:
 
     Returns:
         Exact up to twelve values, else from 9,999 draws; NaN for fewer than two.
+
+    Raises:
+        FnetError: ``values`` is no vector of numbers.
     """
-    found = _finite(values)
+    found = _finite("values", values)
     n = len(found)
     if n < 2:
         return math.nan
-    bound = abs(found.sum()) - _ROUNDING * float(np.abs(found).sum())
+    bound = abs(found.sum()) - ROUNDING * float(np.abs(found).sum())
     if n <= 12:
         signs = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
         return float((np.abs(signs @ found) >= bound).mean())
@@ -292,15 +334,26 @@ def _difference_interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, f
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Of the means; 0 where all values are the same, whose means may round differently."""
-    return float(ours.mean() - theirs.mean()) if np.ptp(np.concatenate([ours, theirs])) else 0.0
+    """Of the means; 0 where all values are the same but for rounding, whose means may round differently."""
+    return float(ours.mean() - theirs.mean()) if varies(np.concatenate([ours, theirs])) else 0.0
 
 
 def _variance(values: np.ndarray) -> float:
-    """0 where all values are the same, whose mean need not be that value to the bit."""
-    return float(values.var(ddof=1)) if len(values) > 1 and np.ptp(values) else 0.0
+    """0 where all values are the same but for rounding, whose mean need not be that value to the bit."""
+    return float(values.var(ddof=1)) if varies(values) else 0.0
 
 
-def _finite(values: ArrayLike) -> np.ndarray:
-    found = np.asarray(values, float).ravel()
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Mean ranks, where values that follow each other by no more than rounding are the same."""
+    if not len(values):
+        return values
+    order = np.argsort(values, kind="stable")
+    steps = np.diff(values[order]) > ROUNDING * np.abs(values).max()
+    level = np.empty(len(values), np.int64)
+    level[order] = np.append(0, np.cumsum(steps))
+    return stats.rankdata(level)
+
+
+def _finite(argument: str, values: ArrayLike) -> np.ndarray:
+    found = checked_array(argument, values, "[runs]").astype(np.float64)
     return found[np.isfinite(found)]

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fnet_callbacks.errors import FnetError, RecordError
-from fnet_callbacks.record import MANIFEST, Record, read_record
+from fnet_callbacks.compare.layers import Match, Watched, matched, watched_layers
+from fnet_callbacks.compare.records import read_records
+from fnet_callbacks.errors import FnetError
+from fnet_callbacks.record import Record
 
 # What a configuration calls the choice that runs are compared by, in the order in which it is looked for.
 _GROUP_KEYS = ("regularizer", "regulariser", "regularization", "regularisation", "group")
 _SEED_KEYS = ("seed_everything", "seed")
-ALIKE, NOT_SAID = "all runs", "(not said)"
+ALIKE = "all runs"
 GAP = "generalization_gap"  # training less validation accuracy
 _TRAINING_ACCURACY = re.compile(r"train(?:ing)?([_/. -]acc.*)")
-# A record that was moved aside for a later one stands beside it under its name and a number.
-_MOVED_ASIDE = re.compile(r"\.\d+$")
+_NOWHERE = np.empty(0, np.int64), np.empty(0)
 # Of a monitor's settings in the manifest, what follows from the model, or changes no number.
 _NO_SETTING = ("kind", "layers", "n_units", "operations", "worker", "when_busy", "measure_timeout_s")
 
@@ -37,6 +40,8 @@ class Run:
         seed: As the configuration has it; None where it does not say.
         configuration: What the record's manifest says of the run, one value a key.
         record: Its snapshots; at least one.
+        labels: By monitor, and by what each of its layers is called in the keys of this run's scalars, what that and
+            those layers of other runs that it is compared with are called together; see ``compare.layers``.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Run:
     seed: str | None
     configuration: Mapping[str, Any]
     record: Record
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -63,25 +69,69 @@ class Run:
                 found |= {f"{name}.probe_{key}": probe[key] for key in ("n_samples", "seed") if key in probe}
         return found
 
+    def layers(self, monitor: str) -> list[str]:
+        """The labels of the layers that a monitor watched, in the order of the network."""
+        watched = watched_layers(self.record.manifest.get("monitors", {}).get(monitor, {}))
+        labels = self.labels.get(monitor, {})
+        return [labels.get(layer.folder, layer.name) for layer in watched]
+
+    @property
+    def values(self) -> Iterator[dict[str, float]]:
+        """Of each snapshot what was measured, what the run had logged itself, and the gap that follows from that.
+
+        Layers are called by their labels.
+        """
+        named: dict[str, str] = {}
+        for snapshot in self.record.snapshots:
+            logged = {**snapshot.logged, **snapshot.logged_at_end}
+            for key in snapshot.scalars:
+                if key not in named:
+                    named[key] = self._named(key)
+            yield {**{named[key]: v for key, v in snapshot.scalars.items()}, **logged, **_gap(logged)}
+
+    def _named(self, key: str) -> str:
+        place, _, measure = key.rpartition("/")
+        monitor, _, layer = place.partition("/")
+        for name in (monitor, monitor.removesuffix("_layers")):
+            if (label := self.labels.get(name, {}).get(layer)) is not None:
+                return f"{monitor}/{label}/{measure}"
+        return key
+
     @cached_property
-    def values(self) -> Sequence[Mapping[str, float]]:
-        """Of each snapshot what was measured, what the run had logged itself, and the gap that follows from that."""
-        logged = [{**s.logged, **s.logged_at_end} for s in self.record.snapshots]
-        return [
-            {**s.scalars, **own, **_gap(own)} for s, own in zip(self.record.snapshots, logged, strict=True)
-        ]
+    def series(self) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
+        """Of each scalar the places among the snapshots that have it, ``[K]``, and its values there, ``[K]``."""
+        found: dict[str, tuple[array[int], array[float]]] = {}
+        for t, values in enumerate(self.values):
+            for key, value in values.items():
+                if key not in found:
+                    found[key] = array("l"), array("d")
+                places, own = found[key]
+                places.append(t)
+                own.append(value)
+        return {key: (np.array(places), np.array(own)) for key, (places, own) in found.items()}
+
+    def over_time(self, key: str) -> np.ndarray:
+        """A scalar at every snapshot, ``[T]``; NaN where it is not there."""
+        found = np.full(len(self.record.snapshots), np.nan)
+        if key in self.series:
+            places, values = self.series[key]
+            found[places] = values
+        return found
 
     def final(self, key: str) -> float:
         """A scalar at the last snapshot; NaN where it is not there."""
-        return float(self.values[-1].get(key, np.nan))
+        places, values = self.series.get(key, _NOWHERE)
+        return float(values[-1]) if len(places) and places[-1] == len(self.record.snapshots) - 1 else math.nan
 
     def first(self, key: str) -> float:
         """A scalar at the first snapshot that has it, as not all monitors need have measured at each."""
-        return float(next((values[key] for values in self.values if key in values), np.nan))
+        _, values = self.series.get(key, _NOWHERE)
+        return float(values[0]) if len(values) else math.nan
 
     def last(self, key: str) -> float:
         """A scalar at the last snapshot that has it."""
-        return float(next((values[key] for values in reversed(self.values) if key in values), np.nan))
+        _, values = self.series.get(key, _NOWHERE)
+        return float(values[-1]) if len(values) else math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +142,13 @@ class Runs:
         runs: By group, then seed, then name.
         grouped_by: The key of the configuration that names the groups; empty where each run is one of its own.
         problems: By folder, why it could not be read; these are not among the runs.
+        layers: By monitor, which layers of which runs are taken for one.
     """
 
     runs: Sequence[Run]
     grouped_by: str
     problems: Mapping[str, str]
+    layers: Mapping[str, Sequence[Match]] = field(default_factory=dict)
 
     @property
     def groups(self) -> dict[str, list[Run]]:
@@ -134,7 +186,7 @@ class Runs:
     @property
     def keys(self) -> list[str]:
         """Every scalar that a run has, in the order in which the monitors log them."""
-        return list(dict.fromkeys(k for run in self.runs for values in run.values for k in values))
+        return list(dict.fromkeys(key for run in self.runs for key in run.series))
 
     def final(self, key: str) -> np.ndarray:
         """A scalar at the last snapshot of each run, ``[R]``; NaN where a run does not have it."""
@@ -148,12 +200,9 @@ class Runs:
         """
         series = []
         for run in self.runs:
-            pairs = [
-                (step, values[key])
-                for step, values in zip(run.record.steps, run.values, strict=True)
-                if np.isfinite(values.get(key, np.nan))
-            ]
-            series.append(np.array(pairs, float).reshape(-1, 2))
+            places, own = run.series.get(key, _NOWHERE)
+            known = np.isfinite(own)
+            series.append(np.stack([np.array(run.record.steps, float)[places[known]], own[known]], axis=1))
         steps = np.unique(np.concatenate([s[:, 0] for s in series]) if series else [])
         values = np.full((len(series), len(steps)), np.nan)
         for row, own in zip(values, series, strict=True):
@@ -177,22 +226,12 @@ def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None =
 
     Cost: reads the scalars of all records; arrays are read when asked for.
     """
-    found, problems = [], {}
-    for folder in _records(paths):
-        try:
-            record = read_record(folder)
-            if not record.snapshots:
-                raise RecordError(
-                    "the record has no snapshot: training made no step, or was stopped before it"
-                )
-        except RecordError as error:
-            problems[str(folder)] = str(error)
-            continue
+    records, problems = read_records(paths)
+    found = []
+    for record in records:
         configuration = record.manifest.get("configuration")
         configuration = configuration if isinstance(configuration, dict) else {}
         found.append(Run("", "", _first(configuration, _SEED_KEYS), configuration, record))
-    found, resumed = _not_resumed(found)
-    problems |= resumed
     if not found:
         told = "; ".join(f"{folder}: {reason}" for folder, reason in problems.items())
         raise FnetError(
@@ -203,10 +242,40 @@ def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None =
     key = _group_key(named, differing, group_by)
     alone = not any(run.configuration for run in named) or bool(differing)
     grouped = [
-        replace(run, group=_told(run.settings.get(key)) if key else run.name if alone else ALIKE)
+        replace(run, group=_told(key, run.settings.get(key)) if key else run.name if alone else ALIKE)
         for run in named
     ]
-    return Runs(sorted(grouped, key=lambda r: (r.group, _number(r.seed), r.name)), key, problems)
+    layers = _layers(grouped)
+    labelled = [replace(run, labels=_labels(run, layers)) for run in grouped]
+    return Runs(sorted(labelled, key=lambda r: (r.group, _number(r.seed), r.name)), key, problems, layers)
+
+
+def _layers(runs: Sequence[Run]) -> dict[str, Sequence[Match]]:
+    """By monitor, the layers that it watched in the runs, matched."""
+    watched: dict[str, dict[str, Sequence[Watched]]] = {}
+    for run in runs:
+        of_run = {
+            monitor: watched_layers(settings)
+            for monitor, settings in run.record.manifest.get("monitors", {}).items()
+        }
+        # What one monitor's settings do not say of a layer's width another's may.
+        widths = {
+            layer.name: layer.width for own in of_run.values() for layer in own if layer.width is not None
+        }
+        for monitor, own in of_run.items():
+            if own:
+                watched.setdefault(monitor, {})[run.name] = [
+                    layer if layer.width is not None else replace(layer, width=widths.get(layer.name))
+                    for layer in own
+                ]
+    return {monitor: matched(of_run) for monitor, of_run in watched.items()}
+
+
+def _labels(run: Run, layers: Mapping[str, Sequence[Match]]) -> dict[str, dict[str, str]]:
+    return {
+        monitor: {match.layers[run.name].folder: match.label for match in matches if run.name in match.layers}
+        for monitor, matches in layers.items()
+    }
 
 
 def _gap(logged: Mapping[str, float]) -> dict[str, float]:
@@ -219,28 +288,9 @@ def _gap(logged: Mapping[str, float]) -> dict[str, float]:
     return {}
 
 
-def _records(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    folders: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        if not path.is_dir():
-            raise FnetError(f"`paths`: {str(path)!r} is no folder")
-        own = [path / MANIFEST] if (path / MANIFEST).exists() else sorted(path.rglob(MANIFEST))
-        for folder in (m.parent for m in own if m.parent == path or not _is_old(m.parent, path)):
-            folders.setdefault(folder.resolve(), folder)
-    return list(folders.values())
-
-
-def _is_old(folder: Path, within: Path) -> bool:
-    """Whether a later record has taken its place: it was moved aside, or with the trial of a sweep that was cut off."""
-    if "superseded" in folder.relative_to(within).parts:
-        return True
-    later = folder.with_name(_MOVED_ASIDE.sub("", folder.name))
-    return later != folder and (later / MANIFEST).exists()
-
-
 def _names(runs: Sequence[Run]) -> list[str]:
     """The shortest ends of their folders that tell them apart."""
-    parts = [run.record.folder.resolve().parts for run in runs]
+    parts = [Path(os.path.abspath(run.record.folder)).parts for run in runs]  # links by their own names
     if len({p[-1] for p in parts}) == 1 and all(len(p) > 1 for p in parts):
         parts = [p[:-1] for p in parts]  # the monitor's name, which all have
     for depth in range(1, max(map(len, parts)) + 1):
@@ -275,20 +325,8 @@ def _differing(runs: Sequence[Run]) -> list[str]:
     return [*found, *(key for key, values in said.items() if len(values) > 1)]
 
 
-def _not_resumed(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
-    """The runs that no other goes on from, which has their snapshots too; and by folder, why others are left out."""
-    next_of = {str(run.record.manifest.get("resumed_from")): run.record.folder for run in runs}
-    nexts = [next_of.get(str(run.record.manifest.get("writer", ""))) for run in runs]
-    left = {
-        str(run.record.folder): f"it was resumed: {folder} goes on from it"
-        for run, folder in zip(runs, nexts, strict=True)
-        if folder is not None
-    }
-    return [run for run, folder in zip(runs, nexts, strict=True) if folder is None], left
-
-
-def _told(value: Any) -> str:
-    return NOT_SAID if value is None or value == "" else str(value)
+def _told(key: str, value: Any) -> str:
+    return f"{key} not set" if value is None or value == "" else str(value)
 
 
 def _first(configuration: Mapping[str, Any], keys: Sequence[str]) -> str | None:

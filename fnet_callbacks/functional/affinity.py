@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.special import entr
 
+from fnet_callbacks.checks import checked_array, checked_integer
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.communities import checked_partition
 
@@ -27,7 +28,7 @@ def composition(partition: np.ndarray, layers: np.ndarray) -> np.ndarray:
     >>> composition(np.array([0, 0, 1]), np.array([0, 1, 1])).tolist()
     [[1, 1], [0, 1]]
     """
-    labels = checked_partition(partition, "partition", np.size(partition))
+    labels = checked_partition(partition, "partition")
     checked_partition(layers, "layers", labels.size)
     layers = np.asarray(layers, dtype=np.int64)
     if layers.min(initial=0) < 0:
@@ -48,14 +49,14 @@ def layer_entropy(counts: np.ndarray) -> np.ndarray:
         layer, 1 for one that has as many in each; NaN where there is only one layer, or for an empty community.
 
     Raises:
-        FnetError: ``counts`` is not ``[K, L]``.
+        FnetError: ``counts`` is not ``[K, L]``, or negative.
 
     Reference: Shannon (1948), Bell System Technical Journal 27, 379; as a measure of communities it is our assumption.
     Cost: O(K L).
     """
-    counts = np.asarray(counts)
-    if counts.ndim != 2:
-        raise FnetError(f"counts must be [communities, layers], got shape {counts.shape}")
+    counts = checked_array("counts", counts, "[communities, layers]")
+    if (counts < 0).any():
+        raise FnetError(f"counts must be 0 or more, got {counts.min()}")
     if counts.shape[1] < 2:
         return np.full(len(counts), np.nan)
     with np.errstate(invalid="ignore"):
@@ -77,9 +78,7 @@ def preferred_class(class_active_share: np.ndarray) -> np.ndarray:
     Reference: the partition by class selectivity that communities are compared with; the rule is our assumption.
     Cost: O(C N).
     """
-    shares = np.asarray(class_active_share, dtype=np.float64)
-    if shares.ndim != 2:
-        raise FnetError(f"class_active_share must be [classes, neurons], got shape {shares.shape}")
+    shares = checked_array("class_active_share", class_active_share, "[classes, neurons]").astype(np.float64)
     known = np.nan_to_num(shares, nan=0.0)
     if not len(known):
         return np.full(shares.shape[1], -1)
@@ -108,13 +107,13 @@ def class_affinity(values: np.ndarray, labels: np.ndarray, *, bins: int = _BINS)
     >>> float(class_affinity(labels.astype(float), labels).round(2))
     1.0
     """
-    values, labels = np.asarray(values, dtype=np.float64), np.asarray(labels)
-    if labels.ndim != 1 or not (np.issubdtype(labels.dtype, np.integer) or labels.size == 0):
-        raise FnetError(f"labels must be a vector of integers, got {labels.dtype} {labels.shape}")
+    labels = checked_array("labels", labels, "[samples]", kind="integer")
+    values = checked_array("values", values, "").astype(np.float64)
     if values.ndim not in (1, 2) or len(values) != len(labels):
-        raise FnetError(f"values must be [{len(labels)}] or [{len(labels)}, K], got shape {values.shape}")
-    if bins < 2:
-        raise FnetError(f"bins={bins} must be at least 2")
+        raise FnetError(
+            f"values must be [{len(labels)}] or [{len(labels)}, K], as labels are, got shape {values.shape}"
+        )
+    bins = checked_integer("bins", bins, at_least=2)
     known = labels >= 0
     _, classes = np.unique(labels[known], return_inverse=True)
     columns = values[known] if values.ndim == 2 else values[known, None]

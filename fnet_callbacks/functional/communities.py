@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import entr, gammaln
 
+from fnet_callbacks.checks import checked_array, checked_integer, checked_number, checked_seed, told
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
-from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.graph import Graph, checked_graph
 from fnet_callbacks.functional.references import z_score
-from fnet_callbacks.functional.small_world import null_graphs
+from fnet_callbacks.functional.small_world import nulls_of
 from fnet_callbacks.functional.streams import in_threads
 
 
@@ -17,8 +18,8 @@ def communities(graph: Graph, *, initial: np.ndarray | None = None, seed: int = 
     """Communities by Louvain: the partition of highest modularity that is found.
 
     Nodes move to the community that gains most, communities become the nodes of a coarser graph, and so on
-    up; then the nodes of each finer level move again on the way down. This is repeated until modularity
-    stays.
+    up; then the nodes of each finer level move again on the way down. What no edge joins within a community is split.
+    This is repeated until modularity stays.
 
     Args:
         graph: The functional network, N nodes.
@@ -28,13 +29,14 @@ def communities(graph: Graph, *, initial: np.ndarray | None = None, seed: int = 
 
     Returns:
         ``[N]`` int64 from 0 to K - 1, by decreasing size of the community, equal sizes by their smallest
-        node. An isolated node is a community of its own.
+        node. Each is connected by edges within it: an isolated node is a community of its own.
 
     Raises:
         FnetError: ``initial`` is not ``[N]`` integers, or ``seed`` is negative.
 
     Reference: Blondel et al. (2008), J. Stat. Mech., P10008; the way down: Rotta & Noack (2011), J. Exp.
-        Algorithmics 16, 2.3. That Mostafa & Mondal (arXiv:2106.04693) use Louvain is our assumption.
+        Algorithmics 16, 2.3; communities that are not connected: Traag, Waltman & van Eck (2019), Sci. Rep. 9,
+        5233. That Mostafa & Mondal (arXiv:2106.04693) use Louvain is our assumption.
     Cost: O(E) per sweep over the nodes, of which some ten are needed.
 
     Example:
@@ -42,9 +44,10 @@ def communities(graph: Graph, *, initial: np.ndarray | None = None, seed: int = 
         >>> communities(Graph.from_edges(6, two_triangles)).tolist()
         [0, 0, 0, 1, 1, 1]
     """
-    quality, labels = _best_cold_start(graph, 1, seed)
+    quality, labels = _best_cold_start(checked_graph(graph), 1, seed)
     if initial is not None:
-        warm_quality, warm_labels = _louvain(graph, _start(graph, initial), np.random.default_rng(seed))
+        start, generator = _start(graph, initial), np.random.default_rng(checked_seed(seed))
+        warm_quality, warm_labels = _louvain(graph, start, generator)
         if warm_quality >= quality:
             labels = warm_labels
     return _canonical(labels)
@@ -71,7 +74,8 @@ def modularity(graph: Graph, partition: np.ndarray, *, resolution: float = 1.0) 
         >>> modularity(Graph.from_edges(4, np.array([[0, 1], [2, 3]])), np.array([7, 7, 5, 5]))
         0.5
     """
-    labels = checked_partition(partition, "partition", graph.n_nodes)
+    labels = checked_partition(partition, "partition", checked_graph(graph).n_nodes)
+    resolution = checked_number("resolution", resolution)
     if graph.n_edges == 0:
         return 0.0
     held = np.bincount(labels, weights=graph.degrees)
@@ -111,11 +115,11 @@ def modularity_z(
     Reference: Guimerà, Sales-Pardo & Amaral (2004), Phys. Rev. E 70, 025101.
     Cost: that of ``nulls`` rewirings and ``nulls * starts`` runs of `communities`.
     """
-    graphs = nulls if isinstance(nulls, Sequence) else null_graphs(graph, nulls, seed)
+    starts = checked_integer("starts", starts, at_least=1)
+    graphs = nulls_of(checked_graph(graph), nulls, seed)
     if len(graphs) < 2 or graph.n_edges == 0:
         return float("nan")
-    if value is None:
-        value = _best_modularity(graph, starts, seed)
+    value = _best_modularity(graph, starts, seed) if value is None else checked_number("value", value)
     mean, spread = null_modularity(graphs, starts=starts, seed=seed)
     return z_score(value, mean, spread)
 
@@ -136,6 +140,10 @@ def null_modularity(nulls: Sequence[Graph], *, starts: int = 1, seed: int = 0) -
 
     Cost: ``starts`` runs of `communities` on each.
     """
+    starts, seed = checked_integer("starts", starts, at_least=1), checked_seed(seed)
+    if not isinstance(nulls, Sequence) or isinstance(nulls, str):
+        raise FnetError(f"nulls must be graphs, as of null_graphs, got {told(nulls)}")
+    nulls = [checked_graph(null, f"nulls[{k}]") for k, null in enumerate(nulls)]
     if len(nulls) < 2:
         return float("nan"), float("nan")
     found = in_threads(lambda null: _best_modularity(null, starts, seed), nulls)
@@ -160,7 +168,7 @@ def adjusted_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
         information, and the arithmetic mean of the entropies.
     Cost: O(K_a N) at worst.
     """
-    a = checked_partition(a, "a", np.size(a))
+    a = checked_partition(a, "a")
     b = checked_partition(b, "b", a.size)
     shape = (a.max(initial=-1) + 1, b.max(initial=-1) + 1)
     table = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
@@ -188,19 +196,18 @@ def community_entropy(partition: np.ndarray) -> float:
     Reference: Shannon (1948), Bell System Technical Journal 27, 379.
     Cost: O(N log N).
     """
-    labels = checked_partition(partition, "partition", np.size(partition))
+    labels = checked_partition(partition, "partition")
     if labels.size == 0:
         return float("nan")
     share = np.bincount(labels) / labels.size
     return float(abs((share * np.log(share)).sum()))  # abs: a lone community would give -0.0
 
 
-def checked_partition(partition: np.ndarray, name: str, n_nodes: int) -> np.ndarray:
-    """Any integer labels as 0 .. K - 1."""
-    labels = np.asarray(partition)
-    integer = np.issubdtype(labels.dtype, np.integer) or labels.size == 0
-    if labels.shape != (n_nodes,) or not integer:
-        raise FnetError(f"{name} must be integers of shape ({n_nodes},), got {labels.dtype} {labels.shape}")
+def checked_partition(partition: np.ndarray, name: str, n_nodes: int | None = None) -> np.ndarray:
+    """Any integer labels, of so many nodes where that is known, as 0 .. K - 1."""
+    labels = checked_array(name, partition, "[nodes]", kind="integer")
+    if n_nodes is not None and len(labels) != n_nodes:
+        raise FnetError(f"{name} must be integers of shape ({n_nodes},), got shape {labels.shape}")
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
@@ -217,10 +224,7 @@ def _best_modularity(graph: Graph, starts: int, seed: int) -> float:
 
 
 def _best_cold_start(graph: Graph, starts: int, seed: int) -> tuple[int, np.ndarray]:
-    if starts < 1:
-        raise FnetError(f"starts must be at least 1, got {starts}")
-    if seed < 0:
-        raise FnetError(f"seed must be 0 or more, got {seed}")
+    starts, seed = checked_integer("starts", starts, at_least=1), checked_seed(seed)
     alone = np.arange(graph.n_nodes)
     runs = (_louvain(graph, alone, np.random.default_rng((seed, start))) for start in range(starts))
     return max(runs, key=lambda run: run[0])

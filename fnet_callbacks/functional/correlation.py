@@ -5,12 +5,19 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import blas
 
+from fnet_callbacks.checks import checked_array, checked_choice, checked_integer
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 
 # A unit is dead where its variance is no more than this share of mean² + max². Below it the variance is of
 # the size of the rounding of the moments, whatever shift they were taken about.
 DEAD_SHARE = 1e-12
+# What a correlation of float32 sums over 100,000 samples may be off by, and what its two triangles may differ by.
+ROUNDING = 1e-4
+ASYMMETRY = 1e-6
+_ADVICE = (
+    ": divide a covariance by both standard deviations, take np.tanh of Fisher's z, set a diagonal of 0 to 1"
+)
 
 
 def correlation_matrix(
@@ -42,11 +49,8 @@ def correlation_matrix(
            [-1.,  1., nan],
            [nan, nan, nan]])
     """
-    values = np.asarray(activations)
-    if values.ndim != 2:
-        raise FnetError(f"activations must be [samples, units]; got shape {values.shape}")
-    if method not in ("pearson", "spearman"):
-        raise FnetError(f'method must be "pearson" or "spearman"; got {method!r}')
+    values = checked_array("activations", activations, "[samples, units]")
+    checked_choice("method", method, ("pearson", "spearman"))
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
     count, n_units = values.shape
@@ -74,8 +78,8 @@ def correlation_from_moments(
 
     Args:
         count: Number of samples S.
-        total: ``Σ(x-s)``, ``[N]`` float64.
-        products: ``Σ(x-s)(x-s)ᵀ``, ``[N, N]`` float64; the upper triangle is read.
+        total: ``Σ(x-s)``, ``[N]``.
+        products: ``Σ(x-s)(x-s)ᵀ``, ``[N, N]``; the upper triangle is read.
         shift: ``s``, ``[N]``, in the units of x.
         peak: ``max|x|``, ``[N]``; with the mean it is the scale against which a variance counts as zero.
 
@@ -83,17 +87,38 @@ def correlation_from_moments(
         ``[N, N]`` float64, as `correlation_matrix` describes it. A unit whose moments overflow counts as
         dead.
 
+    Raises:
+        FnetError: ``count`` is no integer or negative, or shapes do not fit.
+
     Cost: O(N²) time, one ``[N, N]`` buffer.
 
     >>> correlation_from_moments(2, np.zeros(2), np.array([[2.0, 2.0], [2.0, 2.0]]), np.zeros(2), np.ones(2))
     array([[1., 1.],
            [1., 1.]])
     """
-    if count < 2:
-        return np.full(products.shape, np.nan)
-    return _correlation(
-        count, total, np.ascontiguousarray(products), shift, peak, out=np.empty(products.shape)
+    count = checked_integer("count", count, at_least=0)
+    sums, cross, by, largest = (
+        np.ascontiguousarray(checked_array(name, values, shape), np.float64)
+        for name, values, shape in (
+            ("total", total, "[units]"),
+            ("products", products, "[units, units]"),
+            ("shift", shift, "[units]"),
+            ("peak", peak, "[units]"),
+        )
     )
+    n_units = len(sums)
+    for name, found, shape in (
+        ("products", cross, (n_units, n_units)),
+        ("shift", by, (n_units,)),
+        ("peak", largest, (n_units,)),
+    ):
+        if found.shape != shape:
+            raise FnetError(
+                f"{name} must have shape {shape}, as total has {n_units} units, got {found.shape}"
+            )
+    if count < 2:
+        return np.full(cross.shape, np.nan)
+    return _correlation(count, sums, cross, by, largest, out=np.empty(cross.shape))
 
 
 def live_units(correlation: np.ndarray) -> np.ndarray:
@@ -105,10 +130,17 @@ def live_units(correlation: np.ndarray) -> np.ndarray:
     Returns:
         ``[N]`` bool.
 
+    Raises:
+        FnetError: ``correlation`` is not square, or its diagonal not of 1 and NaN.
+
+    Cost: O(N).
+
     >>> live_units(np.array([[1.0, np.nan], [np.nan, np.nan]]))
     array([ True, False])
     """
-    return ~np.isnan(np.diagonal(correlation))
+    diagonal = _square(correlation).diagonal()
+    _check_diagonal(diagonal, _allowed(diagonal.dtype))
+    return ~np.isnan(diagonal)
 
 
 def live_block(correlation: np.ndarray) -> np.ndarray:
@@ -121,14 +153,58 @@ def live_block(correlation: np.ndarray) -> np.ndarray:
         ``[M, M]`` for M live units: a copy, or ``correlation`` itself where all are live.
 
     Raises:
-        FnetError: ``correlation`` is not square.
+        FnetError: ``correlation`` is none, see `checked_correlation`.
 
     >>> live_block(np.array([[1.0, np.nan], [np.nan, np.nan]]))
     array([[1.]])
     """
-    correlation = _square(correlation)
-    live = live_units(correlation)
+    correlation = checked_correlation(correlation).astype(np.float64, copy=False)
+    live = ~np.isnan(correlation.diagonal())
     return correlation if live.all() else correlation[np.ix_(live, live)]
+
+
+def checked_correlation(correlation: np.ndarray, *, has_dead: bool = True) -> np.ndarray:
+    """A correlation matrix, refused where it cannot be one.
+
+    Among live units it is in [-1, 1] with a diagonal of 1 but for the rounding of float32 sums, 1e-4 (more for a matrix
+    in half precision), symmetric within 1e-6, and finite. So a covariance, Fisher's z, a distance and an adjacency are
+    refused; that the matrix has no negative eigenvalue is not looked at.
+
+    Args:
+        correlation: ``[N, N]``; with ``has_dead`` a unit may have NaN in its row, its column and on the diagonal.
+        has_dead: Whether it may.
+
+    Returns:
+        The matrix, contiguous, float32 or float64: itself where it is that.
+
+    Raises:
+        FnetError: It is no correlation; the message says what it might be instead.
+
+    Cost: O(N²): two milliseconds at 1,024 units, a thirtieth of the correlation's own.
+
+    >>> checked_correlation(np.array([[4.0, 1.0], [1.0, 9.0]]))
+    Traceback (most recent call last):
+    fnet_callbacks.errors.FnetError: correlation must have a diagonal of 1, NaN for a dead unit, got 4 at 0: ...
+    """
+    matrix = _square(correlation)
+    allowed = _allowed(matrix.dtype)
+    asymmetry_allowed = max(ASYMMETRY, allowed if matrix.dtype == np.float16 else 0.0)
+    if matrix.dtype not in (np.float32, np.float64):
+        matrix = matrix.astype(np.float64)
+    matrix = np.ascontiguousarray(matrix)
+    asymmetry, strongest, off_one = _kernels.misfit(matrix)
+    if np.isnan(asymmetry) or (not has_dead and np.isnan(matrix.diagonal()).any()):
+        also = "; a dead unit has NaN in all of its row and column" if has_dead else ""
+        raise FnetError(
+            f"correlation holds NaN or infinite values: drop units without one (dead units) first{also}"
+        )
+    if asymmetry > asymmetry_allowed:
+        raise FnetError(f"correlation must be symmetric, got entries that differ by {asymmetry:.3g}")
+    if off_one > allowed:
+        _check_diagonal(matrix.diagonal(), allowed)
+    if strongest > 1 + allowed:
+        raise FnetError(f"correlation must be in [-1, 1], got entries up to {strongest:.4g}{_ADVICE}")
+    return matrix
 
 
 def correlation_distance(correlation: np.ndarray) -> np.ndarray:
@@ -142,7 +218,7 @@ def correlation_distance(correlation: np.ndarray) -> np.ndarray:
         and another the distance is NaN: drop dead units first (`live_block`).
 
     Raises:
-        FnetError: ``correlation`` is not square.
+        FnetError: ``correlation`` is none: a covariance, Fisher's z, not symmetric; see `checked_correlation`.
 
     Reference: Zhang, Dong, Zhang & Lin (2022), arXiv 2205.11702.
     Cost: O(N²).
@@ -151,7 +227,7 @@ def correlation_distance(correlation: np.ndarray) -> np.ndarray:
     array([[0.  , 0.25],
            [0.25, 0.  ]])
     """
-    return _kernels.correlation_distances(np.ascontiguousarray(_square(correlation)))
+    return _kernels.correlation_distances(checked_correlation(correlation).astype(np.float64, copy=False))
 
 
 def mean_abs_correlation(correlation: np.ndarray) -> float:
@@ -164,7 +240,7 @@ def mean_abs_correlation(correlation: np.ndarray) -> float:
         A value in [0, 1]; NaN where fewer than two units are live.
 
     Raises:
-        FnetError: ``correlation`` is not square.
+        FnetError: ``correlation`` is none: a covariance, Fisher's z, not symmetric; see `checked_correlation`.
 
     Cost: O(N²).
 
@@ -176,7 +252,7 @@ def mean_abs_correlation(correlation: np.ndarray) -> float:
     if n_live < 2:
         return float("nan")
     np.fill_diagonal(strength, 0.0)
-    return float(strength.sum() / (n_live * (n_live - 1)))
+    return min(float(strength.sum() / (n_live * (n_live - 1))), 1.0)
 
 
 def _correlation(
@@ -203,7 +279,20 @@ def _live(variance: np.ndarray, mean: np.ndarray, peak: np.ndarray) -> np.ndarra
 
 
 def _square(correlation: np.ndarray) -> np.ndarray:
-    correlation = np.asarray(correlation, dtype=np.float64)
-    if correlation.ndim != 2 or correlation.shape[0] != correlation.shape[1]:
-        raise FnetError(f"correlation must be square, [units, units]; got shape {correlation.shape}")
-    return correlation
+    matrix = checked_array("correlation", correlation, "")
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise FnetError(f"correlation must be square, [units, units]; got shape {matrix.shape}")
+    return matrix
+
+
+def _allowed(dtype: np.dtype) -> float:
+    return max(ROUNDING, 4 * float(np.finfo(dtype).eps)) if dtype.kind == "f" else ROUNDING
+
+
+def _check_diagonal(diagonal: np.ndarray, allowed: float) -> None:
+    wrong = np.flatnonzero(np.abs(diagonal - 1.0) > allowed)  # which NaN is not
+    if len(wrong):
+        raise FnetError(
+            f"correlation must have a diagonal of 1, NaN for a dead unit, got {diagonal[wrong[0]]:.4g} at "
+            f"{wrong[0]}{_ADVICE}"
+        )

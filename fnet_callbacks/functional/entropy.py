@@ -8,6 +8,7 @@ their formula: the definitions of this room are our assumptions.
 import numpy as np
 from scipy.special import entr
 
+from fnet_callbacks.checks import checked_array, checked_integer
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.correlation import live_block
@@ -30,9 +31,7 @@ def binary_entropy(probability: np.ndarray) -> np.ndarray:
     >>> binary_entropy(np.array([0.0, 0.5, 1.0])).round(6)
     array([0.      , 0.693147, 0.      ])
     """
-    p = np.asarray(probability, dtype=np.float64)
-    if (p < 0).any() or (p > 1).any():
-        raise FnetError("probability must lie in [0, 1]")
+    p = _shares_in("probability", probability)
     return entr(p) + entr(1.0 - p)
 
 
@@ -56,7 +55,7 @@ def activation_entropy(active_share: np.ndarray) -> float:
     >>> round(activation_entropy(np.array([0.5, 1.0])), 6)
     0.346574
     """
-    entropy = binary_entropy(active_share)
+    entropy = binary_entropy(_shares_in("active_share", active_share))
     return float(entropy.mean()) if entropy.size else float("nan")
 
 
@@ -101,13 +100,13 @@ def class_active_share(activations: np.ndarray, labels: np.ndarray, num_classes:
     array([[1. , 0.5],
            [nan, nan]])
     """
-    activations, labels = _checked_activations(activations), np.asarray(labels)
-    integer = np.issubdtype(labels.dtype, np.integer) or labels.size == 0
-    if labels.shape != (len(activations),) or not integer:
+    activations = _checked_activations(activations)
+    labels = checked_array("labels", labels, "[samples]", kind="integer").astype(np.int64)
+    if len(labels) != len(activations):
         raise FnetError(
-            f"labels must be integers, one a sample ({len(activations)}); got {labels.dtype} {labels.shape}"
+            f"labels must be integers, one for each of the {len(activations)} samples of activations; got {len(labels)}"
         )
-    labels = labels.astype(np.int64)
+    num_classes = checked_integer("num_classes", num_classes, at_least=0)
     if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
         raise FnetError(f"labels must lie in [0, {num_classes}); got {labels.min()} to {labels.max()}")
     return _shares(activations, labels, num_classes)
@@ -148,9 +147,7 @@ def histogram_entropies(activations: np.ndarray, *, bins: int = 32) -> np.ndarra
         ``[N]``, nats in [0, log bins]; NaN for a unit that has one value only or one that is not finite.
     """
     activations = _checked_activations(activations)
-    if bins < 1:
-        raise FnetError(f"bins must be at least 1; got {bins}")
-    counts = _kernels.histograms(activations, bins)
+    counts = _kernels.histograms(activations, checked_integer("bins", bins, at_least=1))
     entropies = entr(counts / max(len(activations), 1)).sum(axis=1)
     return np.where(counts.any(axis=1), entropies, np.nan)
 
@@ -170,7 +167,7 @@ def selectivity_entropy(class_active_share: np.ndarray | None) -> float:
         is ever active.
 
     Raises:
-        FnetError: ``class_active_share`` is not two-dimensional.
+        FnetError: ``class_active_share`` is not two-dimensional, or not in [0, 1].
 
     Reference: after Mostafa & Mondal (2021), arXiv 2106.04693; the formula is ours.
     Cost: O(C N).
@@ -192,13 +189,11 @@ def selectivity_entropies(class_active_share: np.ndarray) -> np.ndarray:
         ``[N]`` in [0, 1]; NaN for a unit that is never active, and with fewer than two classes.
 
     Raises:
-        FnetError: ``class_active_share`` is not two-dimensional.
+        FnetError: ``class_active_share`` is not two-dimensional, or not in [0, 1].
 
     Cost: O(C N).
     """
-    share = np.asarray(class_active_share, dtype=np.float64)
-    if share.ndim != 2:
-        raise FnetError(f"class_active_share must be [classes, units]; got shape {share.shape}")
+    share = _shares_in("class_active_share", class_active_share, "[classes, units]")
     share = share[~np.isnan(share).any(axis=1)]
     total = share.sum(axis=0)
     found = np.full(share.shape[1], np.nan)
@@ -220,7 +215,7 @@ def effective_rank(correlation: np.ndarray) -> float:
         A dimensionless value from 1 (all units alike) to N (all independent); NaN without live units.
 
     Raises:
-        FnetError: ``correlation`` is not square.
+        FnetError: ``correlation`` is none: a covariance, Fisher's z, not symmetric.
 
     Reference: Gao et al. (2017), bioRxiv 214262, for the ratio; its use here is ours.
     Cost: O(N²), no eigenvalues.
@@ -229,7 +224,7 @@ def effective_rank(correlation: np.ndarray) -> float:
     3.0
     """
     block = live_block(correlation)
-    return len(block) ** 2 / float(np.vdot(block, block)) if len(block) else float("nan")
+    return max(len(block) ** 2 / float(np.vdot(block, block)), 1.0) if len(block) else float("nan")
 
 
 def degree_entropy(degrees: np.ndarray) -> float:
@@ -241,24 +236,35 @@ def degree_entropy(degrees: np.ndarray) -> float:
     Returns:
         Nats in [0, log N]; 0 where all degrees are equal, NaN without nodes.
 
+    Raises:
+        FnetError: ``degrees`` is not a vector of integers.
+
     Reference: Shannon's formula on the share of nodes of each degree; its use here is ours.
     Cost: O(N log N).
 
     >>> round(degree_entropy(np.array([1, 1, 2, 2])), 6)
     0.693147
     """
-    degrees = np.asarray(degrees)
+    degrees = checked_array("degrees", degrees, "[nodes]", kind="integer")
     if degrees.size == 0:
         return float("nan")
     _, nodes = np.unique(degrees, return_counts=True)
     return float(entr(nodes / degrees.size).sum()) + 0.0  # never -0.0
 
 
+def _shares_in(argument: str, values: np.ndarray, shape: str = "") -> np.ndarray:
+    """Values in [0, 1] or NaN, float64."""
+    found = checked_array(argument, values, shape).astype(np.float64)
+    if (found < 0).any() or (found > 1).any():
+        raise FnetError(
+            f"{argument} must lie in [0, 1], got {np.nanmin(found):.4g} to {np.nanmax(found):.4g}"
+        )
+    return found
+
+
 def _checked_activations(activations: np.ndarray) -> np.ndarray:
     """Rows of float32 or float64, copied only where they are not that."""
-    activations = np.asarray(activations)
-    if activations.ndim != 2:
-        raise FnetError(f"activations must be [samples, units]; got shape {activations.shape}")
+    activations = checked_array("activations", activations, "[samples, units]")
     if activations.dtype not in (np.float32, np.float64):
         activations = activations.astype(np.float64)
     return np.ascontiguousarray(activations)

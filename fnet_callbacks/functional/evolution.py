@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from fnet_callbacks.checks import checked_array, checked_integer
 from fnet_callbacks.errors import FnetError
 
 EventKind = Literal["birth", "death", "growth", "shrinkage", "split", "merge"]
@@ -63,7 +64,7 @@ def follow(partition: np.ndarray, before: np.ndarray, *, first_new: int = 0) -> 
         ``[N]`` int64, the same communities; -1 for a node that has none.
 
     Raises:
-        FnetError: They are not vectors of integers of one length.
+        FnetError: They are not vectors of integers of one length, or ``first_new`` is negative or no integer.
 
     Reference: the assignment is Kuhn's (1955); matching by Jaccard: Greene, Doyle & Cunningham (2010), Tracking the
         evolution of communities in dynamic social networks. The tenth is our assumption.
@@ -76,6 +77,7 @@ def follow(partition: np.ndarray, before: np.ndarray, *, first_new: int = 0) -> 
     from scipy.optimize import linear_sum_assignment
 
     partition, before = _vector(partition, "partition"), _vector(before, "before")
+    first_new = checked_integer("first_new", first_new, at_least=0)
     if len(partition) != len(before):
         raise FnetError(f"before must be of the {len(partition)} nodes of partition, got {len(before)}")
     labels, olds = np.unique(partition[partition >= 0]), np.unique(before[before >= 0])
@@ -291,14 +293,8 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _vector(labels: np.ndarray, name: str) -> np.ndarray:
-    found = np.asarray(labels)
-    if found.ndim != 1 or not (np.issubdtype(found.dtype, np.integer) or found.size == 0):
-        raise FnetError(f"{name} must be a vector of integers, got {found.dtype} {found.shape}")
-    return found.astype(np.int64)
+    return checked_array(name, labels, "[nodes]", kind="integer").astype(np.int64)
 
 
 def _series(labels: np.ndarray, name: str) -> np.ndarray:
-    found = np.asarray(labels)
-    if found.ndim != 2 or not (np.issubdtype(found.dtype, np.integer) or found.size == 0):
-        raise FnetError(f"{name} must be integers [nodes, snapshots], got {found.dtype} {found.shape}")
-    return found.astype(np.int64)
+    return checked_array(name, labels, "[nodes, snapshots]", kind="integer").astype(np.int64)

@@ -1,13 +1,14 @@
 """How the functional network holds together while neurons are removed."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from fnet_callbacks.checks import checked_array, checked_choice, checked_integer, checked_seed
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
-from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.graph import Graph, checked_graph
 
 Order = Literal["random", "degree", "betweenness"]
 AttackMeasure = Literal["giant_component", "efficiency"]
@@ -61,18 +62,19 @@ def attack_curve(
         this by fault tolerance is our assumption.
     Cost: that of `removal_order`, and O(N + E), or ``points`` searches as in `distance_histogram`, to measure.
     """
-    if points < 1:
-        raise FnetError(f"points must be at least 1, got {points}")
+    checked_choice("measure", measure, get_args(AttackMeasure))
+    points = min(checked_integer("points", points, at_least=1), max(checked_graph(graph).n_nodes, 1))
     counts = np.unique(np.round(np.linspace(0, graph.n_nodes, points + 1)).astype(np.int64))
-    nodes = order if isinstance(order, np.ndarray) else removal_order(graph, order, seed=seed)
+    if isinstance(order, str):
+        nodes = removal_order(graph, order, seed=seed)
+    else:
+        nodes = checked_array("order", order, "[nodes]", kind="integer").astype(np.int64)
     if not np.array_equal(np.sort(nodes), np.arange(graph.n_nodes)):
         raise FnetError(f"order must name each of the {graph.n_nodes} nodes once")
     if measure == "giant_component":
         values = _kernels.giant_sizes(graph.indptr, graph.indices, nodes)[counts].astype(np.float64)
-    elif measure == "efficiency":
-        values = np.array([_inverse_distances(graph, np.sort(nodes[count:])) for count in counts])
     else:
-        raise FnetError(f"measure must be 'giant_component' or 'efficiency', got {measure!r}")
+        values = np.array([_inverse_distances(graph, np.sort(nodes[count:])) for count in counts])
     remaining = values / values[0] if values[0] else np.full(len(counts), np.nan)
     return AttackCurve(counts / max(graph.n_nodes, 1), remaining)
 
@@ -128,14 +130,13 @@ def removal_order(graph: Graph, order: Order, *, seed: int = 0) -> np.ndarray:
     Reference: Holme, Kim, Yoon & Han (2002), Attack vulnerability of complex networks; betweenness by Brandes (2001).
     Cost: O(N² + E) by degree; 50 searches O(N E) at most by betweenness, two seconds at 1,024 nodes and 5 % density.
     """
+    checked_choice("order", order, get_args(Order))
+    checked_graph(graph)
+    seed = checked_seed(seed)
     if order == "degree":
         return _kernels.degree_order(graph.indptr, graph.indices)
     if order == "betweenness":
         return _betweenness_order(graph)
-    if order != "random":
-        raise FnetError(f"order must be 'random', 'degree' or 'betweenness', got {order!r}")
-    if seed < 0:
-        raise FnetError(f"seed must be 0 or more, got {seed}")
     return np.random.default_rng(seed).permutation(graph.n_nodes)
 
 

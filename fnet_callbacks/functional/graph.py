@@ -9,11 +9,14 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components as _csgraph_components
 
+from fnet_callbacks.checks import checked_array, checked_integer, told
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 
 if TYPE_CHECKING:
     import networkx as nx
+
+_MOST_NODES = 2**31 - 1  # nodes are numbered by 32 bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +51,7 @@ class Graph:
             >>> Graph.from_adjacency(np.array([[0, 1], [1, 0]], dtype=bool)).n_edges
             1
         """
-        joined = np.asarray(adjacency).astype(bool)
+        joined = checked_array("adjacency", adjacency, "").astype(bool)
         if joined.ndim != 2 or joined.shape[0] != joined.shape[1]:
             raise FnetError(f"adjacency must be a square matrix [N, N], got shape {joined.shape}")
         if not np.array_equal(joined, joined.T):
@@ -72,16 +75,17 @@ class Graph:
             >>> Graph.from_edges(3, np.array([[2, 0], [0, 2], [0, 1]])).edges.tolist()
             [[0, 1], [0, 2]]
         """
-        pairs = np.asarray(edges)
-        if n_nodes < 0:
-            raise FnetError(f"n_nodes must be 0 or more, got {n_nodes}")
+        pairs = checked_array("edges", edges, "", kind="integer")
+        n_nodes = checked_integer("n_nodes", n_nodes, at_least=0, at_most=_MOST_NODES)
         if pairs.size == 0:
             return cls.from_sorted_edges(n_nodes, np.empty((0, 2), np.int32))
-        if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
-            raise FnetError(f"edges must be integers of shape [E, 2], got {pairs.dtype} {pairs.shape}")
+        if pairs.ndim != 2 or pairs.shape[1] != 2:
+            raise FnetError(f"edges must be integers of shape [E, 2], got shape {pairs.shape}")
         low, high = pairs.min(axis=1).astype(np.int64), pairs.max(axis=1).astype(np.int64)
         if low.min() < 0 or high.max() >= n_nodes:
-            raise FnetError(f"edges must name nodes from 0 to {n_nodes - 1}, got {low.min()} to {high.max()}")
+            raise FnetError(
+                f"edges must name nodes from 0 to {n_nodes - 1}, as n_nodes={n_nodes}, got {low.min()} to {high.max()}"
+            )
         if (low == high).any():
             raise FnetError("edges must join two different nodes: the graph has no self loops")
         keys = np.unique(low * n_nodes + high)
@@ -125,6 +129,19 @@ class Graph:
     __hash__ = None  # type: ignore[assignment]  # arrays are mutable
 
 
+def checked_graph(graph: Graph, argument: str = "graph") -> Graph:
+    """A graph of this package, and nothing that looks like one.
+
+    Raises:
+        FnetError: It is another thing, such as an adjacency matrix.
+    """
+    if not isinstance(graph, Graph):
+        raise FnetError(
+            f"{argument} must be a Graph, as of Graph.from_adjacency or Graph.from_edges, got {told(graph)}"
+        )
+    return graph
+
+
 def connected_components(graph: Graph) -> np.ndarray:
     """Component of each node.
 
@@ -140,7 +157,7 @@ def connected_components(graph: Graph) -> np.ndarray:
         >>> connected_components(Graph.from_edges(4, np.array([[0, 2]]))).tolist()
         [0, 1, 0, 2]
     """
-    if graph.n_nodes == 0:
+    if checked_graph(graph).n_nodes == 0:
         return np.empty(0, np.int64)
     ones = np.ones(len(graph.indices), np.int8)
     matrix = csr_array((ones, graph.indices, graph.indptr), shape=(graph.n_nodes, graph.n_nodes))
@@ -160,18 +177,26 @@ def edge_turnover(graph: Graph | np.ndarray, previous: Graph | np.ndarray) -> fl
         ``1 - |A ∩ B| / |A ∪ B|`` in [0, 1]; 0 for two graphs without edges.
 
     Raises:
-        FnetError: The graphs differ in their number of nodes, or edges are not sorted.
+        FnetError: The graphs differ in their number of nodes, or edges are no such array or not sorted.
 
     Cost: O(E).
     """
     if isinstance(graph, Graph) and isinstance(previous, Graph) and graph.n_nodes != previous.n_nodes:
         raise FnetError(f"previous must have the {graph.n_nodes} nodes of graph, got {previous.n_nodes}")
-    now, before = (
-        np.ascontiguousarray(each.edges if isinstance(each, Graph) else each, np.int32)
-        for each in (graph, previous)
-    )
+    now, before = _edges_of(graph, "graph"), _edges_of(previous, "previous")
     shared = _kernels.shared_edges(now, before)
     if shared < 0:
-        raise FnetError("edges must be sorted by (i, j), each once; Graph.from_edges sorts them")
+        raise FnetError(
+            "the edges of graph and previous must be sorted by (i, j), each once; Graph.from_edges sorts them"
+        )
     union = len(now) + len(before) - shared
     return 1.0 - shared / union if union else 0.0
+
+
+def _edges_of(graph: Graph | np.ndarray, argument: str) -> np.ndarray:
+    if isinstance(graph, Graph):
+        return graph.edges
+    edges = checked_array(argument, graph, "", kind="integer")
+    if edges.shape[1:] != (2,):
+        raise FnetError(f"{argument} must be a Graph, or its edges [E, 2], got shape {edges.shape}")
+    return np.ascontiguousarray(edges, np.int32)

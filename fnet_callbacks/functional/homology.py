@@ -9,7 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from fnet_callbacks.checks import checked_array, checked_choice, checked_integer, checked_number, told
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.functional.correlation import ROUNDING
 from fnet_callbacks.functional.rips import rips_diagrams
 
 Backend = Literal["native", "gudhi", "ripser"]
@@ -54,14 +56,11 @@ def persistence(
     >>> [diagram.tolist() for diagram in persistence(square)]
     [[[0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, inf]], [[1.0, 1.5]]]
     """
-    if backend not in ("native", "gudhi", "ripser"):
-        raise FnetError(f'backend must be "native", "gudhi" or "ripser"; got {backend!r}')
+    checked_choice("backend", backend, ("native", "gudhi", "ripser"))
+    max_dim = checked_integer("max_dim", max_dim, at_least=0)
+    threshold = checked_number("threshold", threshold, at_least=0)
     if backend == "native" and max_dim > 1:
         raise FnetError(f'backend "native" has max_dim up to 1, got {max_dim}; "gudhi" goes higher')
-    if max_dim < 0:
-        raise FnetError(f"max_dim must be at least 0; got {max_dim}")
-    if not threshold >= 0:
-        raise FnetError(f"threshold must be at least 0; got {threshold}")
     distance = _checked_distance(distance)
     if len(distance) == 0:
         return [np.empty((0, 2)) for _ in range(max_dim + 1)]
@@ -98,12 +97,17 @@ def h0_from_tree(tree_weights: np.ndarray) -> np.ndarray:
         ``[K, 2]``, equal to ``persistence(1 - |r|)[0]``: components die at ``1 - |r|`` of the edge that
         joins them, and one never does.
 
+    Raises:
+        FnetError: ``tree_weights`` is not a vector of values in [0, 1].
+
     Cost: O(N log N).
 
     >>> h0_from_tree(np.array([0.75, 1.0, 0.5])).tolist()
     [[0.0, 0.25], [0.0, 0.5], [0.0, inf]]
     """
-    weights = np.asarray(tree_weights, dtype=np.float64)
+    weights = checked_array("tree_weights", tree_weights, "[N - 1]").astype(np.float64)
+    if not ((weights >= 0) & (weights <= 1 + ROUNDING)).all():
+        raise FnetError("tree_weights must be |r| of a correlation, in [0, 1]; got a value outside, or NaN")
     deaths = np.append(np.maximum(1.0 - weights, 0.0), np.inf)
     return _tidied(np.column_stack([np.zeros_like(deaths), deaths]))
 
@@ -119,12 +123,16 @@ def betti_numbers(diagrams: Sequence[np.ndarray], at: float) -> np.ndarray:
         ``[len(diagrams)]``, integer.
 
     Raises:
-        FnetError: A diagram is not ``[K, 2]``.
+        FnetError: A diagram is not ``[K, 2]``, or ``at`` no number.
 
     >>> betti_numbers([np.array([[0.0, 0.5], [0.0, np.inf]]), np.array([[0.4, 0.6]])], at=0.5)
     array([1, 1])
     """
-    return np.array([betti_curve(diagram, np.array([at]))[0] for diagram in diagrams], dtype=np.int64)
+    scale = np.array([checked_number("at", at)])
+    if not isinstance(diagrams, Sequence) or isinstance(diagrams, str):
+        raise FnetError(f"diagrams must be a list of them, one for each dimension, got {told(diagrams)}")
+    births_and_deaths = [_checked_diagram(diagram, f"diagrams[{k}]") for k, diagram in enumerate(diagrams)]
+    return np.array([_alive(diagram, scale)[0] for diagram in births_and_deaths], dtype=np.int64)
 
 
 def betti_curve(diagram: np.ndarray, grid: np.ndarray | None = None) -> np.ndarray:
@@ -138,7 +146,7 @@ def betti_curve(diagram: np.ndarray, grid: np.ndarray | None = None) -> np.ndarr
         ``[T]``, integer: features with ``birth <= scale < death``.
 
     Raises:
-        FnetError: ``diagram`` is not ``[K, 2]``.
+        FnetError: ``diagram`` is not ``[K, 2]``, or ``grid`` no vector.
 
     Reference: Zhang, Dong, Zhang & Lin (2022), arXiv 2205.11702.
     Cost: O((K + T) log K).
@@ -146,10 +154,8 @@ def betti_curve(diagram: np.ndarray, grid: np.ndarray | None = None) -> np.ndarr
     >>> betti_curve(np.array([[0.0, 0.5], [0.0, np.inf]]), np.array([0.0, 0.5, 1.0]))
     array([2, 1, 1])
     """
-    births, deaths = _checked_diagram(diagram).T
-    scales = np.arange(101) / 100 if grid is None else np.asarray(grid, dtype=np.float64)
-    born = np.searchsorted(np.sort(births), scales, side="right")
-    return (born - np.searchsorted(np.sort(deaths), scales, side="right")).astype(np.int64)
+    scales = np.arange(101) / 100 if grid is None else checked_array("grid", grid, "[scales]")
+    return _alive(_checked_diagram(diagram), scales.astype(np.float64))
 
 
 def functional_persistence(diagram: np.ndarray) -> float:
@@ -200,7 +206,7 @@ def persistent_entropy(diagram: np.ndarray) -> float:
 
 
 def _checked_distance(distance: np.ndarray) -> np.ndarray:
-    distance = np.asarray(distance, dtype=np.float64)
+    distance = checked_array("distance", distance, "").astype(np.float64, copy=False)
     if distance.ndim != 2 or distance.shape[0] != distance.shape[1]:
         raise FnetError(f"distance must be square, [points, points]; got shape {distance.shape}")
     if not np.isfinite(distance).all():
@@ -214,11 +220,16 @@ def _checked_distance(distance: np.ndarray) -> np.ndarray:
     return distance
 
 
-def _checked_diagram(diagram: np.ndarray) -> np.ndarray:
-    diagram = np.asarray(diagram, dtype=np.float64)
-    if diagram.ndim != 2 or diagram.shape[1] != 2:
-        raise FnetError(f"diagram must be [features, 2], birth and death; got shape {diagram.shape}")
-    return diagram
+def _checked_diagram(diagram: np.ndarray, argument: str = "diagram") -> np.ndarray:
+    found = checked_array(argument, diagram, "").astype(np.float64, copy=False)
+    if found.ndim != 2 or found.shape[1] != 2:
+        raise FnetError(f"{argument} must be [features, 2], birth and death; got shape {found.shape}")
+    return found
+
+
+def _alive(diagram: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    born, dead = (np.searchsorted(np.sort(ends), scales, side="right") for ends in diagram.T)
+    return (born - dead).astype(np.int64)
 
 
 def _lifetimes(diagram: np.ndarray) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from fnet_callbacks.checks import checked_array, checked_integer
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
-from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.graph import Graph, checked_graph
 
 _WIDTH = 2.0  # of the frame, a square around the unit circle
 
@@ -37,10 +38,9 @@ def spring_layout(graph: Graph, start: np.ndarray, *, iterations: int) -> np.nda
         >>> spring_layout(pair, np.array([[-0.2, 0.0], [0.2, 0.0]]), iterations=100).round(1).tolist()
         [[-0.7, 0.0], [0.7, 0.0]]
     """
-    positions = np.ascontiguousarray(start, np.float64)
-    if positions.shape != (graph.n_nodes, 2) or not np.isfinite(positions).all():
+    positions = np.ascontiguousarray(checked_array("start", start, ""), np.float64)
+    if positions.shape != (checked_graph(graph).n_nodes, 2) or not np.isfinite(positions).all():
         raise FnetError(f"start must be finite, of shape [{graph.n_nodes}, 2], got shape {positions.shape}")
-    if iterations < 0:
-        raise FnetError(f"iterations must be 0 or more, got {iterations}")
+    iterations = checked_integer("iterations", iterations, at_least=0)
     spacing = _WIDTH / np.sqrt(max(graph.n_nodes, 1))
     return _kernels.spring_layout(graph.indptr, graph.indices, positions, iterations, spacing, 0.1 * _WIDTH)

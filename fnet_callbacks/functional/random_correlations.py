@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.linalg import blas
 
-from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
+from fnet_callbacks.functional.correlation import checked_correlation
 from fnet_callbacks.functional.streams import streams
 
 NO_VARIANCE = 1e-12  # a spread of 1e-6, the accuracy of a correlation
@@ -32,26 +32,23 @@ def hqs_null(correlation: np.ndarray, *, seed: int) -> np.ndarray:
         then nothing is left to be random.
 
     Raises:
-        FnetError: ``correlation`` is not a square matrix or holds NaN; ``seed`` is negative.
+        FnetError: ``correlation`` is none (a covariance, Fisher's z) or holds NaN; ``seed`` is negative.
 
     Reference: Hirschberger, Qi & Steuer (2007), Eur. J. Oper. Res. 177, 1610; as a null for correlation
         networks Zalesky, Fornito & Bullmore (2012), NeuroImage 60, 2096. The limit for many k is ours.
     Cost: O(min(k, 4 N) N²).
     """
-    return drawn(len(correlation), moments_of(correlation), streams(seed, 1)[0])
+    matrix = checked_correlation(correlation, has_dead=False)
+    return drawn(len(matrix), moments_of(matrix), streams(seed, 1)[0])
 
 
-def moments_of(correlation: np.ndarray) -> tuple[float, float]:
-    """Mean and variance off the diagonal; variance 0 where there is no pair."""
-    matrix = np.asarray(correlation, np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise FnetError(f"correlation must be a square matrix [N, N], got shape {matrix.shape}")
+def moments_of(matrix: np.ndarray) -> tuple[float, float]:
+    """Mean and variance off the diagonal of a correlation; variance 0 where there is no pair."""
+    matrix = matrix.astype(np.float64, copy=False)
     entries = matrix.size - len(matrix)
     if entries == 0:
         return 0.0, 0.0
     mean = (matrix.sum() - matrix.trace()) / entries
-    if np.isnan(mean):
-        raise FnetError("correlation holds NaN: drop the units without a correlation (dead units) first")
     squares = -np.square(matrix.diagonal() - mean).sum()
     for top in range(0, len(matrix), _ROWS):
         squares += np.square(matrix[top : top + _ROWS] - mean).sum()

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import comb, factorial
 
+from fnet_callbacks.checks import checked_array, checked_choice, checked_integer, checked_number, told
 from fnet_callbacks.errors import FnetError
 
 Tail = Literal["low", "high"]
@@ -29,7 +30,7 @@ def reference_p(
         ``(1 + more extreme) / (n + 1)``, at least ``1 / (n + 1)``; NaN where the value or a reference is not finite.
 
     Raises:
-        FnetError: There is no reference, or ``tail`` is unknown.
+        FnetError: There is no reference, ``tail`` is unknown, or another argument is no number or generator.
 
     Reference: Hod et al. (2021), arXiv 2110.08058, with n = 19.
     Cost: O(n).
@@ -37,11 +38,13 @@ def reference_p(
     >>> reference_p(0.2, [0.5, 0.1, 0.9], tail="low")
     0.5
     """
-    if tail not in ("low", "high"):
-        raise FnetError(f"tail={tail!r} should be 'low' or 'high'")
-    if not len(references):
+    checked_choice("tail", tail, ("low", "high"))
+    value = checked_number("value", value, allows_nan=True)
+    if generator is not None and not isinstance(generator, np.random.Generator):
+        raise FnetError(f"generator must be a numpy.random.Generator or None, got {told(generator)}")
+    others = checked_array("references", references, "[groups]").astype(np.float64)
+    if not len(others):
         raise FnetError("references are empty; there should be one at least")
-    others = np.asarray(references, dtype=np.float64)
     if not np.isfinite(others).all() or not np.isfinite(value):
         return float("nan")
     beyond = int((others < value).sum() if tail == "low" else (others > value).sum())
@@ -61,9 +64,16 @@ def z_score(value: float, mean: float, spread: float) -> float:
     Returns:
         ``(value - mean) / spread``; NaN where the nulls are alike, but for rounding, or the spread is not known.
 
+    Raises:
+        FnetError: One of them is no number.
+
     >>> round(z_score(0.5, 0.3, 0.1), 6)
     2.0
     """
+    value, mean, spread = (
+        checked_number(name, number, allows_nan=True)
+        for name, number in (("value", value), ("mean", mean), ("spread", spread))
+    )
     return (value - mean) / spread if spread > _ROUNDING * max(1.0, abs(mean)) else float("nan")
 
 
@@ -78,12 +88,17 @@ def relative_effect(value: float, references: Sequence[float]) -> float:
         ``2 D / (D + mean)``: 1 for no difference, 2 where the references score 0, 0 where the group does. NaN where the
         two are of different signs, both are 0, or one is not finite.
 
+    Raises:
+        FnetError: ``value`` is no number, or ``references`` no vector of numbers.
+
     Reference: Hod et al. (2021), arXiv 2110.08058.
 
     >>> relative_effect(-3.0, [-1.0, -1.0])
     1.5
     """
-    mean = float(np.mean(references)) if len(references) else float("nan")
+    value = checked_number("value", value, allows_nan=True)
+    others = checked_array("references", references, "[groups]").astype(np.float64)
+    mean = float(np.mean(others)) if len(others) else float("nan")
     if not np.isfinite([value, mean]).all() or value * mean < 0 or value == mean == 0:
         return float("nan")
     return 2 * value / (value + mean)
@@ -104,14 +119,15 @@ def fisher_p(p: Sequence[float], *, n_references: int) -> float:
         In [0, 1]; NaN where none is left.
 
     Raises:
-        FnetError: A p-value is not among those that n references can give.
+        FnetError: A p-value is not among those that n references can give, or ``n_references`` is below 1.
 
     Reference: Fisher (1925); Hod et al. (2021), arXiv 2110.08058, for the shift.
     Cost: O(P).
     """
-    found = np.asarray(p, dtype=np.float64)
+    found = checked_array("p", p, "[groups]").astype(np.float64)
     found = found[np.isfinite(found)]
-    if n_references < 1 or (found < 1 / (n_references + 1) - 1e-12).any() or (found > 1 + 1e-12).any():
+    n_references = checked_integer("n_references", n_references, at_least=1)
+    if (found < 1 / (n_references + 1) - 1e-12).any() or (found > 1 + 1e-12).any():
         raise FnetError(f"p should be from 1 / (n_references + 1) to 1, with n_references={n_references}")
     if not len(found):
         return float("nan")
@@ -137,7 +153,7 @@ def bates_p(p: Sequence[float]) -> float:
     >>> round(bates_p([0.1, 0.1]), 6)
     0.02
     """
-    found = np.asarray(p, dtype=np.float64)
+    found = checked_array("p", p, "[runs]").astype(np.float64)
     found = found[np.isfinite(found)]
     if (found < 0).any() or (found > 1).any():
         raise FnetError("p should be from 0 to 1")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fnet_callbacks.functional.communities import checked_partition
-from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.graph import Graph, checked_graph
 
 
 def participation_coefficient(graph: Graph, partition: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def participation_coefficient(graph: Graph, partition: np.ndarray) -> np.ndarray
     >>> participation_coefficient(path, np.array([0, 0, 1])).tolist()
     [0.0, 0.5, 0.0]
     """
-    labels = checked_partition(partition, "partition", graph.n_nodes)
+    labels = checked_partition(partition, "partition", checked_graph(graph).n_nodes)
     edges = _edges_into(graph, labels)
     degrees = np.maximum(graph.degrees, 1)
     return np.where(graph.degrees > 0, 1 - ((edges / degrees[:, None]) ** 2).sum(1), 0.0)
@@ -52,7 +52,7 @@ def within_module_z(graph: Graph, partition: np.ndarray) -> np.ndarray:
     >>> within_module_z(star, np.zeros(4, int)).round(3).tolist()
     [1.732, -0.577, -0.577, -0.577]
     """
-    labels = checked_partition(partition, "partition", graph.n_nodes)
+    labels = checked_partition(partition, "partition", checked_graph(graph).n_nodes)
     within = _edges_into(graph, labels)[np.arange(graph.n_nodes), labels]
     sizes = np.bincount(labels)
     mean = np.bincount(labels, within) / sizes

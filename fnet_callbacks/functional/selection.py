@@ -5,15 +5,15 @@ from typing import Literal
 
 import numpy as np
 
+from fnet_callbacks.checks import checked_array, checked_choice, checked_number
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
-from fnet_callbacks.functional.correlation import live_units
-from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.correlation import checked_correlation
+from fnet_callbacks.functional.graph import Graph, checked_graph
 
 Method = Literal["mst", "density", "threshold"]
 Sign = Literal["absolute", "positive"]
 
-_ASYMMETRY_ALLOWED = 1e-6
 _NO_TREE = np.empty((0, 2), np.int32)
 
 
@@ -70,25 +70,27 @@ def select(
 
     Cost: O(N²) time; no array of that size, but a copy of the matrix where a neuron is dead or it is not contiguous.
     """
-    absolute = _checked_options(method, density, threshold, sign)
-    nodes = np.flatnonzero(live_units(correlation))
-    block = correlation if len(nodes) == len(correlation) else correlation[np.ix_(nodes, nodes)]
-    matrix, (counts, strength, squares) = _checked_correlation(block, absolute)
+    absolute, density, threshold = checked_options(method, density, threshold, sign)
+    matrix = checked_correlation(correlation)
+    n_neurons, nodes = len(matrix), np.flatnonzero(~np.isnan(matrix.diagonal()))
     n_live = len(nodes)
+    if n_live < n_neurons:
+        matrix = matrix[np.ix_(nodes, nodes)]
+    counts, strength, squares = _kernels.survey(matrix, absolute)
     tree = _tree(matrix, absolute)
     tree_weights = np.abs(matrix[tree[:, 0], tree[:, 1]]).astype(np.float64, copy=False)
     edges, weakest = _edges(matrix, absolute, counts, tree if method == "mst" else None, density, threshold)
     if len(edges) and not np.isfinite(weakest):
         weakest = tree_weights.min()
     return Selection(
-        n_neurons=len(correlation),
+        n_neurons=n_neurons,
         nodes=nodes,
         tree=tree,
         tree_weights=tree_weights,
         edges=edges,
         scale=_scale(matrix, weakest) if len(edges) else 0.0,
-        mean_abs_correlation=strength / (n_live * (n_live - 1) / 2) if n_live > 1 else float("nan"),
-        effective_rank=n_live**2 / (2 * squares + float((matrix.diagonal() ** 2).sum()))
+        mean_abs_correlation=min(strength / (n_live * (n_live - 1) / 2), 1.0) if n_live > 1 else float("nan"),
+        effective_rank=max(n_live**2 / (2 * squares + float((matrix.diagonal() ** 2).sum())), 1.0)
         if n_live
         else float("nan"),
         weight_counts=counts,
@@ -102,14 +104,14 @@ def spanning_tree(correlation: np.ndarray, *, sign: Sign = "absolute") -> np.nda
     Kruskal's algorithm takes in this order, which is unique: it depends on the matrix alone.
 
     Args:
-        correlation: ``[N, N]``, symmetric, float32 or float64 (other types are converted).
+        correlation: ``[N, N]``, symmetric with unit diagonal, float32 or float64 (other types are converted).
         sign: The weight is ``|r|`` (``"absolute"``) or r (``"positive"``).
 
     Returns:
         ``[max(N - 1, 0), 2]`` int32, i < j, sorted by (i, j).
 
     Raises:
-        FnetError: ``correlation`` is not square, not symmetric or holds NaN, or ``sign`` is unknown.
+        FnetError: ``correlation`` is none (a covariance, Fisher's z) or holds NaN, or ``sign`` is unknown.
 
     Reference: Prim (1957), Bell System Technical Journal 36, 1389.
     Cost: O(N²).
@@ -119,7 +121,7 @@ def spanning_tree(correlation: np.ndarray, *, sign: Sign = "absolute") -> np.nda
         [[0, 1], [1, 2]]
     """
     absolute = _is_absolute(sign)
-    return _tree(_checked_correlation(correlation, absolute)[0], absolute)
+    return _tree(checked_correlation(correlation, has_dead=False), absolute)
 
 
 def graph_from_correlation(
@@ -141,8 +143,7 @@ def graph_from_correlation(
     Ties are broken by index: of equally strong edges the one with the smaller (i, j) is taken.
 
     Args:
-        correlation: ``[N, N]``, symmetric, float32 or float64 (other types are converted); the diagonal is
-            only checked to be finite.
+        correlation: ``[N, N]``, symmetric with unit diagonal, float32 or float64 (other types are converted).
         method: Which edges are kept, see above.
         density: Share of all pairs that is joined, in [0, 1]; not used by ``"threshold"``.
         threshold: Smallest weight that is an edge, in [0, 1]; ``"threshold"`` only, and required there.
@@ -155,7 +156,7 @@ def graph_from_correlation(
         The graph; without edges for N of 0 or 1.
 
     Raises:
-        FnetError: ``correlation`` is not square, not symmetric or holds NaN; an option is unknown or out of
+        FnetError: ``correlation`` is none (a covariance, Fisher's z) or holds NaN; an option is unknown or out of
             range.
 
     Reference: Zhang, Dong, Zhang & Lin (2022), arXiv:2205.11702, and its published code (``"mst"`` at 5 %).
@@ -166,8 +167,9 @@ def graph_from_correlation(
         >>> graph_from_correlation(r, method="threshold", threshold=0.5, sign="positive").edges.tolist()
         [[0, 1]]
     """
-    absolute = _checked_options(method, density, threshold, sign)
-    matrix, (counts, *_) = _checked_correlation(correlation, absolute)
+    absolute, density, threshold = checked_options(method, density, threshold, sign)
+    matrix = checked_correlation(correlation, has_dead=False)
+    counts, *_ = _kernels.survey(matrix, absolute)
     if method == "mst" and tree is not None:
         tree = _checked_tree(tree, len(matrix))
     else:
@@ -192,12 +194,12 @@ def graph_scale(correlation: np.ndarray, graph: Graph, tree: np.ndarray | None =
         smaller ``|r|`` is taken as 0.
 
     Raises:
-        FnetError: ``correlation`` is not square, not symmetric or holds NaN, or the sizes differ.
+        FnetError: ``correlation`` is none (a covariance, Fisher's z) or holds NaN, or the sizes differ.
 
     Cost: O(N²).
     """
-    matrix = _checked_correlation(correlation, True)[0]
-    n_nodes = graph.n_nodes
+    matrix = checked_correlation(correlation, has_dead=False)
+    n_nodes = checked_graph(graph).n_nodes
     if len(matrix) != n_nodes:
         raise FnetError(f"correlation has {len(matrix)} nodes, graph has {n_nodes}")
     if graph.n_edges == 0:
@@ -209,41 +211,21 @@ def graph_scale(correlation: np.ndarray, graph: Graph, tree: np.ndarray | None =
     return _scale(matrix, np.abs(matrix[edges[:, 0], edges[:, 1]]).min())
 
 
-def _checked_options(method: str, density: float, threshold: float | None, sign: str) -> bool:
-    """Whether the weights are |r|."""
-    if method not in ("mst", "density", "threshold"):
-        raise FnetError(f"method must be 'mst', 'density' or 'threshold', got {method!r}")
-    if not 0 <= density <= 1:
-        raise FnetError(f"density must be in [0, 1], got {density}")
+def checked_options(
+    method: str, density: float, threshold: float | None, sign: str
+) -> tuple[bool, float, float | None]:
+    """Whether the weights are |r|, and density and threshold as plain numbers."""
+    checked_choice("method", method, ("mst", "density", "threshold"))
+    density = checked_number("density", density, at_least=0, at_most=1)
+    if threshold is not None:
+        threshold = checked_number("threshold", threshold, at_least=0, at_most=1)
     if (threshold is None) == (method == "threshold"):
         raise FnetError(f"threshold belongs to method='threshold', got {threshold} with {method!r}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise FnetError(f"threshold must be in [0, 1], got {threshold}")
-    return _is_absolute(sign)
+    return _is_absolute(sign), density, threshold
 
 
 def _is_absolute(sign: str) -> bool:
-    if sign not in ("absolute", "positive"):
-        raise FnetError(f"sign must be 'absolute' or 'positive', got {sign!r}")
-    return sign == "absolute"
-
-
-def _checked_correlation(
-    correlation: np.ndarray, absolute: bool
-) -> tuple[np.ndarray, tuple[np.ndarray, float, float]]:
-    """A C-contiguous float32 or float64 matrix, copied only where it is not one, and what `survey` says of it."""
-    matrix = np.asarray(correlation)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise FnetError(f"correlation must be a square matrix [N, N], got shape {matrix.shape}")
-    if matrix.dtype not in (np.float32, np.float64):
-        matrix = matrix.astype(np.float64)
-    matrix = np.ascontiguousarray(matrix)
-    gap, *found = _kernels.survey(matrix, absolute)
-    if np.isnan(gap):
-        raise FnetError("correlation holds NaN or infinite values: drop units without one (dead units) first")
-    if gap > _ASYMMETRY_ALLOWED:
-        raise FnetError(f"correlation must be symmetric, got entries that differ by {gap:.3g}")
-    return matrix, tuple(found)
+    return checked_choice("sign", sign, ("absolute", "positive")) == "absolute"
 
 
 def _tree(matrix: np.ndarray, absolute: bool) -> np.ndarray:
@@ -252,7 +234,7 @@ def _tree(matrix: np.ndarray, absolute: bool) -> np.ndarray:
 
 
 def _checked_tree(tree: np.ndarray, n_nodes: int) -> np.ndarray:
-    tree = np.ascontiguousarray(tree, np.int32)
+    tree = np.ascontiguousarray(checked_array("tree", tree, "[N - 1, 2]", kind="integer"), np.int32)
     fits = tree.shape == (max(n_nodes - 1, 0), 2)
     fits = fits and bool(((tree[:, 0] >= 0) & (tree[:, 0] < tree[:, 1]) & (tree[:, 1] < n_nodes)).all())
     if not fits or (np.diff(_keys(tree, n_nodes)) <= 0).any():
@@ -310,4 +292,4 @@ def _scale(matrix: np.ndarray, weakest: float) -> float:
     strength = np.asarray(weakest, matrix.dtype)
     integer = np.int64 if matrix.dtype == np.float64 else np.int32
     bits = _kernels.next_below(matrix.view(integer), np.int64(strength.view(integer)))
-    return float(1.0 - (float(weakest) + float(np.asarray(bits, integer).view(matrix.dtype))) / 2)
+    return max(0.0, 1.0 - (float(weakest) + float(np.asarray(bits, integer).view(matrix.dtype))) / 2)

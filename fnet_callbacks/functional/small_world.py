@@ -5,9 +5,11 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
+from fnet_callbacks.checks import checked_integer
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
-from fnet_callbacks.functional.graph import Graph
+from fnet_callbacks.functional.correlation import checked_correlation
+from fnet_callbacks.functional.graph import Graph, checked_graph
 from fnet_callbacks.functional.random_correlations import NO_VARIANCE, drawn, moments_of
 from fnet_callbacks.functional.selection import Method, Sign, graph_from_correlation
 from fnet_callbacks.functional.streams import in_threads, streams
@@ -62,13 +64,13 @@ def local_clustering(graph: Graph) -> np.ndarray:
         >>> local_clustering(graph).round(2).tolist()
         [1.0, 1.0, 0.33, 0.0]
     """
-    pairs = graph.degrees * (graph.degrees - 1)
+    pairs = checked_graph(graph).degrees * (graph.degrees - 1)
     return _kernels.neighbour_links(graph.edges, graph.rows) / np.maximum(pairs, 1)
 
 
 def clustering_coefficient(graph: Graph) -> float:
     """Mean of `local_clustering` over all nodes; in [0, 1], NaN for a graph without nodes."""
-    return float(local_clustering(graph).mean()) if graph.n_nodes else float("nan")
+    return float(local_clustering(graph).mean()) if checked_graph(graph).n_nodes else float("nan")
 
 
 def distance_histogram(graph: Graph) -> np.ndarray:
@@ -87,7 +89,7 @@ def distance_histogram(graph: Graph) -> np.ndarray:
         >>> distance_histogram(Graph.from_edges(3, np.array([[0, 1], [1, 2]]))).tolist()
         [3, 4, 2]
     """
-    return _kernels.distance_counts(graph.rows)
+    return _kernels.distance_counts(checked_graph(graph).rows)
 
 
 def path_length(graph: Graph) -> float:
@@ -128,7 +130,7 @@ def local_efficiency(graph: Graph) -> float:
     Reference: Latora & Marchiori (2001), Phys. Rev. Lett. 87, 198701, eq. 3, for an unweighted graph.
     Cost: O(sum of squared degrees) and a small breadth-first search per node.
     """
-    if graph.n_nodes == 0:
+    if checked_graph(graph).n_nodes == 0:
         return float("nan")
     return float(_kernels.neighbourhood_efficiencies(graph.rows, graph.indptr, graph.indices).mean())
 
@@ -171,7 +173,15 @@ def null_graphs(graph: Graph, nulls: int = 10, seed: int = 0) -> list[Graph]:
 
     Cost: O(nulls E).
     """
+    checked_graph(graph)
     return in_threads(lambda stream: _rewired(graph, stream, _SWAPS_PER_EDGE), streams(seed, nulls))
+
+
+def nulls_of(graph: Graph, nulls: int | Sequence[Graph], seed: int) -> Sequence[Graph]:
+    """The null graphs that are given, or so many of `null_graphs`."""
+    if isinstance(nulls, Sequence) and not isinstance(nulls, str):
+        return [checked_graph(null, f"nulls[{k}]") for k, null in enumerate(nulls)]
+    return null_graphs(graph, nulls, seed)
 
 
 def small_world(graph: Graph, *, nulls: int | Sequence[Graph] = 10, seed: int = 0) -> SmallWorld:
@@ -196,7 +206,7 @@ def small_world(graph: Graph, *, nulls: int | Sequence[Graph] = 10, seed: int = 
         mean this measure, against this null, is our assumption.
     Cost: O(nulls (E + N E D / 64)).
     """
-    graphs = nulls if isinstance(nulls, Sequence) else null_graphs(graph, nulls, seed)
+    graphs = nulls_of(checked_graph(graph), nulls, seed)
     own, null = wiring(graph), _mean(in_threads(wiring, graphs))
     return SmallWorld(
         sigma=_sigma(own, null),
@@ -239,16 +249,17 @@ def small_world_hqs(
         Sigma, as in `small_world`; NaN also where `hqs_null` is.
 
     Raises:
-        FnetError: ``nulls`` is below 1, ``seed`` negative, or an option is refused by
-            `graph_from_correlation`.
+        FnetError: ``correlation`` or an option is refused by `graph_from_correlation`, ``nulls`` is below 1, or
+            ``seed`` negative.
 
     Reference: Zalesky, Fornito & Bullmore (2012), NeuroImage 60, 2096.
     Cost: ``nulls`` times that of `hqs_null` and of a graph.
     """
-    moments = moments_of(correlation)
-    n_nodes = len(correlation)
-    if n_nodes != graph.n_nodes:
+    matrix = checked_correlation(correlation, has_dead=False)
+    moments, n_nodes = moments_of(matrix), len(matrix)
+    if n_nodes != checked_graph(graph).n_nodes:
         raise FnetError(f"correlation has {n_nodes} nodes, graph has {graph.n_nodes}")
+    own_streams = streams(seed, nulls)
     if moments[1] <= NO_VARIANCE:
         return float("nan")
 
@@ -260,13 +271,12 @@ def small_world_hqs(
         spare.append(null.T)
         return wiring(graph)
 
-    return _sigma(wiring(graph), _mean(in_threads(null_wiring, streams(seed, nulls))))
+    return _sigma(wiring(graph), _mean(in_threads(null_wiring, own_streams)))
 
 
 def _rewired(graph: Graph, stream: np.uint64, swaps_per_edge: int) -> Graph:
-    if swaps_per_edge < 0:
-        raise FnetError(f"swaps_per_edge must be 0 or more, got {swaps_per_edge}")
-    rows = graph.rows.copy()
+    swaps_per_edge = checked_integer("swaps_per_edge", swaps_per_edge, at_least=0)
+    rows = checked_graph(graph).rows.copy()
     _kernels.rewire(graph.edges.copy(), rows, swaps_per_edge * graph.n_edges, stream)
     return Graph.from_sorted_edges(graph.n_nodes, _kernels.edges_of(rows, graph.n_edges))
 

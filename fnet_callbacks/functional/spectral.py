@@ -3,10 +3,12 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array, issparse
 
+from fnet_callbacks.checks import checked_array, checked_integer, told
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.references import z_score
 
@@ -54,11 +56,7 @@ def ncut(adjacency: Adjacency, partition: np.ndarray) -> float:
     1.333...
     """
     weights = _checked(adjacency)
-    labels = np.asarray(partition)
-    if labels.shape != (_n_nodes(weights),) or not np.issubdtype(labels.dtype, np.integer):
-        raise FnetError(
-            f"partition must be integers of shape ({_n_nodes(weights)},), got {labels.dtype} {labels.shape}"
-        )
+    labels = _checked_partition(partition, _n_nodes(weights))
     kept = np.flatnonzero(labels >= 0)
     if not len(kept):
         return 0.0
@@ -84,7 +82,8 @@ def spectral_clusters(
         ``[N]`` int64 from 0 to k - 1, -1 for a node without edges.
 
     Raises:
-        FnetError: ``k`` is below 1 or above the number of nodes with edges; else see `ncut`.
+        FnetError: ``k`` is below 1 or above the number of nodes with edges, or there is none; ``most`` is below 2,
+            ``seed`` not of 32 bits; else see `ncut`.
 
     Reference: Shi & Malik (2000); von Luxburg (2007), Stat. Comput. 17, 395. With the settings of Hod et al. (2021),
         arXiv 2110.08058, whose clustering is scikit-learn's.
@@ -94,8 +93,11 @@ def spectral_clusters(
 
     weights = _checked(adjacency)
     joined = np.flatnonzero(weights.sum(1) > 0)
-    if k is None:
-        k = eigengap(weights, most=most)
+    most = checked_integer("most", most, at_least=2)
+    seed = checked_integer("seed", seed, at_least=0, at_most=2**32 - 1)
+    if not len(joined):
+        raise FnetError("adjacency must have edges: a node without one is in no cluster")
+    k = eigengap(weights, most=most) if k is None else checked_integer("k", k)
     if not 1 <= k <= len(joined):
         raise FnetError(f"`k={k}` should be from 1 to {len(joined)}, the number of nodes that have edges")
     labels = np.full(_n_nodes(weights), -1)
@@ -140,8 +142,7 @@ def eigengap(adjacency: Adjacency, *, most: int = 32) -> int:
     """
     from scipy.sparse.linalg import eigsh
 
-    if most < 2:
-        raise FnetError(f"`most={most}` should be at least 2")
+    most = checked_integer("most", most, at_least=2)
     weights = _checked(adjacency)
     degrees = weights.sum(1)
     joined = np.flatnonzero(degrees > 0)
@@ -182,40 +183,62 @@ def clusterability(
         seed: Of all that is drawn.
 
     Raises:
-        FnetError: ``shuffles`` is below 2; else see `spectral_clusters`.
+        FnetError: ``shuffles`` is below 2, ``partition`` is not of the graph's nodes or leaves out all of them, or
+            ``shuffle`` gives no graph of as many nodes; else see `spectral_clusters`.
 
     Reference: Filan et al. (2021), Clusterability in neural networks, arXiv 2103.03386.
     Cost: ``shuffles + 1`` times `spectral_clusters`.
     """
-    if shuffles < 2:
-        raise FnetError(f"`shuffles={shuffles}` should be at least 2")
+    shuffles = checked_integer("shuffles", shuffles, at_least=2)
+    seed = checked_integer("seed", seed, at_least=0, at_most=2**32 - 1)
+    if not callable(shuffle):
+        raise FnetError(f"shuffle must be a function from a generator to a graph, got {told(shuffle)}")
+    weights = _checked(adjacency)
+    n_nodes = _n_nodes(weights)
     left = slice(None)
     if partition is None:
-        partition = spectral_clusters(adjacency, k, seed=seed)
+        labels = spectral_clusters(weights, k, seed=seed)
     else:
-        left = np.flatnonzero(np.asarray(partition) >= 0)
-    own = ncut(adjacency, partition)
-    k = len(np.unique(partition[partition >= 0])) if k is None else k
+        labels = _checked_partition(partition, n_nodes)
+        left = np.flatnonzero(labels >= 0)
+        if not len(left):
+            raise FnetError("partition must have a node in a cluster, all of them are below 0")
+    own = ncut(weights, labels)
+    k = len(np.unique(labels[labels >= 0])) if k is None else k
     found = []
     for stream in np.random.default_rng(seed).spawn(shuffles):
-        shuffled = csr_array(shuffle(stream))[left][:, left]
+        shuffled = _checked(shuffle(stream), "what shuffle gives")
+        if _n_nodes(shuffled) != n_nodes:
+            raise FnetError(
+                f"what shuffle gives must have the {n_nodes} nodes of adjacency, got {_n_nodes(shuffled)}"
+            )
+        shuffled = shuffled[left][:, left]
         found.append(ncut(shuffled, spectral_clusters(shuffled, k, seed=seed)))
     mean, std = float(np.mean(found)), float(np.std(found, ddof=1))
     p = (1 + sum(value <= own for value in found)) / (shuffles + 1)
     return Clusterability(own, mean, std, z_score(own, mean, std), p)
 
 
-def _checked(adjacency: Adjacency) -> csr_array:
-    weights = (
-        csr_array(adjacency) if issparse(adjacency) else csr_array(np.asarray(adjacency, dtype=np.float64))
-    )
-    if np.ptp(np.array(weights.shape)):
-        raise FnetError(f"adjacency must be a square matrix [N, N], got shape {weights.shape}")
+def _checked(adjacency: Adjacency, argument: str = "adjacency") -> csr_array:
+    found: Any = adjacency if issparse(adjacency) else checked_array(argument, adjacency, "")
+    if found.ndim != 2 or found.shape[0] != found.shape[1]:
+        raise FnetError(f"{argument} must be a square matrix [N, N], got shape {found.shape}")
+    if found.dtype.kind not in "biuf":
+        raise FnetError(f"{argument} must be real numbers, got {found.dtype}")
+    weights = csr_array(found.astype(np.float64))
     if weights.nnz and (not np.isfinite(weights.data).all() or weights.data.min() < 0):
-        raise FnetError("adjacency must have weights of 0 or more, all of them finite")
+        raise FnetError(f"{argument} must have weights of 0 or more, all of them finite")
     if weights.nnz and abs(weights - weights.T).max() > 1e-9 * max(1.0, abs(weights).max()):
-        raise FnetError("adjacency must be symmetric: the graph is undirected")
+        raise FnetError(f"{argument} must be symmetric: the graph is undirected")
     return weights
+
+
+def _checked_partition(partition: np.ndarray, n_nodes: int) -> np.ndarray:
+    """As it is, with nodes below 0, which are left out."""
+    labels = checked_array("partition", partition, "[nodes]", kind="integer")
+    if len(labels) != n_nodes:
+        raise FnetError(f"partition must be integers of shape ({n_nodes},), got shape {labels.shape}")
+    return labels
 
 
 def _n_nodes(weights: csr_array) -> int:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numba
 import numpy as np
 
-from fnet_callbacks.errors import FnetError
+from fnet_callbacks.checks import checked_integer, checked_seed
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -29,8 +29,5 @@ def in_threads(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
 
 def streams(seed: int, count: int) -> np.ndarray:
     """Seeds of independent random streams; the i-th depends on ``seed`` and i alone."""
-    if seed < 0:
-        raise FnetError(f"seed must be 0 or more, got {seed}")
-    if count < 0:
-        raise FnetError(f"nulls must be 0 or more, got {count}")
-    return np.random.SeedSequence(seed).generate_state(count, np.uint64)
+    count = checked_integer("nulls", count, at_least=0)
+    return np.random.SeedSequence(checked_seed(seed)).generate_state(count, np.uint64)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from fnet_callbacks.checks import checked_integer, checked_tensor
 from fnet_callbacks.errors import FnetError
 
 
@@ -65,15 +66,11 @@ class ActivationStatistics(Metric):
 
     def __init__(self, num_units: int, num_classes: int | None = None, *, keep: int = 0) -> None:
         super().__init__()
-        if num_units < 0:
-            raise FnetError(f"num_units must be at least 0; got {num_units}")
-        if num_classes is not None and num_classes < 1:
-            raise FnetError(f"num_classes must be at least 1, or None without labels; got {num_classes}")
-        if keep < 0:
-            raise FnetError(f"keep must be at least 0; got {keep}")
-        self.num_units = num_units
+        self.num_units = num_units = checked_integer("num_units", num_units, at_least=0)
+        if num_classes is not None:
+            num_classes = checked_integer("num_classes", num_classes, at_least=1)
         self.num_classes = num_classes
-        self.keep = keep
+        self.keep = keep = checked_integer("keep", keep, at_least=0)
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("active", torch.zeros(num_units, dtype=torch.int64), dist_reduce_fx="sum")
         if num_classes is not None:
@@ -97,6 +94,7 @@ class ActivationStatistics(Metric):
             FnetError: ``activations`` does not have N columns; ``labels`` does not have S entries, is not
                 integer or out of range, or comes where ``num_classes`` is None.
         """
+        activations = checked_tensor("activations", activations)
         if activations.ndim != 2 or activations.shape[1] != self.num_units:
             raise FnetError(
                 f"activations must be [samples, {self.num_units}]; got shape {tuple(activations.shape)}"
@@ -126,9 +124,9 @@ class ActivationStatistics(Metric):
     def _checked(self, labels: Tensor, n_samples: int) -> Tensor:
         if self.num_classes is None:
             raise FnetError("labels were given, but num_classes is None; say how many classes there are")
-        if labels.shape != (n_samples,):
+        if checked_tensor("labels", labels).shape != (n_samples,):
             raise FnetError(f"labels must be [{n_samples}], one a sample; got shape {tuple(labels.shape)}")
-        if labels.is_floating_point() or labels.is_complex():
+        if labels.is_floating_point():
             raise FnetError(f"labels must be integer; got {labels.dtype}")
         labels = labels.to(self.active.device).long()
         if ((labels < 0) | (labels >= self.num_classes)).any():

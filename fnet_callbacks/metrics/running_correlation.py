@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from fnet_callbacks.checks import checked_integer, checked_tensor
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.correlation import DEAD_SHARE
 
@@ -55,9 +56,7 @@ class RunningCorrelation(Metric):
     def __init__(self, num_units: int) -> None:
         # No cache: it would hold one more [N, N] array between snapshots.
         super().__init__(compute_with_cache=False)
-        if num_units < 0:
-            raise FnetError(f"num_units must be at least 0; got {num_units}")
-        self.num_units = num_units
+        self.num_units = num_units = checked_integer("num_units", num_units, at_least=0)
         zeros = torch.zeros(num_units, dtype=torch.float64)
         # Over ranks they are stacked; `_pooled` unites them.
         self.add_state("count", torch.tensor(0))
@@ -76,12 +75,11 @@ class RunningCorrelation(Metric):
         Raises:
             FnetError: ``activations`` does not have N columns, or is not floating point.
         """
+        activations = checked_tensor("activations", activations, floating=True)
         if activations.ndim != 2 or activations.shape[1] != self.num_units:
             raise FnetError(
                 f"activations must be [samples, {self.num_units}]; got shape {tuple(activations.shape)}"
             )
-        if not activations.is_floating_point():
-            raise FnetError(f"activations must be floating point; got {activations.dtype}")
         activations = activations.detach().to(self.products.device)
         with torch.autocast(activations.device.type, enabled=False):
             if len(activations):

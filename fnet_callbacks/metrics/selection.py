@@ -4,8 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fnet_callbacks.checks import checked_tensor
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.functional import Method, Selection, Sign, select
+from fnet_callbacks.functional import Method, Selection, Sign
+from fnet_callbacks.functional.correlation import ROUNDING, checked_correlation
+from fnet_callbacks.functional.selection import checked_options
 
 _BINS = 4096  # those of `Selection.weight_counts`
 
@@ -33,8 +36,8 @@ def select_on_device(
         sign: See `fnet_callbacks.functional.graph_from_correlation`.
 
     Raises:
-        FnetError: ``correlation`` is not square or not float64, or is not symmetric or not finite among live
-            units; an option is unknown or out of range.
+        FnetError: ``correlation`` is not square or not float64, or among live units not symmetric, not finite or no
+            correlation (a covariance, Fisher's z); an option is unknown or out of range.
 
     Reference: Borůvka (1926), for the tree; Nešetřil, Milková & Nešetřilová (2001), Discrete Math. 233, 3.
     Cost: O(N² log N) time, in two passes a round of at most log₂ N, fewer as a rule; memory for about three ``[N, N]``
@@ -44,7 +47,7 @@ def select_on_device(
     >>> select_on_device(r, method="threshold", threshold=0.5, sign="positive").edges.tolist()
     [[0, 1]]
     """
-    select(np.eye(2), method=method, density=density, threshold=threshold, sign=sign)  # refuses wrong options
+    _, density, threshold = checked_options(method, density, threshold, sign)
     block, nodes = _live_block(correlation)
     n = len(nodes)
     if n < 2:
@@ -84,9 +87,9 @@ def select_on_device(
         tree=pairs.view(np.int32).reshape(-1, 2),
         tree_weights=weights.view(np.float64),
         edges=edges.view(np.int32).reshape(-1, 2),
-        scale=1.0 - (weakest + weaker) / 2 if len(edges) else 0.0,
-        mean_abs_correlation=total / (n * (n - 1)),
-        effective_rank=n**2 / squares,
+        scale=max(0.0, 1.0 - (weakest + weaker) / 2) if len(edges) else 0.0,
+        mean_abs_correlation=min(total / (n * (n - 1)), 1.0),
+        effective_rank=max(n**2 / squares, 1.0),
         weight_counts=counted,
     )
 
@@ -102,6 +105,7 @@ def _weight_counts(block: Tensor, sign: Sign) -> Tensor:
 
 def _live_block(correlation: Tensor) -> tuple[Tensor, np.ndarray]:
     """The correlation among live units, and which units these are."""
+    correlation = checked_tensor("correlation", correlation)
     if correlation.ndim != 2 or correlation.shape[0] != correlation.shape[1]:
         raise FnetError(f"correlation must be square, [units, units]; got shape {tuple(correlation.shape)}")
     if correlation.dtype != torch.float64:
@@ -110,7 +114,10 @@ def _live_block(correlation: Tensor) -> tuple[Tensor, np.ndarray]:
     if len(nodes) < len(correlation):
         live = torch.from_numpy(nodes).to(correlation.device)
         correlation = correlation[live[:, None], live]
-    if not ((correlation - correlation.T) == 0).all():  # NaN and infinity fail too
+    is_symmetric = ((correlation - correlation.T) == 0).all()  # NaN and infinity fail too
+    off_one = (correlation.diagonal() - 1).abs() > ROUNDING
+    if not is_symmetric & (correlation.abs() <= 1 + ROUNDING).all() & ~off_one.any():
+        checked_correlation(correlation.cpu().numpy(), has_dead=False)  # says what it is instead
         raise FnetError(
             "correlation must be symmetric to the bit, and finite but for whole rows and columns of NaN (dead units)"
         )

@@ -29,14 +29,15 @@ class Follower(TorchDispatchMode):
         see: Called with a name and the pieces of each piecewise-linear operation, in their order.
         frozen: Whether the first half of the samples decides the pieces of all: the output of the second is then what
             it would be were the map of the first half's region that of the whole space.
+        ahead: The same, with the pieces just beyond the first half, towards the second; see `Pieces.ahead`.
 
     Raises:
         CaptureError: In the block, where an operation is not piecewise linear, or its kind is not known.
     """
 
-    def __init__(self, see: See, *, frozen: bool = False) -> None:
+    def __init__(self, see: See, *, frozen: bool = False, ahead: bool = False) -> None:
         super().__init__()
-        self._see, self._frozen = see, frozen
+        self._see, self._frozen, self._ahead = see, frozen or ahead, ahead
         # By storage: a view and what it is of share it. They are kept to the end, so that no memory is used twice.
         self._linear: dict[int, Tensor] = {}
         self._constant: dict[int, Tensor] = {}
@@ -131,6 +132,8 @@ class Follower(TorchDispatchMode):
             before = (args[0].clone(), *args[1:])
         output = func(*args, **kwargs)
         found: Pieces = pieces(before, kwargs, output)
+        if self._ahead:
+            found = found.ahead()
         self._see(self._where(), found)
         if self._frozen:
             frozen = found.frozen()

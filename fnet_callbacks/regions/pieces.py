@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
 from fnet_callbacks.errors import CaptureError
+
+AT_BORDER = 1e-9  # of a segment's length, within which its start or end is on a border
 
 
 class Pieces(Protocol):
@@ -32,20 +34,31 @@ class Pieces(Protocol):
         """What the operation gives where the second half of the samples is on the pieces of the first."""
         ...
 
+    def ahead(self) -> Self:
+        """The same, where the pieces of the first half are those just beyond it, towards the second.
+
+        They differ for a unit that is at its break, and does not stay there.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Elementwise:
-    """``offset + slope z`` between ascending breaks; a break is of the piece below it, or above where ``closed``."""
+    """``offset + slope z`` between ascending breaks; a break is of the piece below it, or above where ``closed``.
+
+    Where ``above`` is given, it says which breaks each unit is above.
+    """
 
     z: Tensor
     breaks: Sequence[Any]
     slopes: Sequence[Any]
     offsets: Sequence[Any]
     closed: Sequence[bool]
+    above: Sequence[Tensor] | None = None
 
     def states(self) -> Sequence[Tensor]:
         """Whether each unit is above each break."""
-        return [
+        return self.above or [
             self.z >= b if closed else self.z > b for b, closed in zip(self.breaks, self.closed, strict=True)
         ]
 
@@ -69,19 +82,31 @@ class Elementwise:
             found = torch.where(_repeated(state), offset + slope * self.z, found)
         return found
 
+    def ahead(self) -> Elementwise:
+        """See `Pieces`."""
+        above = [
+            _beyond(margin, state, torch.gt)
+            for margin, state in zip(self.margins(), self.states(), strict=True)
+        ]
+        return replace(self, above=above)
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One of two operands by their order, the larger, say; where ``gives_first`` is None, the order itself."""
+    """One of two operands by their order, the larger, say; where ``gives_first`` is None, the order itself.
+
+    Where ``holds`` is given, it says whether the order does.
+    """
 
     a: Any
     b: Any
     test: Callable[[Any, Any], Tensor]
     gives_first: bool | None
+    holds: Tensor | None = None
 
     def states(self) -> Sequence[Tensor]:
         """Whether the order holds."""
-        return [self.test(self.a, self.b)]
+        return [self.test(self.a, self.b) if self.holds is None else self.holds]
 
     def margins(self) -> Sequence[Tensor]:
         """Their difference."""
@@ -93,6 +118,10 @@ class Compared:
         if self.gives_first is None:
             return held
         return torch.where(held, self.a, self.b) if self.gives_first else torch.where(held, self.b, self.a)
+
+    def ahead(self) -> Compared:
+        """See `Pieces`."""
+        return replace(self, holds=_beyond(self.margins()[0], self.states()[0], self.test))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +137,7 @@ class Pooled:
         stride: between windows;
         padding: on each side;
         dilation: between the entries of a window.
+        gaps: What `margins` gives, where that is known.
     """
 
     z: Tensor
@@ -118,6 +148,7 @@ class Pooled:
     stride: Sequence[int]
     padding: Sequence[int]
     dilation: Sequence[int]
+    gaps: Tensor | None = None
 
     def states(self) -> Sequence[Tensor]:
         """The place of the largest in its window."""
@@ -137,8 +168,8 @@ class Pooled:
             weight *= self.kernel[axis]
         return [place.to(torch.uint8) if math.prod(self.kernel) <= 256 else place.int()]
 
-    def margins(self) -> Sequence[Tensor]:
-        """Every entry of a window less the one that is the largest; minus infinity for padding."""
+    def _windows(self, z: Tensor, padding: float) -> Tensor:
+        """What is in each window, its axes as the last ones."""
         if not self.kernel:
             raise CaptureError(
                 "pooling by windows of different sizes has no margins here; take sizes that divide"
@@ -148,14 +179,18 @@ class Pooled:
         pads: list[int] = []
         for axis in reversed(range(n)):
             reach = (outs[axis] - 1) * self.stride[axis] + self.dilation[axis] * (self.kernel[axis] - 1) + 1
-            pads += [self.padding[axis], reach - self.z.shape[axis - n] - self.padding[axis]]
-        windows = nnf.pad(self.z, pads, value=-math.inf)
+            pads += [self.padding[axis], reach - z.shape[axis - n] - self.padding[axis]]
+        windows = nnf.pad(z, pads, value=padding)
         for axis in range(n):
             size = self.dilation[axis] * (self.kernel[axis] - 1) + 1
-            windows = windows.unfold(self.z.dim() - n + axis, size, self.stride[axis])[
-                ..., :: self.dilation[axis]
-            ]
-        return [windows - self.frozen()[0][(..., *[None] * n)]]
+            windows = windows.unfold(z.dim() - n + axis, size, self.stride[axis])[..., :: self.dilation[axis]]
+        return windows
+
+    def margins(self) -> Sequence[Tensor]:
+        """Every entry of a window less the one that is the largest; minus infinity for padding."""
+        if self.gaps is not None:
+            return [self.gaps]
+        return [self._windows(self.z, -math.inf) - self.frozen()[0][(..., *[None] * self.n_axes)]]
 
     def frozen(self) -> tuple[Tensor, Tensor]:
         """See `Pieces`."""
@@ -164,14 +199,33 @@ class Pooled:
         values = self.z.flatten(-n).gather(-1, indices.flatten(-n)).view_as(self.values)
         return values, indices
 
+    def ahead(self) -> Pooled:
+        """See `Pieces`."""
+        n = self.n_axes
+        (gaps,) = self.margins()
+        beyond = torch.lerp(*gaps.chunk(2), AT_BORDER)
+        if not (beyond > 0).any():
+            return replace(self, gaps=gaps)
+        overtakes, which = _overtaking(beyond.flatten(-n))
+        sizes = self.z.shape[-n:]
+        places = torch.arange(math.prod(sizes), device=which.device).view(sizes)
+        windows = self._windows(places, 0).flatten(-n).expand(*which.shape, -1)
+        own = self.indices.chunk(2)[0]
+        half = torch.where(overtakes, windows.gather(-1, which[..., None])[..., 0], own)
+        return replace(self, indices=torch.cat([half, half]))
+
 
 @dataclass(frozen=True, slots=True)
 class Largest:
-    """The largest along some axes; ``gives`` shapes it, and its place among them, into what the operation returns."""
+    """The largest along some axes; ``gives`` shapes it, and its place among them, into what the operation returns.
+
+    Where ``places`` is given, it says which is the largest.
+    """
 
     z: Tensor
     axes: Sequence[int]
     gives: Callable[[Tensor, Tensor], Any]
+    places: Tensor | None = None
 
     def _rows(self) -> Tensor:
         """The entries that are compared, on the last axis."""
@@ -180,23 +234,47 @@ class Largest:
             raise CaptureError("the largest over all samples is not a function of each")
         return self.z.movedim(axes, list(range(-len(axes), 0))).flatten(-len(axes))
 
+    def _places(self) -> Tensor:
+        return self._rows().argmax(-1) if self.places is None else self.places
+
     def states(self) -> Sequence[Tensor]:
         """Which is the largest."""
-        return [self._rows().argmax(-1).int()]
+        return [self._places().int()]
 
     def margins(self) -> Sequence[Tensor]:
         """Every entry less the largest."""
         rows = self._rows()
-        return [rows - rows.gather(-1, _repeated(rows.argmax(-1, keepdim=True)))]
+        return [rows - rows.gather(-1, _repeated(self._places())[..., None])]
 
     def frozen(self) -> Any:
         """See `Pieces`."""
         rows = self._rows()
-        chosen = _repeated(rows.argmax(-1))
+        chosen = _repeated(self._places())
         return self.gives(rows.gather(-1, chosen[..., None])[..., 0], chosen)
+
+    def ahead(self) -> Largest:
+        """See `Pieces`."""
+        overtakes, which = _overtaking(torch.lerp(*self.margins()[0].chunk(2), AT_BORDER))
+        half = torch.where(overtakes, which, self._places().chunk(2)[0])
+        return replace(self, places=torch.cat([half, half]))
 
 
 def _repeated(states: Tensor) -> Tensor:
     """Those of the first half, for the second as well."""
     half = states[: len(states) // 2]
     return torch.cat([half, half])
+
+
+def _beyond(margins: Tensor, held: Tensor, test: Callable[[Any, Any], Tensor]) -> Tensor:
+    """Whether an order holds just beyond the first half of the samples, from their distances from where it changes."""
+    now, then = margins.chunk(2)
+    slope = then - now
+    changes = (now.abs() <= AT_BORDER * slope.abs()) & (slope != 0)
+    half = torch.where(changes, test(slope, 0.0), held.chunk(2)[0])
+    return torch.cat([half, half])
+
+
+def _overtaking(gaps: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether there is an entry, on the last axis, that is above 0, and which is the largest of these."""
+    largest = torch.where(gaps > 0, gaps, 0.0).max(-1)  # padding has NaN
+    return largest.values > 0, largest.indices

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fnet_callbacks.arguments import as_choice, as_integer, plain, refused
 from fnet_callbacks.capture.batches import call_model
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.errors import FnetError
@@ -111,8 +112,9 @@ class ReLURegions:
         Raises:
             FnetError: There is no such input, or its region has no map.
         """
-        if not 0 <= sample < len(self.labels):
-            raise FnetError(f"`sample={sample}` should be from 0 to {len(self.labels) - 1}")
+        sample = plain("sample", sample)
+        if not isinstance(sample, int) or not 0 <= sample < len(self.labels):
+            raise refused("sample", sample, f"from 0 to {len(self.labels) - 1}")
         region = int(self.labels[sample])
         if region >= len(self.weights):
             raise FnetError(
@@ -143,11 +145,9 @@ class ReLURegions:
 
         Cost: O(R² + R K) for coefficients, for a fit some tens of passes over the inputs, O(K most) for patterns.
         """
-        if not isinstance(most, int) or most < 1:
-            raise FnetError(f"`most={most!r}` should be an integer of at least 1")
+        most = as_integer("most", most, at_least=1)
         ways = {"fit": merged_by_fit, "coefficients": merged_by_coefficients, "hamming": merged_by_hamming}
-        if by not in ways:
-            raise FnetError(f"`by={by!r}` should be one of {', '.join(map(repr, ways))}")
+        by = as_choice("by", by, tuple(ways))
         if not len(self.weights):
             raise FnetError("no region has a map to be merged; take a smaller `min_members`")
         return ways[by](self, most)
@@ -186,9 +186,8 @@ def relu_regions(
     Cost: one forward pass, a sort of S patterns, and C backward passes for each region that gets a map (a matrix
         product a layer in a fully connected network).
     """
-    for name, value in (("min_members", min_members), ("batch_size", batch_size)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise FnetError(f"`{name}={value!r}` should be an integer of at least 1")
+    min_members = as_integer("min_members", min_members, at_least=1)
+    batch_size = as_integer("batch_size", batch_size, at_least=1)
     if (
         not isinstance(inputs, Tensor)
         or not inputs.is_floating_point()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,16 +27,19 @@ _IN_TABLE = (
 def codes(content: Content) -> Figure | None:
     """A measure over the layers, at the first and the last snapshot, one line a group."""
     variants: dict[str, Any] = {}
+    listed: list[str] = []
     labels = labels_of(content.keys)
     for monitor in content.of_kind(_KIND):
-        layers = {run.name: _layers(run, monitor) for run in content.runs.runs}
+        layers = {run.name: run.layers(monitor) for run in content.runs.runs}
+        places = {label: k for k, label in enumerate(_labels(content, monitor), start=1)}
+        listed.append(f"{', '.join(f'{k} {label}' for label, k in places.items())}.")
         own = [key for key in content.keys if Key.of(key).monitor == monitor and Key.of(key).layer]
         own.sort(key=lambda key: Key.of(key).measure not in _FIRST)
         asked = {labels[key]: key for key in own}
         for label, key in asked.items():
             for when in ("at the end", "before training"):
                 by_run = {
-                    run.name: _over_depth(run, monitor, layers[run.name], Key.of(key).measure, when)
+                    run.name: _over_depth(run, monitor, layers[run.name], places, Key.of(key).measure, when)
                     for run in content.runs.runs
                     if layers[run.name]
                 }
@@ -51,7 +55,7 @@ def codes(content: Content) -> Figure | None:
         "Line chart of the chosen measure over the layers, one line for each group of runs",
         variants,
         [("Measure", options(variants, 0)), ("When", options(variants, 1))],
-        "Layers are counted from 1 in the order in which they are computed. " + BAND_NOTE,
+        f"Layers are counted in the order in which they are computed: {' '.join(listed)} {BAND_NOTE}",
     )
 
 
@@ -63,7 +67,8 @@ def code_layers(content: Content) -> Table:
     rows: list[list[Cell]] = []
     for monitor in monitors:
         for group, runs in content.groups.items():
-            for layer in dict.fromkeys(layer for run in runs for layer in _layers(run, monitor)):
+            own = {layer for run in runs for layer in run.layers(monitor)}
+            for layer in (label for label in _labels(content, monitor) if label in own):
                 means = (_mean([run.last(f"{monitor}/{layer}/{m}") for run in runs]) for m in known)
                 rows.append([*([monitor] if len(monitors) > 1 else []), group, layer, *means])
     header = [*(["monitor"] if len(monitors) > 1 else []), "group", "layer"]
@@ -76,16 +81,18 @@ def code_layers(content: Content) -> Table:
     )
 
 
-def _layers(run: Run, monitor: str) -> list[str]:
-    """As in the keys, in the order of the network."""
-    settings = run.record.manifest.get("monitors", {}).get(monitor, {})
-    return [str(layer.get("folder", layer["name"])) for layer in settings.get("layers", [])]
+def _labels(content: Content, monitor: str) -> list[str]:
+    """Of the layers of all runs, in the order of the networks."""
+    return [match.label for match in content.runs.layers.get(monitor, ())]
 
 
-def _over_depth(run: Run, monitor: str, layers: list[str], measure: str, when: str) -> Curve:
+def _over_depth(
+    run: Run, monitor: str, layers: Sequence[str], places: Mapping[str, int], measure: str, when: str
+) -> Curve:
     of = run.first if when == "before training" else run.last
-    values = [of(f"{monitor}/{layer}/{measure}") for layer in layers]
-    return Curve(np.arange(1, len(layers) + 1), np.array(values, float))
+    order = sorted(layers, key=lambda layer: places[layer])
+    values = [of(f"{monitor}/{layer}/{measure}") for layer in order]
+    return Curve(np.array([places[layer] for layer in order]), np.array(values, float))
 
 
 def _mean(values: list[float]) -> float:

@@ -16,10 +16,11 @@ from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report import tables
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.figures import FIGURES
+from fnet_callbacks.report.layers import how_matched, layer_matches, layers_differ
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.traces import Figure
-from fnet_callbacks.report.wording import Key, labels_of, number, probability
+from fnet_callbacks.report.wording import Key, counted, labels_of, number, probability
 
 # Nothing may be fetched, whatever a name in a record tries.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -61,7 +62,7 @@ def page(content: Content) -> str:
     specs = {
         f.name: {"variants": f.variants, "selectors": [label for label, _ in f.selectors]} for f in drawn
     }
-    title = f"Functional networks of {_counted(len(content.runs.runs), 'run')}"
+    title = f"Functional networks of {counted(len(content.runs.runs), 'run')}"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -114,17 +115,20 @@ def _sections(content: Content, drawn: dict[str, Figure]) -> Iterator[tuple[str,
 def _what_was_run(content: Content) -> str:
     runs, groups = content.runs.runs, content.groups
     steps = {run.record.snapshots[-1].step for run in runs}
-    counted = ", ".join(f"{_text(name)} ({len(own)})" for name, own in groups.items())
+    groups_told = ", ".join(f"{_text(name)} ({len(own)})" for name, own in groups.items())
     models = ", ".join(dict.fromkeys(_text(run.record.manifest.get("model", "?")) for run in runs))
     lines = [
-        f"{_counted(len(runs), 'run')} of {models}, by {_text(content.runs.grouped_by or 'run')}: {counted}.",
+        f"{counted(len(runs), 'run')} of {models}, by {_text(content.runs.grouped_by or 'run')}: {groups_told}.",
         f"They end at step {number(min(steps), 7)}"
         + (f" to {number(max(steps), 7)}" if len(steps) > 1 else "")
-        + f", with {sum(len(run.record.snapshots) for run in runs):,} snapshots in all.",
+        + f", with {counted(sum(len(run.record.snapshots) for run in runs), 'snapshot')} in all.",
     ]
     if common := _in_common(content):
         lines.append(f"All with {common}.")
+    lines += map(_text, how_matched(content))
     found = "".join(f"<p>{line}</p>" for line in lines)
+    if layers_differ(content):
+        found += _table(layer_matches(content))
     if content.runs.problems:
         told = "".join(
             f"<li><code>{_text(k)}</code>: {_text(v)}</li>" for k, v in content.runs.problems.items()
@@ -199,10 +203,6 @@ def _definitions(content: Content) -> str:
         if definition
     )
     return f"<dl>{items}</dl>"
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _text(value: object) -> str:

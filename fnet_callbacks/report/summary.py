@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from fnet_callbacks.compare.comparison import ALPHA, Contrast
 from fnet_callbacks.compare.effects import Interval
 from fnet_callbacks.report.content import Content
-from fnet_callbacks.report.wording import Key, labels_of, number, probability
+from fnet_callbacks.report.wording import Key, labels_of, listed, number, probability
 
 _MOST_NAMED = 5
 LARGE = 0.8  # Cohen's word for a difference of that many standard deviations
@@ -39,7 +39,7 @@ def _reservations(content: Content) -> Iterator[str]:
         return
     sizes = {name: len(runs) for name, runs in groups.items()}
     if alone := [name for name, n in sizes.items() if n < 2]:
-        yield f"{_listed(alone)}: one run each. No test is claimed where a group has a single run."
+        yield f"{listed(alone)}: one run each. No test is claimed where a group has a single run."
     for group in list(groups)[1:]:
         against = f"{group} against “{content.baseline}”: with {sizes[group]} against {sizes[content.baseline]} runs"
         asked = [c for c in content.contrasts if c.group == group and math.isfinite(c.effect.smallest_p)]
@@ -62,7 +62,7 @@ def _on_runs(content: Content) -> Iterator[str]:
     runs = content.runs
     longest = max(run.record.steps[-1] for run in runs.runs)
     if shorter := [run for run in runs.runs if run.record.steps[-1] < longest]:
-        names = _listed([f"{content.told(run)} at {run.record.steps[-1]:,}" for run in shorter[:_MOST_NAMED]])
+        names = listed([f"{content.told(run)} at {run.record.steps[-1]:,}" for run in shorter[:_MOST_NAMED]])
         more = f" and {len(shorter) - _MOST_NAMED} more" if len(shorter) > _MOST_NAMED else ""
         yield (
             f"Not all runs are of one length: the longest ends at step {longest:,}, {names}{more}. What is told of the "
@@ -70,18 +70,18 @@ def _on_runs(content: Content) -> Iterator[str]:
         )
     if runs.measured_differently:
         yield (
-            f"Not all runs were measured alike: they differ in {_listed(runs.measured_differently)}. What is told of "
+            f"Not all runs were measured alike: they differ in {listed(runs.measured_differently)}. What is told of "
             "their difference may be that of the measurement."
         )
     for same in runs.repeated:
         yield (
-            f"{_listed([run.name for run in same])} have one configuration and one seed: they may be one run, counted "
+            f"{listed([run.name for run in same])} have one configuration and one seed: they may be one run, counted "
             f"{len(same)} times."
         )
     if runs.mixed:
-        yield f"Runs of one group differ in more than their seed: {_listed(runs.mixed)}. They are taken together."
+        yield f"Runs of one group differ in more than their seed: {listed(runs.mixed)}. They are taken together."
     if not runs.grouped_by and len(runs.groups) == len(runs.runs) > 1 and runs.differing:
-        yield f"Each run is a group of its own, for they differ in {_listed(runs.differing)}; see --group-by."
+        yield f"Each run is a group of its own, for they differ in {listed(runs.differing)}; see --group-by."
 
 
 def _findings(content: Content) -> Iterator[str]:
@@ -176,7 +176,3 @@ def _interval(interval: Interval) -> str:
 
 def _by_size(contrasts: Sequence[Contrast]) -> list[Contrast]:
     return sorted(contrasts, key=lambda c: -abs(c.effect.g) if math.isfinite(c.effect.g) else -math.inf)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -15,6 +15,7 @@ from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.report.codes import code_layers
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.figures import WHOLE
+from fnet_callbacks.report.layers import layer_matches
 from fnet_callbacks.report.regions import region_values
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.wording import Key, labels_of
@@ -117,7 +118,7 @@ def communities(content: Content) -> Table:
                 c.promiscuity,
                 c.participation,
             ),
-            ", ".join(f"{layer}: {n}" for layer, n in c.layers.items()),
+            "; ".join(f"{n} of {layer}" for layer, n in c.layers.items()),
             c.class_affinity,
             *(c.entropies.get(key, math.nan) for key in ENTROPIES),
         ]
@@ -240,7 +241,7 @@ TABLES: Mapping[str, Callable[[Content], Table]] = {
     f.__name__: f
     for f in (
         *(effects, associations, scores, communities, events, cost, configurations),
-        *(code_layers, region_values, final_values, attack_areas, distances),
+        *(layer_matches, code_layers, region_values, final_values, attack_areas, distances),
     )
 }
 

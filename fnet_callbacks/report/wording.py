@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _FOLLOWED = re.compile(r"(fgsm|pgd)_(noise_)?(displacement|changed_share|distance|departed_share|departure)")
@@ -258,3 +258,13 @@ def probability(p: float) -> str:
     if not math.isfinite(p):
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def counted(n: int, what: str) -> str:
+    """So many of something that has a regular plural."""
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them; at least one."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

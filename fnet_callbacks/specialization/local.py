@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fnet_callbacks.arguments import Names, as_integer
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal
 from fnet_callbacks.capture.reader import first_samples
@@ -28,7 +29,7 @@ def local_specialization(
     scope: Scope = "global",
     partition: np.ndarray | Literal["louvain"] | None = None,
     correlation: Correlation = "spearman",
-    layers: str | Sequence[str] = "auto",
+    layers: Names = "auto",
     signal: Signal = "post",
     max_samples: int = 2048,
     references: int = 19,
@@ -45,9 +46,9 @@ def local_specialization(
     Args:
         model: The classifier; it is left as it was.
         loader: Batches with labels; the first ``max_samples`` samples are used.
-        graph: ``"weights"``: units of consecutive layers, joined by the absolute weight between them, BatchNorm folded
-            in; of a convolution the sum of its kernel's. ``"activations"``: units of all watched layers, joined by the
-            square of their correlation.
+        graph: ``"weights"``: units of consecutive layers, joined by the absolute weight between them, with BatchNorm
+            and every other factor of a unit that does not depend on the input folded in; of a convolution the sum of
+            its kernel. ``"activations"``: units of all watched layers, joined by the square of their correlation.
         k: Clusters; None for as many as the eigengap says.
         scope: ``"global"`` takes the clusters of the whole graph. ``"local"`` clusters the units of each layer anew,
             into as many clusters as it has of the global ones: by the weights between the layer and its neighbours, or
@@ -75,7 +76,8 @@ def local_specialization(
 
     Raises:
         FnetError: An argument is out of range, the partition does not fit, or there is no label.
-        CaptureError: The model cannot be run on the batches, or, for ``graph="weights"``, not be traced.
+        CaptureError: The model cannot be run on the batches, or, for ``graph="weights"``, not be traced, or multiplies
+            units by what depends on the input; the message names the operation.
 
     Reference: Hod, Filan, Casper, Critch & Russell (2021), Quantifying local specialization in deep neural networks,
         arXiv 2110.08058. A convolution's unit is the mean of its map (theirs the norm); the absolute mean below the
@@ -98,10 +100,11 @@ def local_specialization(
         visualization_steps=visualization_steps,
         seed=seed,
     )
+    max_samples = as_integer("max_samples", max_samples, at_least=2)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     if output_to_logits is not None and not callable(output_to_logits):
         raise FnetError(f"`output_to_logits={output_to_logits!r}` should be a function")
-    with isolated(model, seed=seed, device=device), generators_kept(loader):
+    with isolated(model, seed=settings.seed, device=device), generators_kept(loader):
         read = first_samples(
             loader,
             max_samples,

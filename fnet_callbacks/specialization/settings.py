@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from fnet_callbacks.arguments import Names, as_choice, as_integer, as_patterns, plain, refused
 from fnet_callbacks.capture.layers import Signal
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.lesions import Replacement
@@ -31,7 +31,7 @@ class Settings:
     scope: Scope = "global"
     partition: np.ndarray | Literal["louvain"] | None = None
     correlation: Correlation = "spearman"
-    layers: str | Sequence[str] = "auto"
+    layers: Names = "auto"
     signal: Signal = "post"
     references: int = 19
     shuffles: int = 0
@@ -47,26 +47,30 @@ class Settings:
             ("signal", self.signal, Signal),
             ("replacement", self.replacement, Replacement),
         )
-        for name, value, allowed in choices:
-            if value not in get_args(allowed):
-                raise FnetError(f"`{name}={value!r}` should be {' or '.join(map(repr, get_args(allowed)))}")
+        own = {name: as_choice(name, value, get_args(allowed)) for name, value, allowed in choices}
+        own["layers"] = as_patterns("layers", self.layers)
+        own["partition"] = _as_partition(self.partition)
+        own["k"] = None if plain("k", self.k) is None else as_integer("k", self.k, at_least=1)
+        for name, least in (("references", 1), ("shuffles", 0), ("visualization_steps", 0), ("seed", 0)):
+            own[name] = as_integer(name, getattr(self, name), at_least=least)
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
         if self.scope == "local" and self.partition is not None:
             raise FnetError(
                 "`scope='local'` clusters each layer anew; it should be 'global' with a `partition`"
             )
-        if isinstance(self.partition, str) and self.partition != LOUVAIN:
-            raise FnetError(f"`partition={self.partition!r}` should be {LOUVAIN!r}, or an array of clusters")
-        patterns = [self.layers] if isinstance(self.layers, str) else self.layers
-        if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
-            raise FnetError(f"`layers={self.layers!r}` should be 'auto' or glob patterns over module names")
-        for name, value, least in (
-            ("k", self.k if self.k is not None else 1, 1),
-            ("references", self.references, 1),
-            ("shuffles", self.shuffles, 0),
-            ("visualization_steps", self.visualization_steps, 0),
-            ("seed", self.seed, 0),
-        ):
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-                raise FnetError(f"`{name}={value!r}` should be an integer of at least {least}")
         if self.shuffles == 1:
             raise FnetError("`shuffles=1` should be 0, or at least 2: a spread takes two")
+
+
+def _as_partition(value: Any) -> np.ndarray | Literal["louvain"] | None:
+    """Clusters as an array; whether they fit the units shows later."""
+    listed = plain("partition", value)
+    if listed is None or listed == LOUVAIN:
+        return listed
+    try:
+        if isinstance(listed, list) and not isinstance(value, set | frozenset):
+            return np.asarray(listed)
+    except ValueError:  # rows of unlike length
+        pass
+    raise refused("partition", listed, f"{LOUVAIN!r}, or an array of clusters")

@@ -136,7 +136,7 @@ def _ascended(
     seed: int,
 ) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    first = _START * torch.randn(1, *shape, generator=generator).to(low.device)
+    first = _START * torch.randn(1, *shape, generator=generator, dtype=torch.float32).to(low.device)
     with torch.inference_mode(False), torch.enable_grad():
         point = first.expand(len(members), *shape).clone().requires_grad_()
         optimizer = torch.optim.Adam([point], lr=_RATE)
@@ -160,7 +160,7 @@ def _disturbances(
             by = [int(torch.randint(-m, m + 1, (), generator=generator)) for m in most]
             yield lambda x, by=by: x.roll(by, (-2, -1))
         else:
-            noise = _NOISE * torch.randn(1, *shape, generator=generator)
+            noise = _NOISE * torch.randn(1, *shape, generator=generator, dtype=torch.float32)
             yield lambda x, noise=noise: x + noise.to(x)
 
 

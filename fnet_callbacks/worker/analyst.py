@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.history import Previous
+from fnet_callbacks.interrupts import handlers_held
 from fnet_callbacks.measures import reading_alike
 from fnet_callbacks.worker.analysis import Analysis, Around, nothing_around
 from fnet_callbacks.worker.jobs import EVERYTHING, TYPES, Job, NetworkPlan, Plan, Result
@@ -74,7 +75,7 @@ class Analyst:
             Exception: Where there is no child: see ``Analysis.run``.
         """
         while self.is_busy:
-            self._receive(wait=True)
+            self.wait()
         if self._child is not None:
             try:
                 self._child.ask(job)
@@ -88,9 +89,15 @@ class Analyst:
         """The results that came since the last call, in the order of the jobs; with ``wait`` all there will be."""
         while self._receive(wait=wait):
             pass
-        found = list(self._done)
-        self._done.clear()
+        with handlers_held():
+            found = list(self._done)
+            self._done.clear()
         return found
+
+    def wait(self) -> None:
+        """Returns when there is something to receive, or nothing to wait for; nothing is taken."""
+        if self._child is not None:
+            self._child.wait()
 
     def close(self) -> None:
         """Ends the child; jobs on the way are given up. Safe to call twice."""
@@ -100,18 +107,21 @@ class Analyst:
 
     def _receive(self, *, wait: bool) -> bool:
         """Takes the next result; False where none is on the way, or, without ``wait``, none is there yet."""
-        if self._child is None:
-            return False
-        try:
-            result: Result | None = self._child.answer(wait=wait)
-        except EOFError:
-            self._go_on_without_it(self._child)
-            return True
-        if result is None:
-            return False
-        self._carry.update(result.carry)
-        self._done.append(result)
-        return True
+        if wait:
+            self.wait()
+        with handlers_held():
+            if self._child is None:
+                return False
+            try:
+                result: Result | None = self._child.answer(wait=False)
+            except EOFError:
+                self._go_on_without_it(self._child)
+                return True
+            if result is not None:
+                self._carry.update(result.carry)
+                self._done.append(result)
+            # Nothing was there where a handler took it while this one waited.
+            return result is not None or (wait and bool(self._child.unanswered))
 
     def _start(self) -> None:
         try:

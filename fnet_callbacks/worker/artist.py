@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fnet_callbacks.errors import FnetWarning
+from fnet_callbacks.interrupts import handlers_held
 from fnet_callbacks.portrait import PORTRAITS, CodePortrait, Portrait
 from fnet_callbacks.worker.process import Child, board, serve
 from fnet_callbacks.worker.wire import Wire
@@ -93,8 +94,9 @@ class Artist:
         """The pictures that came since the last call, in order; with ``wait`` all there will be."""
         while self._receive(wait=wait):
             pass
-        found = list(self._done)
-        self._done.clear()
+        with handlers_held():
+            found = list(self._done)
+            self._done.clear()
         return found
 
     def close(self) -> None:
@@ -104,24 +106,31 @@ class Artist:
             self._child = None
 
     def _receive(self, *, wait: bool) -> bool:
-        if self._child is None:
-            return False
-        try:
-            pictures: Pictures | None = self._child.answer(wait=wait)
-        except EOFError:
-            child, self._child = self._child, None
-            status = child.end()
-            failure = f"the process that draws has ended (exit status {status})"
-            if child.stuck_at is not None:
-                failure = f"they were not done after {_MOST_SECONDS:g} s"
-            lost: list[Order] = [_WIRE.unpack(segment) for segment in child.unanswered]
-            child.give_up()
-            self._done.extend(Pictures(order.step, order.sitter, failure=failure) for order in lost)
-            return True
-        if pictures is None:
-            return False
-        self._done.append(pictures)
-        return True
+        if wait and self._child is not None:
+            self._child.wait()
+        with handlers_held():
+            if self._child is None:
+                return False
+            try:
+                pictures: Pictures | None = self._child.answer(wait=False)
+            except EOFError:
+                self._give_up(self._child)
+                return True
+            if pictures is not None:
+                self._done.append(pictures)
+            # Nothing was there where a handler took it while this one waited.
+            return pictures is not None or (wait and bool(self._child.unanswered))
+
+    def _give_up(self, child: Child) -> None:
+        """Says of what a child owes that there are no pictures."""
+        self._child = None
+        status = child.end()
+        failure = f"the process that draws has ended (exit status {status})"
+        if child.stuck_at is not None:
+            failure = f"they were not done after {_MOST_SECONDS:g} s"
+        lost: list[Order] = [_WIRE.unpack(segment) for segment in child.unanswered]
+        child.give_up()
+        self._done.extend(Pictures(order.step, order.sitter, failure=failure) for order in lost)
 
 
 def _painter() -> Callable[[Order], Pictures]:

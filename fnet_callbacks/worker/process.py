@@ -1,9 +1,9 @@
 """A plain process that answers messages one after the other, and ends when the run that started it does.
 
 It is started as ``python -m <module>``, so that it imports neither torch nor the user's script. It is in a session of
-its own, where Ctrl-C does not reach it, and looks at every half second whether its parent is still there: the end of
-the channel alone does not tell, for a data loader's forked workers hold it open too. What it was handed before that it
-may still bring to an end.
+its own, where Ctrl-C does not reach it, takes no notice of the signals that a scheduler sends to all of a job, and
+looks at every half second whether its parent is still there: the end of the channel alone does not tell, for a data
+loader's forked workers hold it open too. What it was handed before that it may still bring to an end.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from fnet_callbacks.interrupts import handlers_held, signals_blocked
 from fnet_callbacks.worker.board import Board
 from fnet_callbacks.worker.wire import Segment, Wire, receive, send
 
 _SECONDS_TO_END = 2.0
 _SECONDS_BETWEEN_LOOKS = 0.002
+_SECONDS_OF_A_WAIT = 0.05  # after which is asked whether there is still something to wait for
 # Messages that wait to be answered: bursts even out, and the time in which the process starts; memory stays bounded.
 _FEWEST, _MOST, _MOST_BYTES = 4, 32, 2**25
 
@@ -66,21 +68,22 @@ class Child:
             theirs.close()
             raise
         try:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    module,
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                    str(self._board.fd),
-                ],
-                pass_fds=[theirs.fileno(), self._board.fd],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **one_thread, "NUMBA_NUM_THREADS": str(threads), "PYTHONPATH": paths},
-                start_new_session=True,
-            )
+            with signals_blocked():  # the child inherits that
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        module,
+                        str(theirs.fileno()),
+                        str(os.getpid()),
+                        str(self._board.fd),
+                    ],
+                    pass_fds=[theirs.fileno(), self._board.fd],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **one_thread, "NUMBA_NUM_THREADS": str(threads), "PYTHONPATH": paths},
+                    start_new_session=True,
+                )
         except BaseException:
             self._channel.close()
             self._board.close()
@@ -90,8 +93,6 @@ class Child:
         with contextlib.suppress(OSError):
             own = os.getpriority(os.PRIO_PROCESS, 0)
             os.setpriority(os.PRIO_PROCESS, self._process.pid, own + niceness)
-        self._poll = select.poll()  # where a file descriptor may be any number
-        self._poll.register(self._channel, select.POLLIN)
 
     @property
     def pid(self) -> int:
@@ -133,15 +134,30 @@ class Child:
         Raises:
             EOFError: It has ended, and all its answers were taken.
         """
-        while self.unanswered:
+        if wait:
+            self.wait()
+        with handlers_held():
+            if not self.unanswered:
+                return None
             has_ended = self._status() is not None  # asked first: what it sent before is still there
-            if self._poll.poll(1000 if wait and not has_ended else 0):
+            if self._has_sent(0):
                 return self._received()
             if has_ended:
                 raise EOFError
-            if not wait:
-                break
         return None
+
+    def wait(self) -> None:
+        """Returns when an answer is there, when none is owed, or when it has ended.
+
+        Nothing is taken: a signal's handler may do that meanwhile, as where it saves a checkpoint.
+        """
+        while self.unanswered and self._status() is None and not self._has_sent(_SECONDS_OF_A_WAIT):
+            pass
+
+    def _has_sent(self, seconds: float) -> bool:
+        poll = select.poll()  # where a file descriptor may be any number; one's own: a handler may ask too
+        poll.register(self._channel, select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
 
     def give_up(self) -> None:
         """Ends it at once, and lets go of what it owes."""

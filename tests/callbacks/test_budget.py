@@ -46,8 +46,8 @@ def charged(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Every snapshot costs the run that much."""
     submit = session_module.Session._submit
 
-    def dear(self: Any, job: Any, due: Any) -> None:
-        submit(self, job, due)
+    def dear(self: Any, job: Any, due: Any, expecting: Any) -> None:
+        submit(self, job, due, expecting)
         for monitor in due:
             if monitor.budget is not None:
                 monitor.budget.charge(seconds)

@@ -113,12 +113,10 @@ def test_defaults_are_the_documented_ones() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"epsilons": 0.1},
         {"epsilons": ["8/255"]},
         {"epsilons": [8]},  # of 255, as `bounds` do not say
         {"steps": 2.5},
         {"restarts": 0},
-        {"attacks": "fgsm"},
         {"normalize": (0.5, 0.0)},
         {"normalize": "imagenet"},
     ],

@@ -34,5 +34,5 @@ def test_it_follows_functional_persistence(tmp_path: Path) -> None:
 
 
 def test_a_negative_burn_in_is_refused() -> None:
-    with pytest.raises(FnetError, match="`burn_in=-1` should be 0 or more epochs"):
+    with pytest.raises(FnetError, match="`burn_in=-1` should be an integer of at least 0"):
         BurnInEarlyStopping("value", burn_in=-1)

@@ -214,3 +214,57 @@ def test_two_runs_of_one_seed_measure_the_same(tmp_path: Path) -> None:
             [(s, {k: v for k, v in m.items() if is_ours(k) and "cost" not in k}) for s, m in ledger.rows]
         )
     np.testing.assert_equal(found[0], found[1])
+
+
+class Momentum(nn.Module):
+    """A key encoder that follows the query encoder within forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = dropout_mlp(), dropout_mlp()
+        self.state = (torch.zeros(FEATURES),)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.state[0].mul_(0.9).add_(0.1 * x.mean(0))
+            for q, k in zip(self.query.parameters(), self.key.parameters(), strict=True):
+                k.data = 0.9 * k.data + 0.1 * q.data
+        return self.query(x - self.state[0]) + self.key(x).detach()
+
+
+@pytest.mark.parametrize("source", ["probe", "train"])
+def test_training_of_a_model_that_writes_to_weights_in_forward_is_bit_equal(
+    tmp_path: Path, source: str
+) -> None:
+    assert_untouched(tmp_path, lambda: Net(Momentum()), (FEATURES,), source)
+
+
+class Augmenting(pl.LightningDataModule):
+    """Draws from a generator of its own, counts and averages in its transfer hooks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(1)
+        self.calls, self.mean = 0, torch.zeros(FEATURES)
+
+    def train_dataloader(self) -> Any:
+        return loader()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        self.calls += 1
+        self.mean.mul_(0.9).add_(batch[0].mean(0))
+        noise = torch.randn(batch[0].shape, generator=self.generator)
+        return batch[0] + 0.1 * noise - 0.01 * self.mean, batch[1]
+
+
+def test_what_a_data_module_keeps_in_its_transfer_hooks_is_as_it_was(tmp_path: Path) -> None:
+    def fit(*monitors: Any) -> tuple[Any, Augmenting]:
+        pl.seed_everything(0, verbose=False)
+        net, data = Net(), Augmenting()
+        trainer(tmp_path, *monitors, max_epochs=2).fit(net, datamodule=data)
+        return net.state_dict(), data
+
+    (bare, alone), (watched, beside) = fit(), fit(functional_monitor(2, measures="fast"))
+    assert all(torch.equal(bare[k], watched[k]) for k in bare)
+    assert (alone.calls, beside.calls) == (16, 16)
+    assert torch.equal(alone.mean, beside.mean)

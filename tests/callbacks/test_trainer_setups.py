@@ -181,3 +181,19 @@ def test_callbacks_may_be_used_in_two_fits(tmp_path: Path) -> None:
     assert first.steps == second.steps == [0, 4, 8]
     for key in KEYS:
         assert first.series(key).tolist() == second.series(key).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_values_do_not_depend_on_torchs_default_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
+    def values_under(default: torch.dtype, folder: Path) -> dict[str, float]:
+        pl.seed_everything(0, verbose=False)
+        net, data = Net(), loader()  # float32
+        torch.set_default_dtype(default)
+        try:
+            monitors = functional_monitor(4, measures="fast"), robustness_monitor(4, norm="l2")
+            trainer(folder, *monitors).fit(net, data)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        return dict(record(folder).snapshots[0].scalars)
+
+    assert values_under(dtype, tmp_path / "other") == values_under(torch.float32, tmp_path / "usual")

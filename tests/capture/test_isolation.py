@@ -337,3 +337,30 @@ def test_parts_that_are_scripted_get_their_mode_and_buffers_back(make):
     assert [m.training for m in model.modules()] == modes
     assert True in modes[1:]
     assert all(torch.equal(a, b) for a, b in zip(model.buffers(), buffers, strict=True))
+
+
+class PerSample(nn.Module):
+    """Has hooks that know of gradients of training alone, and a switch for them, as Opacus' wrapper."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line, self.hooks_enabled = nn.Linear(2, 1), True
+        self.line.register_full_backward_hook(self._after_backward)
+
+    def _after_backward(self, *_):
+        if self.hooks_enabled:
+            raise ValueError("No activations detected")
+
+    def forward(self, x):
+        return self.line(x)
+
+
+PerSample.__module__ = "opacus.grad_sample"
+
+
+def test_hooks_for_gradients_of_single_samples_are_off_in_the_block_and_on_behind_it():
+    model = PerSample()
+    with isolated(model, seed=0), torch.enable_grad():
+        inputs = torch.ones(1, 2, requires_grad=True)
+        torch.autograd.grad(model(inputs).sum(), inputs)
+    assert model.hooks_enabled

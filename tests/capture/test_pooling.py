@@ -21,7 +21,7 @@ POOLS = {
 
 def quick(**arguments) -> nn.MaxPool2d:
     pool = nn.MaxPool2d(**arguments)
-    pool_by_channels(pool)
+    pool_by_channels(pool.modules())
     assert "forward" in vars(pool)
     return pool
 
@@ -162,7 +162,7 @@ def test_a_models_own_pooling_is_left_alone():
     own = nn.MaxPool2d(2)
     own.forward = torch.zeros_like  # type: ignore[method-assign]
     model = nn.Sequential(Louder(2), own)
-    pool_by_channels(model)
+    pool_by_channels(model.modules())
     assert [vars(m).get("forward") for m in model] == [None, torch.zeros_like]
 
 

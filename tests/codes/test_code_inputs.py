@@ -140,7 +140,7 @@ def test_logits_are_found_where_it_is_said() -> None:
         ({"epsilon": -1.0, "bounds": (0, 1)}, "`epsilon=-1.0`"),
         ({"epsilon": 0.1, "bounds": (0.5, 0.6)}, "raw inputs span"),
         ({"epsilon": 0.1, "bounds": 1.0}, "`bounds=1.0`"),
-        ({"epsilon": 0.1, "bounds": (0, 1), "normalize": 0.5}, "normalize must be"),
+        ({"epsilon": 0.1, "bounds": (0, 1), "normalize": 0.5}, "`normalize=0.5`"),
         ({"max_samples": 1}, "`max_samples=1`"),
         ({"output_to_logits": 3}, "`output_to_logits=3`"),
         ({"batch_to_labels": 3}, "`batch_to_labels=3`"),

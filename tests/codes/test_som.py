@@ -121,6 +121,29 @@ def test_radii_fall_from_half_the_grid_to_half_a_unit() -> None:
     assert default_radii((1, 1), passes=1) == [0.5]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("far", [10.0, -1e3, 1e5])
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_codes_far_from_zero_have_the_units_of_those_about_it(dtype, far, is_warm) -> None:
+    codes = (torch.randn(300, 5) + far * torch.tensor([1.0, -1.0, 0.5, 2.0, 0.0])).to(dtype)
+    centre = codes.double().mean(0)
+    about = codes.double() - centre  # of the same codes, rounded as they are
+    start = start_about = None
+    if is_warm:
+        start = train_map(codes, (4, 4), radii=[2.0])
+        start_about = SelfOrganizingMap(start.weights.double() - centre, start.grid)
+    expected = train_map(about, (4, 4), initial=start_about)
+    found = train_map(codes, (4, 4), initial=start)
+    assert found.weights.dtype == dtype
+    rounding = 4 * abs(far) * torch.finfo(dtype).eps
+    torch.testing.assert_close(
+        found.weights.double(), expected.weights + centre, atol=rounding + 1e-4, rtol=0
+    )
+    share = (found.nearest(codes)[:, 0] == expected.nearest(about)[:, 0]).double().mean()
+    assert share > 0.99
+    assert found.quantization_error(codes) == pytest.approx(expected.quantization_error(about), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("codes", "options", "message"),
     [

@@ -84,6 +84,28 @@ def test_measures_count_in_units_of_their_spread():
         measure_distance(values[:, 2:])
 
 
+@pytest.mark.parametrize("constant", [0.1, 0.3, 3.3, 1 / 3, -7.7, 1e-30, 1e200])
+@pytest.mark.parametrize("n_runs", [3, 7, 10])
+def test_a_measure_that_is_the_same_in_all_runs_but_for_rounding_counts_for_nothing(constant, n_runs):
+    own = np.arange(float(n_runs))[:, None]
+    same = np.full((n_runs, 10), constant)
+    nearly = same * (1 + 1e-15 * np.arange(n_runs)[:, None])
+    expected = measure_distance(own)
+    assert expected[0, 1] == pytest.approx(1 / own.std())
+    for constants in (same, nearly):
+        np.testing.assert_array_equal(measure_distance(np.hstack([own, constants])), expected)
+        with pytest.raises(FnetError, match="no measure is finite in all runs and varies"):
+            measure_distance(constants)
+
+
+def test_measures_of_any_size_count_alike():
+    own = np.array([[0.0, 5.0], [1.0, 6.0], [3.0, 9.0]])
+    for scale in (1e-200, 1e-5, 1e5, 1e200):
+        assert measure_distance(own * scale) == pytest.approx(measure_distance(own))
+    found = measure_distance(np.hstack([own, [[np.inf], [1.0], [2.0]], [[np.nan], [1.0], [2.0]]]))
+    np.testing.assert_array_equal(found, measure_distance(own))
+
+
 def test_each_pair_is_asked_for_once():
     asked = []
     found = pairwise([1, 4, 9], lambda a, b: asked.append((a, b)) or abs(a - b))
@@ -130,3 +152,11 @@ def test_graph_filtrations_of_other_sizes_are_matched_by_quantiles():
 def test_a_filtration_without_a_cycle_has_no_distance():
     with pytest.raises(FnetError, match="at least three nodes"):
         graph_filtration_distance(filtration(0), (np.array([0.5]), filtration(0)[1]))
+
+
+def test_a_filtration_without_a_weight_beyond_its_tree_is_matched():
+    tree, counts = filtration(0)
+    alone = np.zeros_like(counts)
+    others = counts - np.bincount((tree * 4095).astype(int), minlength=4096)
+    expected = np.sqrt((others * ((np.arange(4096) + 0.5) / 4095) ** 2).sum())
+    assert graph_filtration_distance((tree, alone), (tree, counts)) == pytest.approx(expected)

@@ -145,6 +145,37 @@ def test_values_that_are_the_same_differ_by_nothing_however_their_means_are_roun
     assert apart.difference.low == apart.difference.high == pytest.approx(-0.1)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "g"),
+    [
+        ([0.3] * 3, [0.1 + 0.2] * 3, 0.0),
+        ([0.1 + 0.2] * 4, [0.3] * 2, 0.0),
+        ([0.3, 0.1 + 0.2, 0.3], [0.1 + 0.2, 0.3], 0.0),
+        ([1e9 + 1e-7, 1e9], [1e9, 1e9 - 1e-7], 0.0),
+        ([0.3, 0.1 + 0.2], [0.7, 0.7], -math.inf),
+        ([0.1 + 0.2, 0.3], [0.1, 0.1], math.inf),
+    ],
+)
+def test_what_differs_by_rounding_is_the_same(ours, theirs, g):
+    assert hedges_g(ours, theirs) == g
+    found = effect(ours, theirs)
+    assert (found.g, found.difference.mean == 0) == (g, g == 0)
+    assert (found.p == 1.0) == (g == 0)
+    assert found.difference.low == found.difference.mean == found.difference.high
+    interval = mean_interval(ours * 4)
+    assert interval.low == interval.mean == interval.high
+
+
+def test_a_spread_beyond_rounding_counts():
+    assert hedges_g([1.0, 1.0 + 1e-9], [1.0, 1.0 + 3e-9]) == pytest.approx(hedges_g([0, 1], [0, 3]), rel=1e-5)
+
+
+def test_ranks_that_differ_by_rounding_are_tied():
+    x, y = np.array([1.0, 0.1 + 0.2, 0.3, 2.0, 0.0]), np.array([4.0, 1.0, 2.0, 5.0, 3.0])
+    assert rank_correlation(x, y) == rank_correlation(x.round(9), y)
+    assert all(map(math.isnan, rank_correlation([0.3, 0.1 + 0.2, 0.3, 0.3], [1.0, 2.0, 3.0, 4.0])))
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 def test_the_interval_of_a_rank_correlation_covers_as_often_as_it_says(rho):
     generator = np.random.default_rng(0)

@@ -123,7 +123,7 @@ def test_what_a_sweep_moved_aside_is_no_run(tmp_path):
         ([{"regularizer": "l1"}, {"regularizer": "l1"}], "regularizer", ["l1"]),
         ([{"width": 3, "seed": 0}, {"width": 3, "seed": 1}], "", ["all runs"]),
         ([{"width": 3, "lr": 0}, {"width": 4, "lr": 1}], "", ["0", "1"]),
-        ([{"regularizer": "l1"}, {}], "regularizer", ["(not said)", "l1"]),
+        ([{"regularizer": "l1"}, {}], "regularizer", ["l1", "regularizer not set"]),
         ([{}, {}], "", ["0", "1"]),
     ],
 )

@@ -1,18 +1,25 @@
 """A sweep: its file, its folders, what it does when it is cut off, and the two engines."""
 
 import json
+import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+import experiments.sweep
+import experiments.trials
 from experiments import engines
-from experiments.engines import Logging, run_ray
-from experiments.sweep import main, option, parsed
-from experiments.trials import prepare, read_sweep, state_of, write_state
+from experiments.data import DataModule
+from experiments.engines import Logging, await_set_up, run_ray
+from experiments.models import Classifier
+from experiments.sweep import main, option, parsed, run_study, study_parser
+from experiments.train import TrainCLI
+from experiments.trials import at_work_elsewhere, prepare, read_sweep, state_of, write_state
 from fnet_callbacks import FnetError, read_record
 from fnet_callbacks.compare.runs import read_runs
 
@@ -29,6 +36,16 @@ TINY = {
     "trainer.callbacks.0.init_args.measures": "fast",
     "trainer.callbacks.1.init_args.every_n_steps": 2,
 }
+
+
+# jsonargparse, of Lightning's use of it.
+pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def no_command_line(monkeypatch):
+    """LightningCLI warns where it is given arguments beside those of the process."""
+    monkeypatch.setattr("sys.argv", ["train"])
 
 
 def file(folder: Path, **axes: object) -> Path:
@@ -90,12 +107,124 @@ def test_options_replace_what_the_file_says(tmp_path):
         ({"threads": 0}, "`threads=0` should be an integer of at least 1"),
         ({"threads": True}, "`threads=True` should be"),
         ({"trainer.callbacks.7.init_args.name": "x"}, "`trainer.callbacks.7.init_args.name`: the configuration has"),
-        ({"trainer.max_epochs.more": 1}, "has no place 'more' for it"),
+        ({"trainer.accelerator.more": 1}, "has no place 'more' for it"),
+        ({"trainer.max_epochs.more": 1}, "`trainer.max_epochs` and `trainer.max_epochs.more` both say"),
+        ({"model": {"regularizer": "l1"}}, r"`model` and `model\.hidden` both say what the second is"),
+        ({"trainer.callbacks.01.init_args.name": "x", "trainer.callbacks.1": {}}, r"`trainer\.callbacks\.1` and"),
+        ({"trainer.callbacks.00.init_args.figures": 1}, r"`trainer\.callbacks\.0\.init_args\.figures` is said twice"),
+        ({"model.lr": ["1e-3", 0.001]}, "lr=0.001 comes twice"),
+        ({"model.lr": [0.1, 1, 1.0]}, "lr=1.0 comes twice"),
+        ({"model.lr": ["0.1", 0.10]}, "lr=0.1 comes twice"),
+        ({"data.train_size": [128, "128"]}, "train_size=128 comes twice"),
+        ({"data.seed": [None, "null"]}, "seed=null comes twice, as seed=None too"),
+        ({"model.hidden": [[16, 16], "[16, 16]"]}, "comes twice"),
+        ({"trainer.logger": False}, "`trainer.logger` would have no effect: `--logger` says"),
+        ({"trainer.logger.init_args.name": "x"}, "would have no effect"),
+        ({"trainer.default_root_dir": "x"}, "would have no effect: a trial's folder is in that of `--out`"),
+        ({"data.data_dir": ["a", "b"]}, "should be one folder"),
+        ({"data.data_dir": 3}, "should be one folder"),
+        ({"data.data_dir": "a", "data_dir": "a"}, "`data.data_dir` is said twice"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_wrong_is_refused(tmp_path, axes, message):
     with pytest.raises(FnetError, match=message):
         read_sweep(file(tmp_path, **axes))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["seed_everything: [0, 1]\nseed_everything: 2", "a: {lr: 1}\nx: 1\na: {lr: 2}", "x: {a: 1, b: 2, a: 1}"],
+)
+@pytest.mark.parametrize("place", ["sweep.yaml", "base.yaml"])
+def test_a_key_that_stands_twice_drops_nothing_without_a_word(tmp_path, text, place):
+    texts = {"base.yaml": "model: {}", "sweep.yaml": "config: base.yaml"}
+    for name, own in texts.items():
+        (tmp_path / name).write_text(f"{own}\n" + text * (name == place))
+    with pytest.raises(FnetError, match=rf"{place}: `\w+` stands twice, the second time in line"):
+        read_sweep(tmp_path / "sweep.yaml")
+
+
+def test_what_is_merged_in_may_be_said_anew(tmp_path):
+    (tmp_path / "base.yaml").write_text("x: &x {a: 1, b: 2}\ny: {<<: *x, a: 3}")
+    (tmp_path / "sweep.yaml").write_text("config: base.yaml\nseed_everything: 0")
+    (trial,) = read_sweep(tmp_path / "sweep.yaml")
+    assert trial.settings["y"] == {"a": 3, "b": 2}
+
+
+def test_a_number_is_one_however_it_is_written(tmp_path):
+    def told(text):
+        (tmp_path / "base.yaml").write_text("model: {lr: 0.5}")
+        (tmp_path / "sweep.yaml").write_text(f"config: base.yaml\nmodel.lr: {text}")
+        (trial,) = read_sweep(tmp_path / "sweep.yaml")
+        return trial.settings["model"]["lr"], trial.name
+
+    assert told("1e-3") == told("0.001") == told("1.0e-3")
+    assert told("1E-3")[0] == 0.001
+    assert (told("'1e-3'")[0], told("e3")[0], told("1e")[0]) == ("1e-3", "e3", "1e")
+    assert option("model.lr=1e-3") == ("model.lr", 0.001)
+
+
+def test_an_option_that_stands_twice_is_refused(tmp_path):
+    with pytest.raises(
+        FnetError, match=r"`model\.lr` stands twice on the command line.*`model\.lr=\[\.\.\.\]`"
+    ):
+        main([str(file(tmp_path)), "model.lr=0.1", "seed_everything=1", "model.lr=0.2"])
+    with pytest.raises(FnetError, match=r"`--data-dir` and `data\.data_dir` say the same"):
+        main([str(file(tmp_path)), "--data-dir", "a", "data.data_dir=b"])
+
+
+def test_what_was_asked_of_a_study_replaces_its_own_options(tmp_path, monkeypatch):
+    passed_on = []
+    monkeypatch.setattr(experiments.sweep, "main", lambda arguments: passed_on.append(arguments) or 0)
+    monkeypatch.setattr(
+        experiments.sweep, "finished", lambda trials, out: [t.settings["model"]["lr"] for t in trials]
+    )
+    asked = study_parser(None, tmp_path).parse_args(["model.lr=0.5"])
+    own = ["model.lr=0.1", "model.regularizer=l1"]
+    assert run_study(file(tmp_path), tmp_path, asked, own) == (0, [0.5])
+    assert passed_on[0][-2:] == ["model.regularizer=l1", "model.lr=0.5"]
+
+
+@pytest.mark.parametrize("name", ["data.data_dir", "data_dir"])
+def test_the_folder_of_the_data_is_taken_and_no_part_of_what_a_trial_is(tmp_path, monkeypatch, name):
+    (plain,) = read_sweep(file(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for folder in (name, "elsewhere", str(tmp_path)):
+        (trial,) = read_sweep(file(tmp_path, **{name: folder}))
+        assert trial.settings["data"]["data_dir"] == str(tmp_path / folder)
+        assert "data_dir" not in trial.settings
+        assert trial.name == plain.name
+
+
+@pytest.mark.parametrize("said", ["--data-dir", "--data.data_dir", "data", "top"])
+def test_a_trial_looks_for_its_data_where_it_was_told(tmp_path, said):
+    config = yaml.safe_load((ROOT / "experiments" / "configs" / "digits_mlp.yaml").read_text())
+    config["trainer"] |= {"callbacks": [], "logger": False}
+    if said == "data":
+        config["data"]["data_dir"] = str(tmp_path)
+    if said == "top":
+        config["data_dir"] = str(tmp_path)
+    more = [said, str(tmp_path)] if said.startswith("--") else []
+    cli = TrainCLI(Classifier, DataModule, args=["--config", yaml.safe_dump(config), *more], run=False)
+    assert cli.datamodule.data_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"model.num_classes": 3}, "`model.num_classes` would have no effect"),
+        ({"model.input_shape": [[1, 8, 8]]}, "`model.input_shape` would have no effect"),
+        ({"model.lr": [0.1, "much"]}, r"the options of the trial lr=much-\w+: .*model\.lr"),
+        (
+            {"data.seed": [1, 2], "model.hidden": [[[4]], [4, "x"]]},
+            r"the options of the trial .*model\.hidden",
+        ),
+    ],
+)
+def test_what_would_be_ignored_or_fail_is_told_before_anything_runs(tmp_path, axes, message):
+    with pytest.raises(FnetError, match=re.compile(message, re.DOTALL)):
+        main([str(file(tmp_path, **axes)), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "1: 2\n"])
@@ -158,7 +287,7 @@ def test_the_file_for_wandb_names_trials_of_the_sweep():
 
 @pytest.mark.slow
 def test_a_sweep_trains_its_trials_and_one_that_fails_leaves_the_others_alone(tmp_path):
-    path = file(tmp_path, **{"model.regularizer": ["none", "nonsense", "dropout"], "seed_everything": [3]})
+    path = file(tmp_path, **{"model.regularizer": ["nonsense", "none", "dropout"], "seed_everything": [3]})
     ended = sweep(path, tmp_path / "out", "--workers", "2")
     said = ended.stdout
     assert ended.returncode == 1, ended.stderr
@@ -198,6 +327,83 @@ def test_a_sweep_that_was_killed_runs_only_what_is_missing(tmp_path):
     assert "2 of them to be run" in said
     assert written == {f: f.stat().st_mtime_ns for f in (out / done[0]).rglob("*") if f.suffix in kept}
     assert list(states(out).values()) == ["finished"] * 3
+
+
+@pytest.mark.slow
+def test_a_mistake_that_fails_every_trial_is_found_by_the_first_and_the_last(tmp_path):
+    path = file(tmp_path, **{"data.train_size": 99_999, "seed_everything": [0, 1, 2, 3, 4]})
+    out = tmp_path / "out"
+    ended = sweep(path, out, "--workers", "2")
+    assert ended.returncode == 1
+    told = "FnetError: train_size must be between 1 and 1497, got 99999"
+    assert f"error: the set-up of {' and '.join(states(out))} fails: {told}" in ended.stderr
+    assert "3 other trials were not started" in ended.stderr
+    assert [name.rpartition("-")[0] for name in states(out)] == ["seed_everything=0", "seed_everything=4"]
+    assert not list(out.glob(".*.lock"))
+
+
+def test_trials_of_ray_wait_for_the_first_and_where_that_fails_for_the_second(tmp_path):
+    folders = prepare(read_sweep(file(tmp_path, seed_everything=[0, 1, 2, 3])), tmp_path / "out")
+    first, second, *others = folders
+
+    def waited(own):
+        waiting = threading.Thread(target=lambda: came.append(await_set_up(folders[:2], own)), daemon=True)
+        came: list[None] = []
+        waiting.start()
+        waiting.join(0.3)
+        return waiting, came
+
+    assert await_set_up(folders[:2], first) is None
+    for own in (second, *others):
+        waiting, came = waited(own)
+        assert waiting.is_alive()
+        if own == others[-1]:
+            (first / "set_up").touch()
+        else:
+            write_state(first, "failed", reason="it cannot be")
+            if own in others:
+                waiting.join(0.3)
+                assert waiting.is_alive()  # for the second
+                (second / "set_up").touch()
+        waiting.join(10)
+        assert came == [None]
+        for state in (first / "state.json", second / "set_up"):
+            state.unlink(missing_ok=True)
+    (first / "set_up").unlink()
+    for folder in (first, second):
+        write_state(folder, "failed", reason="it cannot be")
+    assert await_set_up(folders[:2], second) is None
+    with pytest.raises(
+        FnetError, match=rf"not started: the set-up of {first.name} and {second.name} fails: it cannot"
+    ):
+        await_set_up(folders[:2], others[0])
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_work_in_one_folder_leave_each_other_their_trials(tmp_path):
+    out, said = tmp_path / "out", {}
+    paths = [tmp_path / name for name in ("one", "two")]
+    for path in paths:
+        path.mkdir()
+    one, two = (
+        file(path, seed_everything=seeds) for path, seeds in zip(paths, ([0], [0, 1]), strict=True)
+    )
+    with subprocess.Popen(
+        command(one, out, "--workers", "1"), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as first:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and len(states(out) if out.exists() else ()) < 1:
+            time.sleep(0.05)
+        second = sweep(two, out)
+        said["one"] = first.communicate(timeout=200)[0]
+    said["two"] = second.stdout
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert "1 finished, 0 failed" in said["one"]
+    assert "2 trials in" in said["two"]
+    assert "1 of them to be run, 1 at work in another sweep" in said["two"]
+    assert list(states(out).values()) == ["finished"] * 2
+    assert not (out / "superseded").exists()
+    assert not list(out.glob(".*.lock"))
 
 
 @pytest.mark.slow
@@ -242,14 +448,17 @@ def test_a_finished_trial_is_known_whatever_else_is_in_the_grid(tmp_path):
     assert prepare([alone], out) == []
 
 
-def test_a_trial_that_another_sweep_runs_is_left_to_it(tmp_path):
+def test_a_trial_whose_process_does_not_end_is_left_to_it(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
     trials = read_sweep(file(tmp_path))
     (folder,) = prepare(trials, tmp_path / "out")
     with (folder / "running.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(FnetError, match="is being run by another sweep"):
-            prepare(trials, tmp_path / "out")
+        monkeypatch.setattr(experiments.trials, "_SECONDS_TO_END", 0.0)
+        assert prepare(trials, tmp_path / "out") == []
+        ((name, who),) = at_work_elsewhere(trials, tmp_path / "out").items()
+        assert (name, folder.exists()) == (trials[0].name, True)
+        assert "is being run by another sweep" in who
     assert prepare(trials, tmp_path / "out") == [folder]
 
 

@@ -85,7 +85,10 @@ def test_degenerate_values_and_labels() -> None:
         (lambda: F.preferred_class(np.zeros(3)), r"\[classes, neurons\]"),
         (lambda: F.class_affinity(np.zeros(3), np.zeros(2, int)), r"values must be \[2\]"),
         (lambda: F.class_affinity(np.zeros(3), np.zeros(3)), "labels must be a vector of integers"),
-        (lambda: F.class_affinity(np.zeros(3), np.zeros(3, int), bins=1), "bins=1"),
+        (
+            lambda: F.class_affinity(np.zeros(3), np.zeros(3, int), bins=1),
+            "bins must be an integer of at least 2, got 1",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(call, message: str) -> None:

@@ -4,8 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.correlation import (
+    checked_correlation,
     correlation_distance,
     correlation_from_moments,
     correlation_matrix,
@@ -194,3 +196,117 @@ def test_wrong_input_is_named():
         correlation_distance(np.ones((3, 2)))
     with pytest.raises(FnetError, match="correlation must be square"):
         mean_abs_correlation(np.ones(3))
+
+
+def loaded(n_samples=200):
+    """Activations that one direction drives, of units whose scales differ by a factor of 300."""
+    return (mixed(n_samples) / 12 + mixed(n_samples, seed=1)[:, :1]) * np.geomspace(0.1, 30, 12)
+
+
+def no_correlations():
+    values = loaded()
+    r = np.corrcoef(values.T)
+    off = r - np.eye(12)
+    z = np.arctanh(off)
+    sure = np.arctanh(np.clip(r, -0.999999, 0.999999))
+    one_sided = r.copy()
+    one_sided[0, 3] += 0.01
+    two_by_two = np.kron(np.eye(6), [[1, 1.02], [1.02, 1]])
+    with_dead = np.nan_to_num(correlation_matrix(np.insert(values, 4, 7.0, axis=1)))
+    unknown, endless = r.copy(), r.copy()
+    unknown[2, 5] = unknown[5, 2] = np.nan
+    endless[2, 5] = endless[5, 2] = np.inf
+    return {
+        "covariance": (np.cov(values.T), "diagonal of 1"),
+        "covariance of small values": (np.cov(values.T / 1e3), "diagonal of 1"),
+        "covariance of standardised values, over S - 1": (
+            np.cov(((values - values.mean(0)) / values.std(0)).T),
+            "got 1.005 at 0.*divide a covariance",
+        ),
+        "Fisher's z": (z, "diagonal of 1.*np.tanh"),
+        "Fisher's z of small correlations": (z / 50, "diagonal of 1"),
+        "Fisher's z with a clipped diagonal": (sure, "diagonal of 1"),
+        "Fisher's z with an infinite diagonal": (np.where(np.eye(12) > 0, np.inf, z), "diagonal of 1"),
+        "Fisher's z with a diagonal of 1": (2 * z + np.eye(12), r"\[-1, 1\]"),
+        "more than 1 off the diagonal": (two_by_two, r"\[-1, 1\], got entries up to 1.02"),
+        "diagonal of 0": (off, "diagonal of 1"),
+        "diagonal of 0 for a dead unit": (with_dead, "NaN for a dead unit, got 0 at 4"),
+        "distance": (1 - np.abs(r), "diagonal of 1"),
+        "one triangle": (np.triu(r), "symmetric"),
+        "one entry beside its mirror": (one_sided, "symmetric, got entries that differ by 0.01"),
+        "NaN among live units": (unknown, "NaN"),
+        "infinite entries": (endless, "infinite"),
+        "complex": (r * (1 + 0j), "real numbers"),
+        "text": (r.astype(str), "real numbers"),
+        "half of it": (r[:6], "square"),
+    }
+
+
+OF_A_CORRELATION = {
+    "mean_abs_correlation": F.mean_abs_correlation,
+    "effective_rank": F.effective_rank,
+    "correlation_distance": F.correlation_distance,
+    "live_block": live_block,
+    "select": F.select,
+    "spanning_tree": F.spanning_tree,
+    "graph_from_correlation": F.graph_from_correlation,
+    "graph_scale": lambda r: F.graph_scale(r, F.Graph.from_edges(len(r), np.array([[0, 1]]))),
+    "hqs_null": lambda r: F.hqs_null(r, seed=0),
+    "small_world_hqs": lambda r: F.small_world_hqs(
+        r, F.Graph.from_edges(len(r), np.array([[0, 1]])), nulls=1
+    ),
+}
+
+
+@pytest.mark.parametrize("measure", OF_A_CORRELATION)
+@pytest.mark.parametrize("kind", no_correlations())
+def test_what_is_no_correlation_is_refused(measure, kind):
+    matrix, message = no_correlations()[kind]
+    with pytest.raises(FnetError, match=f"^correlation must .*{message}|^correlation holds .*{message}"):
+        OF_A_CORRELATION[measure](matrix)
+
+
+@pytest.mark.parametrize("measure", OF_A_CORRELATION)
+def test_what_rounding_leaves_of_a_correlation_is_taken(measure):
+    values = loaded(2000)
+    expected = np.corrcoef(values.T)
+    narrow = ((values - values.mean(0)) / values.std(0)).astype(np.float32)
+    narrow = np.einsum("si,sj->ij", narrow, narrow) / np.float32(len(values))  # one sum after the other
+    assert np.abs(narrow.diagonal() - 1).max() > 2e-7
+    for matrix in (
+        expected,
+        correlation_matrix(values),
+        expected.astype(np.float32),
+        narrow,
+        expected.astype(np.float16),
+        expected.tolist(),
+        np.eye(12, dtype=int),
+        np.ones((12, 12)),
+        F.hqs_null(expected, seed=1),
+    ):
+        OF_A_CORRELATION[measure](matrix)
+
+
+def test_of_a_correlation_that_rounds_above_one_measures_stay_in_their_range():
+    above = np.full((4, 4), 1 + 5e-5)
+    assert mean_abs_correlation(above) == 1.0
+    assert F.effective_rank(above) == 1.0
+    weaker = np.full((4, 4), 1 + 4e-5)  # beside the edge whose |r| is midway to theirs
+    weaker[0, 1] = weaker[1, 0] = 1 + 5e-5
+    assert F.graph_scale(weaker, F.Graph.from_edges(4, np.array([[0, 1]]))) == 0.0
+    found = F.select(weaker, method="density", density=1 / 6)
+    assert (found.scale, found.mean_abs_correlation, found.effective_rank) == (0.0, 1.0, 1.0)
+
+
+def test_live_units_are_those_of_a_correlation():
+    with pytest.raises(FnetError, match="diagonal of 1, NaN for a dead unit, got 4 at 1"):
+        live_units(np.array([[1.0, 0.5], [0.5, 4.0]]))
+    with pytest.raises(FnetError, match="square"):
+        live_units(np.ones(3))
+
+
+def test_a_correlation_that_is_contiguous_is_not_copied():
+    matrix = correlation_matrix(mixed())
+    assert checked_correlation(matrix) is matrix
+    narrow = matrix.astype(np.float32)
+    assert checked_correlation(narrow, has_dead=False) is narrow

@@ -8,7 +8,7 @@ import pytest
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional._kernels.base import kernel
 from fnet_callbacks.functional._kernels.rewiring import draw
-from fnet_callbacks.functional.communities import communities, modularity_z
+from fnet_callbacks.functional.communities import adjusted_mutual_information, communities, modularity_z
 from fnet_callbacks.functional.correlation import correlation_distance, correlation_matrix
 from fnet_callbacks.functional.entropy import active_share, histogram_entropy
 from fnet_callbacks.functional.fault_tolerance import fault_tolerance
@@ -32,10 +32,11 @@ def measure_everything(n_nodes):
     small_world_hqs(correlation, graph, nulls=2)
     local_efficiency(graph)
     spring_layout(graph, np.zeros((n_nodes, 2)), iterations=1)
-    communities(graph, initial=np.zeros(n_nodes, int))
+    adjusted_mutual_information(communities(graph, initial=np.zeros(n_nodes, int)), np.arange(n_nodes) // 2)
     modularity_z(graph, nulls=2)
     for measure in ("giant_component", "efficiency"):
         fault_tolerance(graph, order="degree", measure=measure)
+    fault_tolerance(graph, order="betweenness")
 
 
 @pytest.mark.filterwarnings("ignore:.*degrees of freedom:RuntimeWarning", "ignore:.*divide:RuntimeWarning")
@@ -47,7 +48,15 @@ def test_sizes_and_origins_share_one_compiled_form():
     compiled = {name: getattr(_kernels, name).signatures for name in _kernels.__all__}
     assert all(compiled.values())
     # Once for float32, once for float64.
-    by_float = {"survey", "counts_beyond", "prim", "strongest_edges", "next_below", "weights_in_bin"}
+    by_float = {
+        "misfit",
+        "survey",
+        "counts_beyond",
+        "prim",
+        "strongest_edges",
+        "next_below",
+        "weights_in_bin",
+    }
     by_float |= {"active_counts", "centred", "histograms"}
     assert {
         name: len(forms)

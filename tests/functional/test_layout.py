@@ -116,5 +116,5 @@ def test_a_start_that_is_no_place_for_each_node_is_refused(start):
 
 
 def test_negative_iterations_are_refused():
-    with pytest.raises(FnetError, match="iterations must be 0 or more"):
+    with pytest.raises(FnetError, match="iterations must be an integer of 0 or more"):
         spring_layout(from_networkx(nx.path_graph(5)), scattered(5), iterations=-1)

@@ -168,7 +168,7 @@ class TestRewiring:
 
     @pytest.mark.parametrize("arguments", [{"seed": -1}, {"seed": 0, "swaps_per_edge": -1}])
     def test_refuses_negative_numbers(self, arguments):
-        with pytest.raises(FnetError, match="must be 0 or more"):
+        with pytest.raises(FnetError, match="must be an integer of 0 or more"):
             rewire(from_networkx(nx.cycle_graph(4)), **arguments)
 
 

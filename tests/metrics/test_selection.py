@@ -219,8 +219,11 @@ def changed(row, column, value):
         (changed(1, 3, 0.05), "symmetric"),
         (changed([1, 3], [3, 1], torch.nan), "finite"),
         (changed([1, 3], [3, 1], torch.inf), "finite"),
+        (changed([1, 3], [3, 1], 1.5), r"in \[-1, 1\], got entries up to 1.5"),
+        (4 * torch.from_numpy(rounded(5)), "diagonal of 1.*covariance"),
+        (torch.from_numpy(rounded(5)) - torch.eye(5), "diagonal of 1.*got 0 at 0"),
     ],
 )
 def test_wrong_matrices_are_refused(correlation, message):
-    with pytest.raises(FnetError, match=f"correlation must be .*{message}"):
+    with pytest.raises(FnetError, match=f"correlation (must|holds) .*{message}"):
         select_on_device(correlation)

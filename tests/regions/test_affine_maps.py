@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fnet_callbacks import relu_regions
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.errors import CaptureError, FnetError
+from fnet_callbacks.regions.follower import Follower
 from fnet_callbacks.regions.maps import affine_maps
 
 
@@ -85,6 +86,22 @@ def test_inputs_at_a_break_have_the_map_of_their_piece(name: str) -> None:
     inputs = torch.randint(-1, 2, (60, 6), generator=torch.Generator().manual_seed(0)).float()
     found = relu_regions(Body(TIES[name]), inputs, min_members=1)
     assert (found.errors < 1e-4).all()
+
+
+@pytest.mark.parametrize("name", TIES)
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_blank_inputs_have_the_map_of_their_piece_whatever_the_bias(name: str, value: float) -> None:
+    model, blank = Body(TIES[name]), torch.full((2, 6), value)
+    model.head[2].bias.data.fill_(3.0)
+    with isolated(model, seed=0):
+        weights, biases = affine_maps(model, blank)
+    # The pieces of the input, from what the states of its units say.
+    follower, along = Follower(lambda *_: None, frozen=True), 10 * torch.randn(2, 6)
+    with torch.no_grad(), follower:
+        told = model(follower.follow(torch.cat([blank, along])))[2:]
+    torch.testing.assert_close(
+        torch.einsum("rcd,rd->rc", weights, along) + biases, told, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_inputs_that_the_model_writes_into_are_kept() -> None:

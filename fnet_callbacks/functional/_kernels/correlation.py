@@ -6,7 +6,7 @@ from fnet_callbacks.functional._kernels.base import kernel
 
 _TILE = 8  # of both triangles: rows further apart than this would share one set of the cache
 _BINS = 4096
-_STRIP = 4  # rows of the lower triangle that are read side by side: more would share one set of the cache
+_STRIP = 4  # rows that are read side by side
 
 
 @kernel
@@ -55,28 +55,51 @@ def bin_of(weight):
 
 
 @kernel
+def misfit(matrix):
+    """How far a matrix is from a correlation among live units, those without NaN on the diagonal.
+
+    Returns:
+        The largest |m_ij - m_ji|, NaN where an entry is not finite; the largest |m_ij| off the diagonal; the largest
+        |m_ii - 1|.
+    """
+    n = len(matrix)
+    asymmetry = strongest = off_one = 0.0
+    for i in range(n):
+        off = abs(matrix[i, i] - 1.0)
+        off_one = off if off > off_one else off_one  # NaN is not larger
+    for top in range(0, n, _TILE):
+        for left in range(top, n, _TILE):
+            for i in range(top, min(top + _TILE, n)):
+                for j in range(max(left, i + 1), min(left + _TILE, n)):
+                    r = matrix[i, j]
+                    gap = abs(r - matrix[j, i])
+                    if gap <= asymmetry:
+                        pass
+                    elif gap < np.inf:
+                        asymmetry = gap
+                    elif matrix[i, i] == matrix[i, i] and matrix[j, j] == matrix[j, j]:
+                        return np.nan, strongest, off_one
+                    strength = abs(r)
+                    strongest = strength if strength > strongest else strongest
+    return asymmetry, strongest, off_one
+
+
+@kernel
 def survey(matrix, absolute):
     """What one pass over the pairs i < j tells.
 
     Returns:
-        The largest |m_ij - m_ji|, NaN where an entry is not finite; ``[BINS]``, how many pairs have a weight in
-        each bin, where a weight is |r|, or r if that is above 0; the sums of |r| and of r².
+        ``[BINS]``, how many pairs have a weight in each bin, where a weight is |r|, or r if that is above 0; the sums
+        of |r| and of r².
     """
     n = len(matrix)
     counts = np.zeros(_BINS, np.int64)
-    worst = total = squares = 0.0
+    total = squares = 0.0
     for top in range(0, n, _STRIP):
         strip_total = strip_squares = 0.0  # sums of sums round less
-        for j in range(top, n):
-            for i in range(top, min(top + _STRIP, j + 1)):
+        for j in range(top + 1, n):
+            for i in range(top, min(top + _STRIP, j)):
                 r = matrix[i, j]
-                gap = abs(r - matrix[j, i])
-                if not gap <= worst:
-                    if not gap < np.inf:
-                        return np.nan, counts, np.nan, np.nan
-                    worst = gap
-                if i == j:
-                    continue
                 strip_total += abs(r)
                 strip_squares += np.float64(r) * r
                 weight = abs(r) if absolute else r
@@ -84,7 +107,7 @@ def survey(matrix, absolute):
                     counts[bin_of(weight)] += 1
         total += strip_total
         squares += strip_squares
-    return worst, counts, total, squares
+    return counts, total, squares
 
 
 @kernel

@@ -220,8 +220,38 @@ def _quality(indptr, indices, labels):
 
 
 @kernel
+def _connected(indptr, indices, labels):
+    """Labels from 0 of what hangs together within each community."""
+    n = len(labels)
+    part = np.full(n, -1, np.int64)
+    waiting = np.empty(n, np.int64)
+    n_parts = 0
+    for first in range(n):
+        if part[first] >= 0:
+            continue
+        part[first] = n_parts
+        waiting[0] = first
+        length = 1
+        while length:
+            length -= 1
+            i = waiting[length]
+            for e in range(indptr[i], indptr[i + 1]):
+                j = indices[e]
+                if part[j] < 0 and labels[j] == labels[i]:
+                    part[j] = n_parts
+                    waiting[length] = j
+                    length += 1
+        n_parts += 1
+    return part
+
+
+@kernel
 def run_louvain(indptr, indices, labels, generator):
-    """Quality and labels after cycles up and down from a partition with labels below N, until quality stays."""
+    """Quality and labels after cycles up and down from a partition with labels below N, until quality stays.
+
+    Nodes that leave a community may leave parts of it that no edge joins any more. To split these off is no move of a
+    node, but always a gain: the same edges lie within, and the expected number of them is smaller.
+    """
     level = indptr, indices, np.ones(len(indices), np.int32), np.diff(indptr)
     best = _quality(indptr, indices, labels)
     split = False
@@ -229,5 +259,8 @@ def run_louvain(indptr, indices, labels, generator):
         moved = _cycle(level, labels, generator, split)
         found = _quality(indptr, indices, moved)
         if found <= best:
-            return best, labels
+            moved = _connected(indptr, indices, labels)
+            found = _quality(indptr, indices, moved)
+            if found == best:
+                return best, moved
         best, labels, split = found, moved, True

@@ -1,0 +1,160 @@
+"""The door that arguments come in by: what Hydra, NumPy and torch hand over becomes plain Python, or is refused.
+
+What is kept of an argument goes to checkpoints, manifests and other processes, which take plain values alone.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from fnet_callbacks.errors import FnetError
+
+Names = str | Sequence[str]
+Numbers = float | Sequence[float]
+
+
+def plain(argument: str, value: Any) -> Any:
+    """A value as Python's own: None, a truth value, a number, a text, or a list of such.
+
+    An array or tensor without axes is a number, one with axes a list; so is every other sequence, as OmegaConf's. A
+    set, which has no order, is sorted. What is none of these, such as a mapping or a function, stays what it is.
+
+    Raises:
+        FnetError: The value cannot be read, as one that a configuration leaves to be filled in.
+
+    Example:
+        >>> import numpy as np
+        >>> plain("layers", np.array(["net.1"])), plain("seed", np.int64(3)), plain("epsilons", {0.2, 0.1})
+        (['net.1'], 3, [0.1, 0.2])
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)  # of a class of its own: NumPy's, an enumeration's
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real | Decimal):
+        return float(value)
+    if isinstance(value, bytes | bytearray | Mapping | type):
+        return value
+    try:
+        if hasattr(value, "tolist"):  # of NumPy, torch, pandas
+            inner = value.tolist()
+            return value if type(inner) is type(value) else plain(argument, inner)
+        listed = [plain(argument, one) for one in value] if isinstance(value, Iterable) else None
+    except FnetError:
+        raise
+    except Exception as error:
+        raise FnetError(f"`{argument}` cannot be read: {error!r}") from error
+    if listed is None:
+        return value
+    return _sorted(listed) if isinstance(value, set | frozenset) else listed
+
+
+def as_integer(argument: str, value: Any, *, at_least: int) -> int:
+    """An integer.
+
+    Raises:
+        FnetError: It is none, or too small; the message names ``argument``.
+    """
+    value = plain(argument, value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise refused(argument, value, f"an integer of at least {at_least}")
+    return value
+
+
+def as_number(argument: str, value: Any, *, above: float) -> float:
+    """A number.
+
+    Raises:
+        FnetError: It is none, or too small; the message names ``argument``.
+    """
+    value = plain(argument, value)
+    if not is_number(value) or not value > above:
+        raise refused(argument, value, f"a number above {above:g}")
+    return value
+
+
+def as_flag(argument: str, value: Any) -> bool:
+    """True or False, which 1 and 0 are too.
+
+    Raises:
+        FnetError: It is neither, such as the text ``"false"``, which counts as true; the message names ``argument``.
+    """
+    value = plain(argument, value)
+    if not isinstance(value, int) or value not in (0, 1):
+        raise refused(argument, value, "True or False")
+    return bool(value)
+
+
+def as_choice(argument: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """One of a few values.
+
+    Raises:
+        FnetError: It is another; the message names ``argument``.
+    """
+    value = plain(argument, value)
+    if not any(type(value) is type(one) and value == one for one in allowed):
+        raise refused(argument, value, " or ".join(map(repr, allowed)))
+    return value
+
+
+def as_text(argument: str, value: Any) -> str | None:
+    """A text, or None for none.
+
+    Raises:
+        FnetError: It is something else; the message names ``argument``.
+    """
+    value = plain(argument, value)
+    if not (value is None or isinstance(value, str)):
+        raise refused(argument, value, "a text, or None")
+    return value
+
+
+def as_patterns(argument: str, value: Any) -> str | list[str]:
+    """Glob patterns over names of modules, or one, or ``"auto"``.
+
+    Raises:
+        FnetError: It is something else; the message names ``argument``.
+    """
+    value = plain(argument, value)
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise refused(argument, value, "'auto' or glob patterns over module names")
+    return value
+
+
+def as_list(argument: str, value: Any, what: str) -> list[Any]:
+    """Several values; one by itself is a list of one.
+
+    Raises:
+        FnetError: There is none, or it is nothing of which there may be several; the message names ``argument`` and
+            says ``what`` they should be.
+    """
+    value = plain(argument, value)
+    listed = [value] if isinstance(value, str) or is_number(value) else value
+    if not isinstance(listed, list) or not listed:
+        raise refused(argument, value, f"a list of {what}")
+    return listed
+
+
+def is_number(value: Any) -> bool:
+    """Whether a plain value is a number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def refused(argument: str, value: Any, right: str) -> FnetError:
+    """The error of an argument that is not ``right``; what is not Python's own is shown with its class."""
+    kind = type(value)
+    of = "" if kind.__module__ == "builtins" else f" of the class {kind.__qualname__}"
+    return FnetError(f"`{argument}={value!r}`{of} should be {right}")
+
+
+def _sorted(values: list[Any]) -> list[Any]:
+    try:
+        return sorted(values)
+    except TypeError:  # of several kinds, which whoever asked for them will refuse
+        return sorted(values, key=repr)

@@ -1,0 +1,265 @@
+"""Arguments as NumPy, torch and OmegaConf hand them over make the callbacks that Python's own make."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from every_argument import ARGUMENTS, told
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import OmegaConf
+from small_models import Net, fit, loader, record
+from torch import nn
+
+import fnet_callbacks
+from fnet_callbacks import FnetError, FunctionalNetworkMonitor, RobustnessMonitor
+from fnet_callbacks.attacks import fgsm, pgd, robust_accuracy
+from fnet_callbacks.codes.functional_codes import functional_codes
+from fnet_callbacks.regions.relu import relu_regions
+from fnet_callbacks.specialization.local import local_specialization
+
+PLAIN = (type(None), bool, int, float, str)
+
+
+def as_numpy(value: Any) -> Any:
+    """NumPy's scalars and arrays."""
+    if isinstance(value, list):
+        return np.array(value)
+    kinds: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64, str: np.str_}
+    return kinds[type(value)](value) if type(value) in kinds else value
+
+
+def without_axes(value: Any) -> Any:
+    """Arrays, also of one number."""
+    return value if isinstance(value, str | None) else np.array(value)
+
+
+def as_tensors(value: Any) -> Any:
+    """Tensors, where torch has such values."""
+    if isinstance(value, str | None) or (
+        isinstance(value, list) and (not value or isinstance(value[0], str))
+    ):
+        return value
+    return torch.tensor(value, dtype=torch.float64 if "." in repr(value) else None)
+
+
+def as_set(value: Any) -> Any:
+    """Sets, where the order is that of the values or means nothing."""
+    is_sorted = isinstance(value, list) and value == sorted(value) and not isinstance((value or [0])[0], list)
+    return set(value) if is_sorted else value
+
+
+def as_generator(value: Any) -> Any:
+    """What can be gone through once."""
+    return iter(value) if isinstance(value, list) else value
+
+
+def as_config(value: Any) -> Any:
+    """What OmegaConf has of it."""
+    return OmegaConf.create({"value": value}).value
+
+
+HANDS = [as_numpy, without_axes, as_tensors, as_set, as_generator, as_config]
+
+
+def held(value: Any) -> Iterator[Any]:
+    """What an object of ours keeps under public names, down to what has no parts."""
+    if isinstance(value, list | tuple | dict):
+        for inner in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from held(inner)
+    elif type(value).__module__.startswith("fnet_callbacks") and not callable(value):
+        names = vars(value) if hasattr(value, "__dict__") else value.__dataclass_fields__
+        for name in names:
+            if not name.startswith("_"):
+                yield from held(getattr(value, name))
+    elif not callable(value):
+        yield value
+
+
+@pytest.mark.parametrize("hand", HANDS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_of_other_libraries_make_the_same_callback(name: str, hand: Callable[[Any], Any]) -> None:
+    kind, arguments = getattr(fnet_callbacks, name), ARGUMENTS[name]
+    made = kind(**{argument: hand(value) for argument, value in arguments.items()})
+    assert told(made) == told(kind(**arguments))
+    if name != "BurnInEarlyStopping":  # Lightning's own keeps tensors
+        assert set(map(type, held(made))) <= set(PLAIN)
+
+
+def test_what_comes_of_them_is_what_comes_of_plain_ones_and_its_checkpoint_opens(tmp_path: Path) -> None:
+    functional: dict[str, Any] = {
+        "every_n_steps": 4,
+        "name": "net",
+        "layers": ["net.1", "net.3"],
+        "measures": ["fast"],
+        "density": 0.3,
+        "probe_size": 16,
+        "max_neurons": 20,
+        "overhead_budget": 1.0,
+        "figures": None,
+    }
+    robust = {"every_n_steps": 4, "bounds": [0.0, 1.0], "epsilons": [0.05, 0.1], "steps": 2, "probe_size": 16}
+    manifests, values = [], []
+    for hand in (lambda value: value, as_numpy, as_tensors, as_config):
+        folder = tmp_path / hand.__name__
+        given = [{key: hand(value) for key, value in own.items()} for own in (functional, robust)]
+        torch.manual_seed(0)
+        fit(
+            folder,
+            FunctionalNetworkMonitor(**given[0]),
+            RobustnessMonitor(**given[1]),
+            fnet_callbacks.BurnInEarlyStopping(hand("net/modularity"), patience=hand(5), min_delta=hand(0.1)),
+            ModelCheckpoint(folder, filename="last"),
+        )
+        kept = torch.load(
+            folder / "last.ckpt", weights_only=True
+        )  # refuses what is none of Python's and torch's
+        assert kept["callbacks"]["net"]["step"] == 8
+        manifests.append(record(folder).manifest["monitors"])
+        last = record(folder).snapshots[-1].scalars
+        values.append({k: v for k, v in last.items() if not k.endswith(("/interval", "/overhead_share"))})
+    assert manifests[1:] == manifests[:1] * 3
+    assert values[1:] == values[:1] * 3
+
+
+def test_a_coarser_number_is_taken_as_it_is() -> None:
+    monitor = FunctionalNetworkMonitor(density=np.float32(0.1))
+    assert monitor.graph.density == float(np.float32(0.1))
+    assert RobustnessMonitor(bounds=(0, 1), epsilons=torch.tensor(0.1)).epsilons == (float(np.float32(0.1)),)
+
+
+def test_one_radius_and_one_attack_by_themselves_are_lists_of_one() -> None:
+    monitor = RobustnessMonitor(bounds=(0.0, 1.0), epsilons=0.1, attacks="pgd")
+    assert (monitor.epsilons, monitor.attacks) == ((0.1,), ("pgd",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("FunctionalNetworkMonitor", {"every_n_steps": np.int64(-4)}, "`every_n_steps=-4` should be"),
+        ("FunctionalNetworkMonitor", {"density": np.float32(1.5)}, r"density must be in \[0, 1\], got 1.5"),
+        (
+            "FunctionalNetworkMonitor",
+            {"threshold": "much", "method": "threshold"},
+            "`threshold='much'` should",
+        ),
+        ("FunctionalNetworkMonitor", {"save_correlation": "no"}, "`save_correlation='no'` should be True or"),
+        ("FunctionalNetworkMonitor", {"layers": {"net.1": True}}, r"`layers=\{'net.1': True\}` should be"),
+        ("FunctionalNetworkMonitor", {"model": 3}, "`model=3` should be a text"),
+        ("FunctionalNetworkMonitor", {"batch_to_inputs": 3}, "`batch_to_inputs=3` should be a function"),
+        ("FunctionalNetworkMonitor", {"overhead_budget": np.float64(2)}, "`overhead_budget=2.0` should be"),
+        ("RobustnessMonitor", {"bounds": {0.0}}, r"`bounds=\[0.0\]` should be \(lowest, highest\)"),
+        ("RobustnessMonitor", {"normalize": {0.5, 0.25}}, r"`normalize=.* should be \(mean, std\)"),
+        ("RobustnessMonitor", {"epsilons": ["8/255"]}, "`epsilons='8/255'` should be a number"),
+        ("RobustnessMonitor", {"random_start": "False"}, "`random_start='False'` should be True or False"),
+        ("FunctionalCodeMonitor", {"grid": [3, 2.5]}, r"`grid=\(3, 2.5\)` should be rows and columns"),
+        ("FunctionalCodeMonitor", {"normalize": [0.5, [0.0]]}, r"`normalize=\[0.5, \[0.0\]\]` should be"),
+        ("ReLURegionMonitor", {"epsilon": "x", "bounds": [0, 1]}, "`epsilon='x'` should be a number"),
+        ("ReLURegionMonitor", {"epsilon": 0.1, "bounds": [0, "x"]}, r"`bounds=\[0, 'x'\]` should be"),
+        ("LocalSpecializationMonitor", {"partition": [0, 1]}, r"`partition=\[0, 1\]` should be None or"),
+        ("LesionMonitor", {"density": None}, "`density=None` should be a number"),
+        ("BurnInEarlyStopping", {"patience": 2.5}, "`patience=2.5` should be an integer"),
+        ("BurnInEarlyStopping", {"mode": "up"}, "`mode='up'` should be 'min' or 'max'"),
+    ],
+)
+def test_wrong_ones_are_refused_with_what_was_read(
+    kind: str, arguments: dict[str, Any], message: str
+) -> None:
+    needed = {"RobustnessMonitor": {"bounds": (0, 1)}, "BurnInEarlyStopping": {"monitor": "value"}}
+    with pytest.raises(FnetError, match=message):
+        getattr(fnet_callbacks, kind)(**{**needed.get(kind, {}), **arguments})
+
+
+# The functions on finished models.
+
+
+def classifier() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 3))
+
+
+@pytest.mark.parametrize("hand", HANDS, ids=lambda f: f.__name__)
+def test_functions_on_finished_models_take_the_same_kinds(hand: Callable[[Any], Any]) -> None:
+    batch = next(iter(loader(64, batch_size=64)))
+
+    def given(**arguments: Any) -> dict[str, Any]:
+        return {name: hand(value) for name, value in arguments.items()}
+
+    def analyses(given: Callable[..., dict[str, Any]]) -> list[Any]:
+        inputs, labels = batch
+
+        def ball() -> dict[str, Any]:
+            return given(epsilon=0.1, bounds=[0.0, 1.0], normalize=[[0.0], [1.0]])
+
+        codes = functional_codes(
+            classifier(), [batch], **given(layers=["1", "3"], grid=[3, 4], max_samples=50, seed=2), **ball()
+        )
+        own = local_specialization(
+            classifier(),
+            [batch],
+            **given(layers=["1", "3"], k=3, references=2, shuffles=2, seed=1, max_samples=50, signal="post"),
+        )
+        regions = relu_regions(classifier(), inputs, **given(min_members=2, batch_size=32))
+        attacked = pgd(classifier(), inputs, labels, **ball(), **given(steps=2, restarts=2, seed=3))
+        accuracy = robust_accuracy(classifier(), [batch], **given(attack="fgsm"), **ball())
+        return [
+            [layer.units.tolist() for layer in codes.layers],
+            codes.layers[0].map.grid,
+            own.partition.tolist(),
+            [own.z_score, own.references],
+            regions.labels.tolist(),
+            regions.merged(**given(most=2)).labels.tolist(),
+            regions.contributions(**given(sample=0)).tolist() if len(regions.weights) else None,
+            attacked.tolist(),
+            fgsm(classifier(), inputs, labels, **ball()).tolist(),
+            accuracy,
+        ]
+
+    found, expected = analyses(given), analyses(lambda **plain: plain)
+    assert repr(found) == repr(expected)
+    assert type(found[-1].epsilon) is float
+
+
+def test_a_partition_of_ones_own_may_be_any_sequence_of_clusters() -> None:
+    batch = next(iter(loader(64, batch_size=64)))
+    labels = [i % 3 for i in range(21)]
+    expected = local_specialization(classifier(), [batch], partition=np.array(labels), references=1)
+    for given in (labels, tuple(labels), torch.tensor(labels), np.array(labels, np.int8)):
+        found = local_specialization(classifier(), [batch], partition=given, references=1)  # type: ignore[arg-type]
+        assert found.partition.tolist() == expected.partition.tolist()
+    for wrong in ({0, 1}, [[0], [1, 2]], 3, "groups"):
+        with pytest.raises(FnetError, match=r"`partition=.*should be 'louvain', or an array of clusters"):
+            local_specialization(classifier(), [batch], partition=wrong)  # type: ignore[arg-type]
+
+
+def test_hyperparameters_of_other_libraries_are_plain_in_the_manifest(tmp_path: Path) -> None:
+    class Configured(Net):
+        def __init__(self, **values: Any) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    values = {
+        "lr": np.float32(0.5),
+        "width": np.int64(3),
+        "gamma": torch.tensor(0.25),
+        "widths": OmegaConf.create([16, 12]),
+        "names": {"b", "a"},
+        "word": np.str_("x"),
+        "long": range(10**9),
+        "precise": np.longdouble(0.5),
+    }
+    fit(tmp_path, FunctionalNetworkMonitor(8, measures="fast", figures=None), model=Configured(**values))
+    found = record(tmp_path).manifest["configuration"]
+    found = {key: value for key, value in found.items() if key in values}
+    assert found == {
+        "lr": 0.5,
+        "width": 3,
+        "gamma": 0.25,
+        "widths": [16, 12],
+        "names": ["a", "b"],
+        "word": "x",
+        "long": "range(0, 1000000000)",
+        "precise": 0.5,
+    }

@@ -1,0 +1,123 @@
+"""A run that MLflow logs: no two keys are one curve there, and MLflow's folder holds nothing that it does not know."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.loggers import MLFlowLogger
+from small_models import CLASSES, FEATURES, Ledger, Net, fast, loader, record, robustness_monitor, trainer
+from torch import Tensor, nn
+
+from fnet_callbacks.sinks import Sinks
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*filesystem tracking backend.*:FutureWarning",  # in which everything is a file, as here
+    "ignore::DeprecationWarning:mlflow.*",
+)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """It tells nobody of its use, writes files, and is set back for whoever comes next."""
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    import mlflow
+
+    yield
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+
+
+class Twice(Net):
+    """Calls one ReLU twice, which gives `relu#0` and `relu#1`, and another that is called `relu0`."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity())
+        self.a, self.b, self.c = nn.Linear(FEATURES, 12), nn.Linear(12, 11), nn.Linear(11, CLASSES)
+        self.relu, self.relu0 = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.relu(self.b(self.relu0(self.relu(self.a(x))))))
+
+
+def history(logger: MLFlowLogger, key: str) -> dict[int, float]:
+    return {m.step: m.value for m in logger.experiment.get_metric_history(logger.run_id, key)}
+
+
+def store_of(logger: MLFlowLogger) -> Path:
+    assert logger.save_dir is not None
+    return Path(logger.save_dir).resolve()
+
+
+def test_layers_that_mlflow_would_call_alike_keep_curves_of_their_own(tmp_path: Path) -> None:
+    logger = MLFlowLogger("exp", save_dir=str(tmp_path / "mlruns"))
+    monitors = [fast(4), robustness_monitor(4)]
+    trainer(tmp_path, *monitors, logger=logger).fit(Twice(), loader())
+    found = record(tmp_path)
+    assert found.steps == [0, 4, 8]
+    for layer, name in (("relu#0", "relu_0"), ("relu#1", "relu_1"), ("relu0", "relu0")):
+        expected = dict(
+            zip(found.steps, found.series(f"fnet_layers/{layer}/modularity").tolist(), strict=True)
+        )
+        assert history(logger, f"fnet_layers/{name}/modularity") == pytest.approx(expected)
+    known = logger.experiment.get_run(logger.run_id).data.metrics
+    assert {key.replace("#", "_") for key in found.snapshots[-1].scalars} <= known.keys()
+    assert {e.name for e in logger.experiment.search_experiments()} == {"Default", "exp"}
+
+
+@pytest.mark.parametrize("store", ["mlruns", "."], ids=["below the root folder", "the root folder itself"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_record_is_not_in_mlflows_folder(tmp_path: Path, store: str, is_first: bool) -> None:
+    root = tmp_path / "project"
+    own = MLFlowLogger("exp", save_dir=str(root / store))
+    loggers: list[Any] = [own, Ledger()] if is_first else [Ledger(), own]
+    trainer(root, fast(8), logger=loggers).fit(Net(), loader())
+    folder = record(tmp_path).folder.resolve()
+    run = own.run_id if is_first else "0"
+    assert folder == (tmp_path if store == "." else root) / "fnet" / str(run)
+    known = {e.experiment_id for e in own.experiment.search_experiments()}
+    assert {p.name for p in store_of(own).iterdir() if p.is_dir()} <= known | {".trash", "models"}
+
+
+def test_a_server_elsewhere_leaves_the_record_where_the_trainer_writes(tmp_path: Path) -> None:
+    own = MLFlowLogger("exp", tracking_uri=str(tmp_path / "server"))  # one that Lightning knows no folder of
+    assert own.save_dir is None
+    trainer(tmp_path / "root", fast(8), logger=own).fit(Net(), loader())
+    assert record(tmp_path).folder == tmp_path / "root" / "fnet" / str(own.run_id)
+
+
+KEYS = [
+    "fnet/modularity",
+    *(
+        f"fnet_layers/{layer}/modularity"
+        for layer in (
+            "conv#0",
+            "conv0",
+            "conv_0",
+            "conv_0_2",
+            "conv(0",
+            "conv 0",
+            "α",
+            "β",
+            "_",
+            "..",
+            "x" * 400,
+        )
+    ),
+    f"fnet_layers/{'x' * 400}#/modularity",
+    f"fnet_layers/{'x' * 400}/path_length",
+]
+
+
+def test_keys_that_differ_stay_different_whatever_is_in_them(tmp_path: Path) -> None:
+    logger = MLFlowLogger("exp", save_dir=str(tmp_path / "mlruns"))
+    values = {key: float(i) for i, key in enumerate(KEYS)}
+    for order in (KEYS, KEYS[::-1]):
+        sinks = Sinks([logger], keys=order)
+        sinks.scalars(0, values)
+        sinks.scalars(1, {**values, "fnet/step": 1.0, "fnet_layers/conv[0/late": 2.0})
+    metrics = logger.experiment.get_run(logger.run_id).data.metrics
+    assert sorted(metrics.values()) == sorted([*values.values(), 1.0, 2.0])
+    for key in ("fnet/modularity", "fnet_layers/conv0/modularity", "fnet_layers/conv 0/modularity"):
+        assert metrics[key] == values[key]  # what MLflow takes stays as it is
+    assert max(map(len, metrics)) <= 250
