@@ -63,7 +63,7 @@ def _norms() -> nn.Sequential:
 def _with(value: Callable[[], object]) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         model = _mlp()
-        model.attribute = value()
+        vars(model)["attribute"] = value()
         return model
 
     return make

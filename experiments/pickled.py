@@ -38,7 +38,7 @@ class _Kind(_Plain):
             raise pickle.UnpicklingError(f"it has an array of {self.name!r}, not of integers")
         if not isinstance(content, (bytes, bytearray)):
             raise pickle.UnpicklingError("it has an array without bytes")
-        kind = np.dtype(self.name).newbyteorder(self.order)
+        kind = np.dtype(self.name).newbyteorder(self.order)  # type: ignore[arg-type]
         return np.frombuffer(bytes(content), kind).reshape(shape, order="F" if order else "C")
 
 
@@ -135,7 +135,7 @@ def unpickled(content: bytes, path: str | Path) -> dict[str, Any]:
 def _check_places(content: bytes) -> None:
     """Refuses a pickle that asks for more room to remember things in than it has things."""
     for place, (operation, argument, _) in enumerate(pickletools.genops(content)):
-        if operation.name.endswith("PUT") and not 0 <= int(argument) <= place:
+        if operation.name.endswith("PUT") and not 0 <= int(argument or 0) <= place:
             raise pickle.UnpicklingError("it is damaged")
 
 

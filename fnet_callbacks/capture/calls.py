@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fnet_callbacks.capture.packed import last_tokens, padded, repacked
@@ -167,7 +168,7 @@ def _obstacle(tensor: Tensor | None) -> str | None:
     """Why a tensor's values cannot be read; None where they can."""
     if tensor is None:
         return None
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+    if is_functorch_wrapped_tensor(tensor):
         return "called under `torch.vmap` or another transform of `torch.func`, which lets no values out"
     if tensor.is_nested and tensor.layout is torch.strided:
         return "a nested tensor of strided layout, which has no shape"

@@ -181,7 +181,7 @@ def nulls_of(graph: Graph, nulls: int | Sequence[Graph], seed: int) -> Sequence[
     """The null graphs that are given, or so many of `null_graphs`."""
     if isinstance(nulls, Sequence) and not isinstance(nulls, str):
         return [checked_graph(null, f"nulls[{k}]") for k, null in enumerate(nulls)]
-    return null_graphs(graph, nulls, seed)
+    return null_graphs(graph, nulls, seed)  # type: ignore[arg-type] - a text is refused there
 
 
 def small_world(graph: Graph, *, nulls: int | Sequence[Graph] = 10, seed: int = 0) -> SmallWorld:

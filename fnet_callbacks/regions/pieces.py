@@ -203,7 +203,7 @@ class Pooled:
         """See `Pieces`."""
         n = self.n_axes
         (gaps,) = self.margins()
-        beyond = torch.lerp(*gaps.chunk(2), AT_BORDER)
+        beyond = _at_border(gaps)
         if not (beyond > 0).any():
             return replace(self, gaps=gaps)
         overtakes, which = _overtaking(beyond.flatten(-n))
@@ -254,7 +254,7 @@ class Largest:
 
     def ahead(self) -> Largest:
         """See `Pieces`."""
-        overtakes, which = _overtaking(torch.lerp(*self.margins()[0].chunk(2), AT_BORDER))
+        overtakes, which = _overtaking(_at_border(self.margins()[0]))
         half = torch.where(overtakes, which, self._places().chunk(2)[0])
         return replace(self, places=torch.cat([half, half]))
 
@@ -278,3 +278,9 @@ def _overtaking(gaps: Tensor) -> tuple[Tensor, Tensor]:
     """Whether there is an entry, on the last axis, that is above 0, and which is the largest of these."""
     largest = torch.where(gaps > 0, gaps, 0.0).max(-1)  # padding has NaN
     return largest.values > 0, largest.indices
+
+
+def _at_border(gaps: Tensor) -> Tensor:
+    """What gaps at both ends of a step, one behind the other, are just beyond its start."""
+    start, end = gaps.chunk(2)
+    return torch.lerp(start, end, AT_BORDER)

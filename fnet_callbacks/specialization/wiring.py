@@ -332,6 +332,8 @@ class Wiring:
         if isinstance(wires, Wires):
             fewer = sum(a < axis for a in reduced)
             return replace(wires, axis=axis - fewer, value=node, layer=None, sole=self._sole(source))
+        if wires is None:
+            raise self._refusal(node)
         scale = self._by_channel(node, source, wires)
         return Entries(wires.of, scale.view(-1, *[1] * (len(after) - 2)), node)
 
