@@ -382,6 +382,10 @@ class FunctionalNetworkMonitor(ProbeMonitor):
     def take_up(self, state: Mapping[str, Any]) -> None:
         self._previous = {scope: as_previous(kept) for scope, kept in state.items()}
 
+    @override
+    def begin_anew(self) -> None:
+        self._previous = {scope: previous.names_alone() for scope, previous in self._previous.items()}
+
     def _tokens_per_sample(self, probe: Probe) -> int | None:
         """Tokens of one input that are samples; where batches are kept as they pass, the probe is still growing."""
         if self.samples == "inputs":
