@@ -11,7 +11,9 @@ a list stands in a list: ``model.hidden: [[128, 128]]``. A number in a name is a
 as ``name=value`` replaces what the file says.
 
 Started again, a sweep goes on where it stopped: what is finished is kept, what was cut off or failed is moved to
-``superseded/`` and run again. The same trial gives the same numbers on either engine.
+``superseded/`` and run again. Several may be at work in one folder: a trial is run by the sweep whose process its lock
+names, ``.<hash>.lock``, and by another one once that process is gone. The first trial is alone until it has trained its
+first batch, so that a mistake in all of them is found by two. The same trial gives the same numbers on either engine.
 """
 
 from __future__ import annotations

@@ -26,10 +26,10 @@ class History:
     chances: np.ndarray
 
     @classmethod
-    def of_none(cls, n_neurons: int) -> Self:
-        """Before the first snapshot."""
+    def of_none(cls, n_neurons: int, *, n_names: int = 0) -> Self:
+        """Before the first snapshot; ``n_names`` were given to communities of others."""
         none = np.zeros(n_neurons, np.int64)
-        return cls(none - 1, 0, none, none)
+        return cls(none - 1, n_names, none, none)
 
     def next(self, partition: np.ndarray) -> Self:
         """With one more snapshot, whose communities are ``[N]``, -1 where dead."""
@@ -57,3 +57,9 @@ class Previous:
     history: History | None = None
     of_graph: Mapping[str, float] = field(default_factory=dict)
     is_settled: bool = False
+
+    def names_alone(self) -> Self:
+        """What is left of it for neurons that are others, or were measured otherwise: the names that are taken."""
+        n_names = 0 if self.history is None else self.history.n_names
+        none = np.empty((0, 2), np.int64)
+        return type(self)(np.empty(0, np.int64), none, History.of_none(0, n_names=n_names))

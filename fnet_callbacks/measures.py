@@ -60,9 +60,7 @@ def _of_pairs(measure: Callable[[Scope], float]) -> Callable[[Scope], float]:
 
 
 def _partition_ami(scope: Scope) -> float:
-    if scope.previous is None:
-        raise NoValueError("no snapshot before this one")
-    before = scope.previous.partition[scope.nodes]
+    before = scope.require_previous().partition[scope.nodes]
     in_both = before >= 0
     if not in_both.any():
         raise NoValueError("no neuron was alive in both snapshots")
@@ -70,8 +68,7 @@ def _partition_ami(scope: Scope) -> float:
 
 
 def _flexibility(scope: Scope) -> float:
-    if scope.previous is None:
-        raise NoValueError("no snapshot before this one")
+    scope.require_previous()
     moves, chances = (found[scope.nodes] for found in (scope.history.moves, scope.history.chances))
     if not chances.any():
         raise NoValueError("no neuron was alive in both snapshots")
@@ -118,9 +115,7 @@ def _class_affinity(scope: Scope) -> float:
 
 
 def _edge_turnover(scope: Scope) -> float:
-    if scope.previous is None:
-        raise NoValueError("no snapshot before this one")
-    return F.edge_turnover(scope.edges, scope.previous.edges)
+    return F.edge_turnover(scope.edges, scope.require_previous().edges)
 
 
 def _sigma(scope: Scope) -> float:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fnet_callbacks.errors import RecordError
+from fnet_callbacks.spans import Span, are_spans, breaks, spans_of
 
 FORMAT = "fnet-record"
 VERSION = 1
@@ -190,6 +191,20 @@ class Record:
             )
         return np.array([s.scalars.get(key, math.nan) for s in self.snapshots])
 
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """What was measured, and from which step on; more than one where it was resumed with other settings."""
+        return spans_of(self.manifest)
+
+    def breaks(self, monitor: str) -> list[int]:
+        """The steps from which on a monitor measured something else than before, as the run was resumed so."""
+        return breaks(self.spans, monitor)
+
+    def last_span(self, monitor: str) -> list[int]:
+        """The steps of the snapshots since the last of its ``breaks``: those that can be compared with the last."""
+        begin = max(self.breaks(monitor), default=0)
+        return [step for step in self.steps if step >= begin]
+
     def array_file(self, step: int) -> Path:
         """Where the arrays of a snapshot stand."""
         return self.folder / _array_name(step)
@@ -244,6 +259,10 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
             f"{folder} is a record of version {manifest.get('version')!r}; this package reads {VERSION}"
         )
     _check_monitors(manifest.get("monitors", {}), folder / MANIFEST)
+    if not are_spans(manifest.get("spans", [])):
+        raise RecordError(f"{folder / MANIFEST}: `spans` should be a list with steps, monitors and probes")
+    for span in spans_of(manifest):
+        _check_monitors(span.monitors, folder / MANIFEST)
     snapshots = {s.step: s for s in _read_lines(folder / SCALARS)}
     return Record(folder, manifest, tuple(snapshots[step] for step in sorted(snapshots)))
 

@@ -95,6 +95,7 @@ class Scope:
         layers: The layer of each of them, ``[N]``, where they are of several.
         selection: What ``functional.select`` says of the correlation, where it is known already.
         previous: The last snapshot of this scope; None at the first.
+        first_name: The first name that is free for a community, where there is no last snapshot.
         settings: How the graph is built.
         stopwatch: Takes the cost of what is computed.
 
@@ -110,6 +111,7 @@ class Scope:
         layers: np.ndarray | None = None,
         selection: F.Selection | None = None,
         previous: Previous | None = None,
+        first_name: int = 0,
         settings: GraphSettings | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
@@ -128,6 +130,7 @@ class Scope:
         self.activity = activity
         self.layers = layers
         self.previous = previous
+        self._first_name = first_name
         self.settings = settings or GraphSettings()
         self.stopwatch = stopwatch or Stopwatch()
         self.notes: dict[str, str] = {}
@@ -217,8 +220,8 @@ class Scope:
     @cached_property
     def events(self) -> Sequence[F.Event]:
         """What happened to the communities since the last snapshot."""
-        if self.previous is None or self.previous.history is None:
-            raise NoValueError("no snapshot before this one")
+        if self.require_previous().history is None:
+            raise NoValueError("the communities of the last snapshot have no names")
         return F.events(self._history_before.names, self.history.names)
 
     @cached_property
@@ -242,7 +245,7 @@ class Scope:
     def _history_before(self) -> History:
         before = None if self.previous is None else self.previous.history
         if before is None or len(before.names) != self.n_neurons:
-            return History.of_none(self.n_neurons)
+            return History.of_none(self.n_neurons, n_names=self._first_name)
         return before
 
     @property
@@ -341,6 +344,13 @@ class Scope:
         if "histogram_entropies" in vars(activity) and activity.histogram_entropies is not None:
             found["histogram_entropy"] = activity.histogram_entropies[self.nodes]
         return {name: values.astype(np.float32) for name, values in found.items()}
+
+    def require_previous(self) -> Previous:
+        """The last snapshot; raises ``NoValueError`` where there is none to compare with."""
+        if self.previous is None:
+            alike = " that was measured alike" if self._first_name else ""
+            raise NoValueError(f"no snapshot before this one{alike}")
+        return self.previous
 
     def require(self, n_nodes: int) -> None:
         """Raises ``NoValueError`` for fewer live neurons."""

@@ -27,6 +27,7 @@ FLOORS = [
         "measures",
         "record",
         "portrait",
+        "spans",
     },
     {"figures", "sinks", "compare", "specialization", "regions", "codes"},
     {"worker", "report"},

@@ -387,6 +387,10 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         assert self._watcher is not None
         return None if batch.token_labels is None else self._watcher.labels_of_rows(batch.token_labels)
 
+    @override
+    def begin_anew(self) -> None:
+        self._previous = {scope: previous.names_alone() for scope, previous in self._previous.items()}
+
     def _tokens_per_sample(self, probe: Probe) -> int | None:
         """Tokens of one input that are samples; where batches are kept as they pass, the probe is still growing."""
         if self.samples == "inputs":

@@ -22,6 +22,7 @@ from fnet_callbacks.callbacks.kinds import is_a
 from fnet_callbacks.errors import FnetWarning, RecordError
 from fnet_callbacks.record import SnapshotStore
 from fnet_callbacks.sinks import Sinks
+from fnet_callbacks.spans import Span, changes, go_on, spans_of
 from fnet_callbacks.worker.analysis import Around
 from fnet_callbacks.worker.analyst import Analyst
 from fnet_callbacks.worker.artist import Artist, Order, Pictures
@@ -47,6 +48,7 @@ class Output:
         self._monitors = {m.name: m for m in monitors}
         self.is_inline = not any(m.has_worker for m in monitors)
         self.keys: frozenset[str] = frozenset()
+        self.measured: dict[str, Any] | None = None  # what is measured how, in plain values, once it is known
         self._folder: Path | None = None
         self._analyst: Analyst | None = None
         self._sinks: Sinks | None = None
@@ -73,20 +75,35 @@ class Output:
         """Whether a snapshot or its figures are on their way."""
         return (self._analyst is not None and self._analyst.is_owed) or self._artist.is_owed
 
-    def open(self, *, resumed_from: str | None, step: int, probes: Mapping[str, Any]) -> None:
+    def open(
+        self,
+        *,
+        resumed_from: str | None,
+        step: int,
+        probes: Mapping[str, Any],
+        measured: Mapping[str, Any] | None,
+    ) -> None:
         """Begins the record, or goes on from that of an interrupted run; every rank calls it.
 
         Args:
             resumed_from: Folder of the interrupted run's record.
             step: Where its checkpoint stood.
             probes: What the manifest says of each monitor's probe.
+            measured: What the interrupted run's checkpoint says was measured how; see ``Output.measured``.
         """
         folder = self._place()
+        manifest = self._manifest(probes)
+        is_resumed = resumed_from is not None or measured is not None
+        now = Span.of(manifest, begin=step + 1 if is_resumed else 0)
+        self.measured = {"monitors": now.monitors, "probes": now.probes}
         keys = [key for monitor in self._monitors.values() for key in monitor.keys]
         self.keys = frozenset(keys)
         if not self._trainer.is_global_zero:
             return
-        store = self._begun(folder, self._manifest(probes), resumed_from, step)
+        store, before = _begun(folder, manifest, resumed_from, step, now)
+        if measured is not None:
+            before.append(Span.of(measured, begin=0))
+        self._break_off(before, now, step)
         self._folder = None if store is None else store.folder.absolute()
         networks = {name: m.plan for name, m in self._monitors.items() if m.plan is not None}
         carry = {name: self._monitors[name].previous for name in networks}
@@ -217,23 +234,43 @@ class Output:
             },
         }
 
-    @staticmethod
-    def _begun(
-        folder: Path | None, manifest: Mapping[str, Any], resumed_from: str | None, step: int
-    ) -> SnapshotStore | None:
-        """A record that was begun; None where it cannot be."""
-        if folder is None:
-            return None
-        store = SnapshotStore(folder)
-        try:
-            if resumed_from is not None and (source := _adopted(store, resumed_from, step)) is not None:
-                store.write_manifest({**manifest, "resumed_from": source.get("writer")})
-            else:
-                store.start(manifest)
-        except OSError as error:
-            warnings.warn(f"no record is written: {folder} cannot be ({error})", FnetWarning, stacklevel=2)
-            return None
-        return store
+    def _break_off(self, before: Sequence[Span], now: Span, step: int) -> None:
+        """Lets monitors begin anew of which a span before this one was measured otherwise, and says what changed."""
+        found = {name: own for span in before for name, own in changes(span, now).items()}
+        for name in found:
+            self._monitors[name].begin_anew()
+        if found:
+            told = "; ".join(
+                f"{name}: " + ", ".join(f"`{key}` {was} -> {is_now}" for key, (was, is_now) in own.items())
+                for name, own in sorted(found.items())
+            )
+            warnings.warn(
+                f"the run goes on from step {step} with other settings, and what is measured from there on is not what "
+                f"was measured before: {told}. The record keeps both, nothing is compared across",
+                FnetWarning,
+                stacklevel=2,
+            )
+
+
+def _begun(
+    folder: Path | None, manifest: Mapping[str, Any], resumed_from: str | None, step: int, now: Span
+) -> tuple[SnapshotStore | None, list[Span]]:
+    """A record that was begun, None where it cannot be; and the last span of the one that it goes on from."""
+    if folder is None:
+        return None, []
+    store, before = SnapshotStore(folder), list[Span]()
+    try:
+        if resumed_from is not None and (source := _adopted(store, resumed_from, step)) is not None:
+            spans = go_on(spans_of(source), now)
+            before = [span for span in spans_of(source) if span.begin < now.begin][-1:]
+            told = {"spans": [span.told() for span in spans]} if len(spans) > 1 else {}
+            store.write_manifest({**manifest, **told, "resumed_from": source.get("writer")})
+        else:
+            store.start(manifest)
+    except OSError as error:
+        warnings.warn(f"no record is written: {folder} cannot be ({error})", FnetWarning, stacklevel=2)
+        return None, before
+    return store, before
 
 
 def _adopted(store: SnapshotStore, source: str, step: int) -> Mapping[str, Any] | None:

@@ -224,6 +224,10 @@ class ProbeMonitor(Callback):
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint's ``carry``."""
 
+    def begin_anew(self) -> None:
+        """Drops what the next snapshot would be compared with, or start from: that was measured otherwise."""
+        self.take_up({})
+
     # Lightning's side.
 
     @property

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.utilities import CombinedLoader
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fnet_callbacks.callbacks.kinds import is_a
@@ -153,9 +155,11 @@ class ProbeSource:
         return {
             "n_samples": probe.n_samples,
             "num_classes": probe.num_classes,
+            "size": self._size,
             "seed": self._seed,
             "source": self._origin,
             "indices": None if probe.indices is None else [_plain(key) for key in probe.indices],
+            "means": None if self.has_passed else _means(probe.first),  # by which other inputs are told
         }
 
     def _draw(self, length: int | None) -> Drawn:
@@ -182,6 +186,27 @@ def _data_of(trainer: pl.Trainer, probe: Any) -> tuple[Any, str]:
             if isinstance(loader, DataLoader) and can_be_drawn(loader) and not _is_empty(loader):
                 return loader, origin
     return None, "passing batches"
+
+
+def _means(batch: Any) -> list[list[float]] | None:
+    """Mean and standard deviation of each tensor of numbers in a batch; None where it holds something else."""
+    try:
+        left, found = [as_plain(batch)], []
+    except TypeError:
+        return None
+    while left:
+        part = left.pop(0)
+        if isinstance(part, dict | list):
+            left += part.values() if isinstance(part, dict) else part
+        elif (
+            isinstance(part, Tensor)
+            and part.layout is torch.strided
+            and part.numel()
+            and not part.is_complex()
+        ):
+            values = part.double()
+            found.append([float(values.mean()), float(values.std(correction=0))])
+    return found
 
 
 def _loaders(loaders: Any) -> Iterator[DataLoader]:

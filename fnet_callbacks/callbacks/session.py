@@ -55,6 +55,7 @@ class Session:
         self._is_open = False
         self._steps = StepWatch(trainer)
         self._kept_probes: Mapping[str, Any] = {}
+        self._measured: Mapping[str, Any] | None = None
         self._before_end: dict[str, dict[str, Any]] = {}
         self._passes = Passes(trainer, self.monitors)
         self._output = Output(trainer, self.monitors)
@@ -170,6 +171,7 @@ class Session:
             "record": self._output.record or self._resumed_from,
             "values": {**self._values, **self._arrived},
             "probes": self._passes.kept(),
+            "measured": self._output.measured or self._measured,
         }
 
     def carried(self, monitor: ProbeMonitor) -> dict[str, Any]:
@@ -186,6 +188,7 @@ class Session:
             self._skipped = dict(state.get("skipped", {}))
             self._resumed_from = state["record"]
             self._kept_probes = dict(state["probes"])
+            self._measured = state.get("measured")  # which earlier versions did not say
 
     def _open(self, batch: Any) -> None:
         for monitor in self.monitors:
@@ -195,7 +198,10 @@ class Session:
         with self._accounts.charged():  # a budget pays back what the start costs
             self._passes.open(batch, self._kept_probes)
             self._output.open(
-                resumed_from=self._resumed_from, step=self.step, probes=self._passes.summaries()
+                resumed_from=self._resumed_from,
+                step=self.step,
+                probes=self._passes.summaries(),
+                measured=self._measured,
             )
         self._accounts.open()
         if self._is_alone:

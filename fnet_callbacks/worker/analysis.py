@@ -206,9 +206,12 @@ class NetworkAnalysis:
         self, name: str, moments: Moments, activity: Activity, neurons: slice, stopwatch: Stopwatch
     ) -> Scope:
         n_neurons = len(moments.active_share[neurons])
-        previous = self.previous.get(name)
-        if previous is not None and len(previous.partition) != n_neurons:
-            previous = None  # the run was resumed with another choice of neurons
+        previous, first_name = self.previous.get(name), 0
+        if (
+            previous is not None and len(previous.partition) != n_neurons
+        ):  # the run was resumed with other settings
+            first_name = 0 if previous.history is None else previous.history.n_names
+            previous = None
         # Streams of null graphs depend on seed and scope alone, so that the series is smooth in time.
         settings = replace(self.plan.graph, seed=self.plan.graph.seed + zlib.crc32(name.encode()))
         return Scope(
@@ -217,6 +220,7 @@ class NetworkAnalysis:
             layers=self._layers if name == WHOLE and len(self.plan.layers) > 1 else None,
             selection=moments.selections.get(name),
             previous=previous,
+            first_name=first_name,
             settings=settings,
             stopwatch=stopwatch,
         )
