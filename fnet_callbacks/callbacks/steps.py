@@ -82,13 +82,16 @@ class StepWatch:
         self._has_stepped |= self._owners[optimizer]
 
     def _weights(self) -> Tensor | None:
-        """A few values of each parameter and buffer; None where Lightning is sure to announce its steps."""
+        """A few values of each weight; None where Lightning is sure to announce its steps."""
         module = self._trainer.lightning_module
         if module.automatic_optimization and self._trainer.optimizers:
             return None
-        tensors = [*module.parameters(), *module.buffers()]
-        parts = [part.detach().reshape(-1)[:_VALUES].double().cpu() for t in tensors for part in parts_of(t)]
-        return torch.cat(parts).nan_to_num() if parts else None
+        # Running statistics move without a step: buffers count where nothing else learns.
+        tensors = [p for p in module.parameters() if p.requires_grad] or list(module.buffers())
+        parts = [part.detach().reshape(-1) for t in tensors for part in parts_of(t)]
+        plain = [part for part in parts if not (part.is_quantized or part.is_complex())]
+        spread = [part[:: max(1, len(part) // _VALUES)].double().cpu() for part in plain]
+        return torch.cat(spread).nan_to_num() if spread else None
 
     def _say(self, what: str) -> None:
         if not self._has_said and self._trainer.is_global_zero:

@@ -41,6 +41,8 @@ class CopyBeforeWrite(TorchDispatchMode):
         copies: By ``id`` of the tensor, its content before the first write.
     """
 
+    supports_higher_order_operators = True  # `torch.cond` and the like, whose parts come by one by one
+
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()
         self.copies: dict[int, Tensor] = {}

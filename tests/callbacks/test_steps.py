@@ -87,8 +87,9 @@ class Hebbian(ByHand):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("traces", torch.zeros(3))
+        self.requires_grad_(False)
 
-    def move(self, batch_idx: int) -> None:
+    def training_step(self, batch: Any, batch_idx: int) -> None:
         self.traces += 1
 
 
