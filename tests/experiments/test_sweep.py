@@ -385,9 +385,7 @@ def test_two_sweeps_at_work_in_one_folder_leave_each_other_their_trials(tmp_path
     paths = [tmp_path / name for name in ("one", "two")]
     for path in paths:
         path.mkdir()
-    one, two = (
-        file(path, seed_everything=seeds) for path, seeds in zip(paths, ([0], [0, 1]), strict=True)
-    )
+    one, two = (file(path, seed_everything=seeds) for path, seeds in zip(paths, ([0], [0, 1]), strict=True))
     with subprocess.Popen(
         command(one, out, "--workers", "1"), cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as first:
