@@ -16,7 +16,6 @@ from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.probes import ProbeSource
 from fnet_callbacks.callbacks.remarks import on_labels, remark
 from fnet_callbacks.callbacks.sharding import check_sharding
-from fnet_callbacks.capture.batches import ArgumentsError
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.writes import Writes
 from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning
@@ -26,6 +25,10 @@ if TYPE_CHECKING:
 
 _NOT_SEEN = "a live batch was not seen"
 _NOT_KEPT = "a batch was not kept for the probe"
+
+
+class _ModelError(CaptureError):
+    """The model raised on a batch."""
 
 
 class Passes:
@@ -158,7 +161,7 @@ class Passes:
                 "or a loader of one"
             ) from error
         failure = self._failure_of(monitor, forward, source)
-        lengths = source.in_other_lengths() if failure is not None else iter(())
+        lengths = source.in_other_lengths() if isinstance(failure, _ModelError) else iter(())
         for _ in lengths:
             if self._failure_of(monitor, forward, source) is None:
                 failure = None
@@ -169,37 +172,34 @@ class Passes:
         self._remark_on_labels(monitor, forward, source.probe())
 
     def _failure_of(self, monitor: ProbeMonitor, forward: Forward, source: ProbeSource) -> FnetError | None:
-        """Prepares a monitor; None where one of the ways to call the model was right, else why the first was not.
-
-        Raises:
-            FnetError: The configuration does not fit model or data, however the model is called.
-        """
-        failure: FnetError | None = None
+        """Prepares a monitor; None where one of the ways to call the model was right, else why the first was not."""
         try:
             readers = forward.readers(*source.first())
         except Exception as error:
             return CaptureError(f"{monitor.name}: `batch_to_inputs` fails on a batch of the probe: {error!r}")
-        for reader in readers:
-            forward.reader, shown = reader, ""
+        failures: list[tuple[Exception, str]] = []
+        for forward.reader in readers:
+            shown = ""
             try:
-                probe = source.probe(reader)
+                probe = source.probe(forward.reader)
                 batch = forward.prepare(probe.first, has_passed=source.has_passed)
-                shown = f" It was called as {forward.shown_call(batch.inputs)}."
+                shown = f" when called as {forward.shown_call(batch.inputs)}"
                 monitor.prepare(forward, probe, batch)
                 return None
-            except ArgumentsError as error:
-                failure = failure or error
-            except (FnetError, FnetWarning):
-                if failure is not None:  # said of a way that was only tried
-                    break
+            except FnetWarning:
                 raise
             except Exception as error:
-                failure = failure or CaptureError(
-                    f"{monitor.name}: the model fails on a batch of the probe, in eval mode: {error!r}.{shown} Say "
-                    "what it is called with by `batch_to_inputs`, which part is called by `model`"
-                )
-                failure.__cause__ = failure.__cause__ or error
+                failures.append((error, shown))
         forward.reader = readers[0]
+        first = failures[0][0]
+        if isinstance(first, FnetError):
+            return first
+        failure = _ModelError(
+            f"{monitor.name}: the model fails on a batch of the probe, in eval mode: "
+            f"{'; '.join(f'{error!r}{shown}' for error, shown in failures)}. Say what it is called with by "
+            "`batch_to_inputs`, which part is called by `model`"
+        )
+        failure.__cause__ = first
         return failure
 
     def _remark_on_labels(self, monitor: ProbeMonitor, forward: Forward, probe: Probe) -> None:

@@ -152,10 +152,6 @@ def submodule(module: nn.Module, path: str | None) -> nn.Module:
         raise CaptureError(f"`model={path!r}` is no submodule; the direct ones are: {children}") from error
 
 
-class ArgumentsError(CaptureError):
-    """``forward`` does not take what it would be called with."""
-
-
 def call_model(model: nn.Module, inputs: Any) -> Any:
     """Calls the model: a tensor as the argument, a tuple as arguments, a mapping by what ``forward`` takes.
 
@@ -174,7 +170,7 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
         given = (
             f"keys {sorted(map(str, inputs))}" if isinstance(inputs, Mapping) else f"{len(arguments)} inputs"
         )
-        raise ArgumentsError(
+        raise CaptureError(
             f"{type(model).__name__}.forward{signature} does not take the batch's {given} ({error}): it would be "
             f"called with {shown_call(arguments, keywords)}; pass `batch_to_inputs`, a function from your batch to "
             "what the model is called with: a tensor, a tuple of arguments (such as `(batch,)`), or keywords"

@@ -6,12 +6,11 @@ import contextlib
 import functools
 import io
 import itertools
-import operator
 import random
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
@@ -27,8 +26,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from fnet_callbacks.capture.isolation import generators_kept
+from fnet_callbacks.capture.records import (
+    ArrayRecord,
+    BytesRecord,
+    DequeRecord,
+    GeneratorRecord,
+    ListRecord,
+    MappingRecord,
+    Record,
+    SetRecord,
+    SlotsRecord,
+)
 from fnet_callbacks.errors import FnetWarning
 
 _PLAIN = (
@@ -58,8 +68,6 @@ _MOST_OBJECTS = 100_000  # that are looked into, those nearest to the data set f
 _MOST_PARTS = 10_000  # of a list: a longer one holds items
 _MOST_BYTES = 2**26  # of arrays that are copied; what has more is the data
 
-Undo = Callable[[], object]
-
 
 @contextlib.contextmanager
 def data_kept(*roots: object) -> Iterator[list[io.IOBase]]:
@@ -82,13 +90,10 @@ def data_kept(*roots: object) -> Iterator[list[io.IOBase]]:
     found = _Found()
     for value in found.reached(roots):
         found.keep(value)
-    with contextlib.ExitStack() as generators:
-        for generator in found.generators:
-            generators.enter_context(generators_kept(generator))
-        try:
-            yield found.files
-        finally:
-            found.bring_back()
+    try:
+        yield found.files
+    finally:
+        found.bring_back()
 
 
 class _Found:
@@ -96,8 +101,7 @@ class _Found:
 
     def __init__(self) -> None:
         self.files: list[io.IOBase] = []
-        self.generators: list[Any] = []
-        self._undos: list[Undo] = []
+        self._records: list[Record] = []
         self._bytes = 0
 
     def reached(self, roots: tuple[object, ...]) -> Iterator[Any]:
@@ -114,25 +118,25 @@ class _Found:
 
     def keep(self, value: Any) -> None:
         """Notes the content of one object."""
-        if isinstance(value, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
-            self.generators.append(value)
-        elif isinstance(value, (Tensor, np.ndarray)):
+        if isinstance(value, (Tensor, np.ndarray)):
             self._keep_array(value)
         elif isinstance(value, io.IOBase):
-            self._keep_file(value)
+            with contextlib.suppress(OSError, ValueError):  # a pipe, or closed
+                self._records.append(_FileRecord(value))
+                self.files.append(value)
         else:
-            if isinstance(value, (dict, list, deque, set, bytearray)):
-                self._undos.append(_undo_container(value))
+            kinds = (record for kind, record in _RECORDS.items() if isinstance(value, kind))
+            self._records.extend(record(value) for record in kinds)
             if (own := _attributes(value)) is not None:
-                self._undos.append(_undo_container(own))
+                self._records.append(MappingRecord(own))
             if slots := _slots(value):
-                self._undos.append(_undo_slots(value, slots))
+                self._records.append(SlotsRecord(value, slots))
 
     def bring_back(self) -> None:
         """Undoes what changed; one that fails stops no other."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # a handle that nobody holds any more closes
-            failed = [error for undo in self._undos if (error := _error_of(undo)) is not None]
+            failed = [error for record in self._records if (error := _error_of(record)) is not None]
         if failed:
             warnings.warn(
                 f"reading the probe changed the data set, and {len(failed)} of its parts could not be brought back: "
@@ -142,27 +146,57 @@ class _Found:
             )
 
     def _keep_array(self, array: Any) -> None:
-        of_torch = isinstance(array, Tensor)
-        if of_torch and (array.layout is not torch.strided or array.is_meta or array.device.type != "cpu"):
+        if isinstance(array, Tensor):
+            if array.layout is not torch.strided or array.device.type != "cpu" or array.is_quantized:
+                return
+        elif not array.flags.writeable or isinstance(array, np.memmap):
             return
-        if not of_torch and (not array.flags.writeable or isinstance(array, np.memmap)):
-            return
-        n_bytes = array.nbytes
-        if self._bytes + n_bytes > _MOST_BYTES:
-            return
-        self._bytes += n_bytes
-        if of_torch:
-            self._undos.append(_undo_tensor(array.detach()))
-        else:
-            self._undos.append(_undo_array(array))
+        if self._bytes + array.nbytes <= _MOST_BYTES:
+            self._bytes += array.nbytes
+            self._records.append(_TensorRecord(array) if isinstance(array, Tensor) else ArrayRecord(array))
 
-    def _keep_file(self, file: Any) -> None:
-        try:
-            place = file.tell()
-        except (OSError, ValueError):  # a pipe, or closed
-            return
-        self.files.append(file)
-        self._undos.append(lambda: None if file.closed or file.tell() == place else file.seek(place))
+
+class _FileRecord(Record):
+    """Where an open file stands.
+
+    Raises:
+        OSError, ValueError: It stands nowhere.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self._target, self._place = target, target.tell()
+
+    @override
+    def restore(self) -> bool:
+        if self._target.closed or self._target.tell() == self._place:
+            return False
+        self._target.seek(self._place)
+        return True
+
+
+class _TensorRecord(Record):
+    """The values of a tensor, by its count of writes."""
+
+    def __init__(self, target: Tensor) -> None:
+        self._target = target.detach()
+        self._content, self._version = self._target.clone(), target._version
+
+    @override
+    def restore(self) -> bool:
+        if self._target._version == self._version:
+            return False
+        self._target.copy_(self._content)
+        return True
+
+
+_RECORDS: dict[Any, Any] = {
+    dict: MappingRecord,
+    list: ListRecord,
+    deque: DequeRecord,
+    set: SetRecord,
+    bytearray: BytesRecord,
+    (torch.Generator, np.random.Generator, np.random.RandomState, random.Random): GeneratorRecord,
+}
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -170,8 +204,7 @@ def _parts(value: Any) -> Iterator[Any]:
     if isinstance(value, (Tensor, np.ndarray, io.IOBase)):
         return
     if isinstance(value, FunctionType):
-        yield from value.__closure__ or ()
-        yield from value.__defaults__ or ()
+        yield from (*(value.__closure__ or ()), *(value.__defaults__ or ()))
         return
     if isinstance(value, CellType):
         with contextlib.suppress(ValueError):  # an empty one
@@ -190,106 +223,37 @@ def _parts(value: Any) -> Iterator[Any]:
         yield from own.values()
     for slot in _slots(value):
         with contextlib.suppress(AttributeError):
-            yield slot.__get__(value)
+            yield getattr(value, slot)
 
 
 def _attributes(value: Any) -> dict[str, Any] | None:
     """The attributes of an object, of this thread where they are by thread; None where it keeps them to itself."""
     if isinstance(value, threading.local):
         return vars(value)
-    if isinstance(value, (FunctionType, CellType, MethodType)) or _is_foreign(type(value)):
+    if isinstance(value, (CellType, MethodType)) or _is_foreign(type(value)):
         return None
     own = getattr(value, "__dict__", None)
     return own if type(own) is dict else None
 
 
-@functools.cache
+def _slots(value: Any) -> tuple[str, ...]:
+    return () if _is_foreign(type(value)) else _slots_of(type(value))
+
+
+@functools.lru_cache(maxsize=4096)
 def _is_foreign(kind: type) -> bool:
     return any(base.__module__.partition(".")[0] in _FOREIGN for base in kind.__mro__)
 
 
-def _slots(value: Any) -> list[Any]:
-    """The descriptors of an object's slots."""
-    return [] if isinstance(value, (FunctionType, CellType)) else _slots_of(type(value))
+@functools.lru_cache(maxsize=4096)
+def _slots_of(kind: type) -> tuple[str, ...]:
+    members = (own for base in kind.__mro__ if "__slots__" in vars(base) for own in vars(base).items())
+    return tuple(name for name, own in members if isinstance(own, MemberDescriptorType))
 
 
-@functools.cache
-def _slots_of(kind: type) -> list[Any]:
-    if _is_foreign(kind):
-        return []
-    members = (own for base in kind.__mro__ if "__slots__" in vars(base) for own in vars(base).values())
-    return [own for own in members if isinstance(own, MemberDescriptorType)]
-
-
-def _undo_slots(value: Any, slots: list[Any]) -> Undo:
-    missing = object()
-
-    def content(slot: Any) -> Any:
-        try:
-            return slot.__get__(value)
-        except AttributeError:
-            return missing
-
-    before = [content(slot) for slot in slots]
-
-    def undo() -> None:
-        for slot, old in zip(slots, before, strict=True):
-            if content(slot) is old:
-                continue
-            if old is missing:
-                slot.__delete__(value)
-            else:
-                slot.__set__(value, old)
-
-    return undo
-
-
-def _undo_container(container: Any) -> Undo:
-    """What brings back the content of a container; one in which nothing changed is not written to."""
-    if isinstance(container, dict):
-        keys, values = list(container), list(container.values())
-
-        def undo_mapping() -> None:
-            if _are_same(container, keys) and _are_same(container.values(), values):
-                return
-            container.clear()
-            for key, value in zip(keys, values, strict=True):  # not `update`, which adds in a Counter
-                container[key] = value
-
-        return undo_mapping
-    parts = list(container)
-
-    def undo() -> None:
-        if not _are_same(container, parts):
-            container.clear()
-            container.update(parts) if isinstance(container, set) else container.extend(parts)
-
-    return undo
-
-
-def _are_same(now: Collection[Any], before: list[Any]) -> bool:
-    """Whether they hold the same objects in the same order."""
-    return len(now) == len(before) and all(map(operator.is_, now, before))
-
-
-def _undo_tensor(tensor: Tensor) -> Undo:
-    content, version = tensor.clone(), tensor._version
-    return lambda: None if tensor._version == version else tensor.copy_(content)
-
-
-def _undo_array(array: np.ndarray) -> Undo:
-    content = array.copy()
-
-    def undo() -> None:
-        if array.dtype.hasobject or array.tobytes() != content.tobytes():
-            np.copyto(array, content)
-
-    return undo
-
-
-def _error_of(undo: Undo) -> Exception | None:
+def _error_of(record: Record) -> Exception | None:
     try:
-        undo()
+        record.restore()
     except Exception as error:
         return error
     return None

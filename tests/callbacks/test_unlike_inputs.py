@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import CLASSES, FEATURES, Net, Stream, fast, points, record, trainer
+from small_models import CLASSES, FEATURES, Net, Stream, fast, points, record, robustness_monitor, trainer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 from torch.utils.data import DataLoader
@@ -212,6 +212,15 @@ def test_a_tuple_goes_to_a_forward_that_takes_the_batch(tmp_path: Path) -> None:
             return nn.functional.cross_entropy(self(batch), batch[1])
 
     assert watched(tmp_path, Pair, DataLoader(points(), batch_size=8))[:2] == (64, ["net.1", "net.3"])
+
+
+def test_a_tensor_that_is_called_the_batch_is_attacked_too(tmp_path: Path) -> None:
+    class Named(Net):
+        def forward(self, batch: Tensor) -> Tensor:
+            return self.net(batch)
+
+    trainer(tmp_path, robustness_monitor(4)).fit(Named(), DataLoader(points(), batch_size=8))
+    assert record(tmp_path).series("robust/clean_accuracy").size == 3
 
 
 def test_the_error_shows_what_forward_was_called_with(tmp_path: Path) -> None:

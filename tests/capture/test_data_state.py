@@ -250,7 +250,7 @@ def test_what_collates_is_as_it_was_too() -> None:
     assert vars(collate) == {}
 
 
-def test_an_unchanged_container_is_not_written_to() -> None:
+def test_a_container_that_lets_nobody_write_to_it_is_brought_back_past_its_class() -> None:
     class Frozen(dict):
         def __setitem__(self, *_: Any) -> None:
             raise TypeError("frozen")
@@ -260,21 +260,22 @@ def test_an_unchanged_container_is_not_written_to() -> None:
 
     holder = SimpleNamespace(settings=Frozen(a=1))
     with data_kept(holder):
-        pass
+        dict.__setitem__(holder.settings, "b", 2)
     assert holder.settings == {"a": 1}
 
 
 def test_one_part_that_cannot_be_brought_back_stops_no_other_and_is_said() -> None:
-    class Stubborn(dict):
-        def clear(self) -> None:
-            raise TypeError("never")
+    array = np.zeros(3)
+    holder = SimpleNamespace(array=array, count=0)
+    reason = r"1 of its parts could not be brought back: ValueError\('.*read-only'\); pass `probe=`"
 
-    holder = SimpleNamespace(stubborn=Stubborn(), count=0)
-    with (
-        pytest.warns(FnetWarning, match=r"1 of its parts could not be brought back.*never.*pass `probe=`"),
-        data_kept(holder),
-    ):
-        holder.stubborn["a"], holder.count = 1, 1
+    def read() -> None:
+        with data_kept(holder):
+            array[0], holder.count = 1, 1
+            array.flags.writeable = False
+
+    with pytest.warns(FnetWarning, match=reason):
+        read()
     assert holder.count == 0
 
 
