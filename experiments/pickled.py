@@ -34,11 +34,13 @@ class _Kind(_Plain):
 
     def of(self, content: Any, shape: Sequence[int], order: Any) -> np.ndarray:
         """The array of numbers that bytes are."""
-        if self.name not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8") or self.order not in "|<>=":
+        if self.name not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8") or self.order not in tuple(
+            "|<>="
+        ):
             raise pickle.UnpicklingError(f"it has an array of {self.name!r}, not of integers")
         if not isinstance(content, (bytes, bytearray)):
             raise pickle.UnpicklingError("it has an array without bytes")
-        kind = np.dtype(self.name).newbyteorder(self.order)  # type: ignore[arg-type]
+        kind = np.dtype(f"{self.order}{self.name}")
         return np.frombuffer(bytes(content), kind).reshape(shape, order="F" if order else "C")
 
 
@@ -135,7 +137,7 @@ def unpickled(content: bytes, path: str | Path) -> dict[str, Any]:
 def _check_places(content: bytes) -> None:
     """Refuses a pickle that asks for more room to remember things in than it has things."""
     for place, (operation, argument, _) in enumerate(pickletools.genops(content)):
-        if operation.name.endswith("PUT") and not 0 <= int(argument or 0) <= place:
+        if operation.name.endswith("PUT") and not (isinstance(argument, int) and 0 <= argument <= place):
             raise pickle.UnpicklingError("it is damaged")
 
 

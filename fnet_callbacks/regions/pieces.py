@@ -203,7 +203,7 @@ class Pooled:
         """See `Pieces`."""
         n = self.n_axes
         (gaps,) = self.margins()
-        beyond = _at_border(gaps)
+        beyond = _just_beyond(gaps)
         if not (beyond > 0).any():
             return replace(self, gaps=gaps)
         overtakes, which = _overtaking(beyond.flatten(-n))
@@ -254,7 +254,7 @@ class Largest:
 
     def ahead(self) -> Largest:
         """See `Pieces`."""
-        overtakes, which = _overtaking(_at_border(self.margins()[0]))
+        overtakes, which = _overtaking(_just_beyond(self.margins()[0]))
         half = torch.where(overtakes, which, self._places().chunk(2)[0])
         return replace(self, places=torch.cat([half, half]))
 
@@ -267,20 +267,19 @@ def _repeated(states: Tensor) -> Tensor:
 
 def _beyond(margins: Tensor, held: Tensor, test: Callable[[Any, Any], Tensor]) -> Tensor:
     """Whether an order holds just beyond the first half of the samples, from their distances from where it changes."""
-    now, then = margins.chunk(2)
-    slope = then - now
-    changes = (now.abs() <= AT_BORDER * slope.abs()) & (slope != 0)
-    half = torch.where(changes, test(slope, 0.0), held.chunk(2)[0])
+    further = _just_beyond(margins)
+    moves = further.abs() > 0  # nor is it infinite less infinite
+    half = torch.where(moves, test(further, 0.0), held.chunk(2)[0])
     return torch.cat([half, half])
+
+
+def _just_beyond(margins: Tensor) -> Tensor:
+    """What the margins of the first half are a little further on, towards the second."""
+    now, then = margins.chunk(2)
+    return torch.lerp(now, then, AT_BORDER)
 
 
 def _overtaking(gaps: Tensor) -> tuple[Tensor, Tensor]:
     """Whether there is an entry, on the last axis, that is above 0, and which is the largest of these."""
     largest = torch.where(gaps > 0, gaps, 0.0).max(-1)  # padding has NaN
     return largest.values > 0, largest.indices
-
-
-def _at_border(gaps: Tensor) -> Tensor:
-    """What gaps at both ends of a step, one behind the other, are just beyond its start."""
-    start, end = gaps.chunk(2)
-    return torch.lerp(start, end, AT_BORDER)

@@ -118,8 +118,8 @@ def _show(
             if len(margins) % (2 * n):
                 raise CaptureError("a piecewise-linear operation does not have the samples on its first axis")
             now, then = margins.reshape(2, n, -1)
-            slopes = (then - now) / reach
-            steps = -now / slopes
+            slopes = then - now  # over the reach
+            steps = -now / slopes * reach
             see(torch.where((steps > AT_BORDER) & torch.isfinite(steps), steps, torch.inf), slopes)
 
     model(torch.cat([here, here + reach * direction]), seen)

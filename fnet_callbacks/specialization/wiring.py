@@ -319,6 +319,7 @@ class Wiring:
         before, after = _shape(source), _shape(node)
         axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
         wires = self._wires[source]
+        assert wires is not None
         if before is None or after is None or axes is None or len(after) >= len(before):
             raise self._refusal(node)
         listed = axes if isinstance(axes, (tuple, list)) else [axes]
@@ -332,8 +333,6 @@ class Wiring:
         if isinstance(wires, Wires):
             fewer = sum(a < axis for a in reduced)
             return replace(wires, axis=axis - fewer, value=node, layer=None, sole=self._sole(source))
-        if wires is None:
-            raise self._refusal(node)
         scale = self._by_channel(node, source, wires)
         return Entries(wires.of, scale.view(-1, *[1] * (len(after) - 2)), node)
 
