@@ -48,7 +48,11 @@ def from_yaml(text: str) -> Any:
         FnetError: A key of a mapping stands twice.
         yaml.YAMLError: It is no YAML.
     """
-    return yaml.load(text, Loader=_Loader)
+    loader = _Loader(text)  # a safe one
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,10 +51,12 @@ class Contents:
             self._large.append((tensor, tensor.detach(), tensor.detach().clone()))
 
     def follow(self, tensor: Tensor) -> None:
-        """Keeps a tensor without a copy: it can be brought back where it was put elsewhere, or `watched`."""
-        if tensor.is_meta or is_lazy(tensor) or tensor.is_inference():  # the last cannot be written to
+        """Keeps a dense tensor without a copy: it can be brought back where it was put elsewhere, or `watched`."""
+        if tensor.is_meta or is_lazy(tensor) or tensor.is_inference():  # the last counts no writes
             return
-        if _is_dense(tensor):
+        if not _is_dense(tensor):
+            self.keep(tensor)
+        else:
             self._followed.append((tensor, tensor.detach(), tensor._version))
 
     def take(self) -> None:
@@ -71,33 +75,46 @@ class Contents:
         self._copies = mode.copies
         return mode
 
-    def restore(self) -> tuple[list[Tensor], list[Tensor]]:
+    def restore(self) -> tuple[list[Tensor], list[Tensor], list[Exception]]:
         """Brings everything back; only what differs is written: to autograd a write is a change, even of the same bits.
 
         Returns:
-            The large ones that had changed, and the followed ones among them that keep what was written, for want of a
-            copy.
+            The large ones that had changed; the followed ones among them that keep what was written, for want of a
+            copy; and what went wrong with single ones, which stops no other.
         """
-        changed, lost = [], []
+        changed: list[Tensor] = []
+        lost: list[Tensor] = []
+        errors: list[Exception] = []
+
+        def attempt(restore: Callable[..., Any], *arguments: Any) -> Any:
+            try:
+                return restore(*arguments)
+            except Exception as error:
+                errors.append(error)
+                return False
+
         for tensors, homes, content in self._flat:
-            _restore_flat(tensors, homes, content)
+            if attempt(_are_as_before, tensors, homes, content):
+                continue
+            for tensor, home, part in zip(tensors, homes, _cut(content, homes), strict=True):
+                attempt(bring_back, tensor, home, part)
         for tensor, home, content in self._large:
-            if bring_back(tensor, home, content):
+            if attempt(bring_back, tensor, home, content):
                 changed.append(tensor)
         for tensor, home, parts in self._made_of:
-            _restore_parts(tensor, home, parts)
+            attempt(_restore_parts, tensor, home, parts)
         for tensor, home, version in self._followed:
             content = self._copies.get(id(tensor))
             if content is not None:
                 changed.append(tensor)
-                bring_back(tensor, home, content)
+                attempt(bring_back, tensor, home, content)
             elif _has_moved(tensor, home):
                 changed.append(tensor)
                 tensor.data = home
             elif tensor._version != version:
                 changed.append(tensor)
                 lost.append(tensor)
-        return changed, lost
+        return changed, lost, errors
 
 
 def bring_back(tensor: Tensor, home: Tensor, content: Tensor) -> bool:
@@ -113,7 +130,15 @@ def bring_back(tensor: Tensor, home: Tensor, content: Tensor) -> bool:
         tensor.data = home
     if torch.equal(_bits(tensor), _bits(content)):
         return has_moved
-    tensor.copy_(content)
+    if tensor.is_inference():
+        with torch.inference_mode():
+            tensor.copy_(content)
+    elif 0 in tensor.stride() and tensor.numel():
+        # One place in memory for many entries, as after `expand`: each is written once.
+        first = tuple(slice(1) if step == 0 else slice(None) for step in tensor.stride())
+        tensor[first].copy_(content[first])
+    else:
+        tensor.copy_(content)
     return True
 
 
@@ -128,7 +153,8 @@ def parts_of(tensor: Tensor) -> list[Tensor]:
     """The dense tensors that a sparse, nested or wrapped one is made of; itself where it is dense, none if unknown."""
     if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
-        return [part for name in names for part in parts_of(getattr(tensor, name))]
+        inner = [getattr(tensor, name) for name in names]  # the mesh of a distributed one is among them
+        return [part for tensor in inner if isinstance(tensor, Tensor) for part in parts_of(tensor)]
     if tensor.layout is torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
@@ -140,16 +166,15 @@ def parts_of(tensor: Tensor) -> list[Tensor]:
     return [tensor] if tensor.layout is torch.strided else []
 
 
-def _restore_flat(tensors: list[Tensor], homes: list[Tensor], content: Tensor) -> None:
-    if not any(map(_has_moved, tensors, homes)) and torch.equal(
+def _are_as_before(tensors: list[Tensor], homes: list[Tensor], content: Tensor) -> bool:
+    return not any(map(_has_moved, tensors, homes)) and torch.equal(
         _bits(flatten_dense_tensors(tensors)), _bits(content)
-    ):
-        return
-    place = 0
-    for tensor, home in zip(tensors, homes, strict=True):
-        n = home.numel()
-        bring_back(tensor, home, content[place : place + n].view(home.shape))
-        place += n
+    )
+
+
+def _cut(content: Tensor, homes: list[Tensor]) -> list[Tensor]:
+    parts = content.split([home.numel() for home in homes])
+    return [part.view(home.shape) for part, home in zip(parts, homes, strict=True)]
 
 
 def _restore_parts(tensor: Tensor, home: Tensor, parts: list[tuple[Tensor, Tensor]]) -> None:

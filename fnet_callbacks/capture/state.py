@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import random
 import sys
 import types
@@ -130,10 +131,8 @@ class State:
         for tensor, flag in self._flags:
             if tensor.requires_grad is not flag:
                 tensor.requires_grad_(flag)
-        try:
-            changed, lost = self._contents.restore()
-        except Exception as error:
-            return [*failures, f"a tensor that a pass changed is not as it was: {error!r}"]
+        changed, lost, errors = self._contents.restore()
+        failures += [f"a tensor that a pass changed is not as it was: {error!r}" for error in errors]
         self._writes.changed.update((id(tensor), tensor) for tensor in changed)
         failures += [
             f"a pass wrote to {self._name(tensor)}, which the first did not: training goes on from what it wrote. From "
@@ -185,7 +184,9 @@ class State:
             self._open_modules(value.modules(), parameters)
         else:
             self._seen[id(value)] = value
-            kind(self, value)
+            # What an object of somebody's class does when it is looked at nobody knows; it is passed over then.
+            with contextlib.suppress(Exception):
+                kind(self, value)
 
     def _mapping(self, value: dict[Any, Any]) -> None:
         if self._has_room(value, len(value)):

@@ -199,7 +199,7 @@ def test_a_failure_in_the_worker_stops_the_run_only_where_the_user_asked_for_it(
     else:
         with pytest.warns(FnetWarning, match=r"step 0 has no snapshot of fnet: .*seed") as caught:
             fit(tmp_path, broken)
-        assert len([w for w in caught if issubclass(w.category, FnetWarning)]) == 1
+        assert sum("no snapshot" in str(w.message) for w in caught) == 1
     assert not workers_of(os.getpid())
 
 

@@ -1,6 +1,7 @@
 """State beside the weights, wherever a model keeps it: as it was after a pass, and cheap where nothing changes."""
 
 import array
+import random
 import threading
 from collections import OrderedDict, UserDict, defaultdict, deque, namedtuple
 from dataclasses import dataclass, field
@@ -323,3 +324,53 @@ def test_two_threads_leave_attentions_fast_path_and_the_compiler_as_they_were():
         assert not torch.backends.mha.get_fastpath_enabled()
     assert torch.backends.mha.get_fastpath_enabled()
     assert torch._dynamo.eval_frame._stance.stance == "default"
+
+
+def test_sparse_and_wrapped_state_is_kept_however_much_else_there_is():
+    model = Keeping(torch.eye(8).to_sparse().coalesce(), lambda m: m.state.values().mul_(0.5))
+    model.grid, writes = torch.zeros(600_000), Writes()
+    for _ in range(3):
+        run(model, writes)
+        writes.settle()
+        assert model.state.to_dense().sum() == 8
+
+
+def test_entries_that_share_their_memory_and_tensors_of_inference_are_brought_back_and_stop_no_other():
+    def change(m):
+        m.base.add_(1)
+        with torch.inference_mode():
+            m.seen.add_(1)
+        m.line.weight.mul_(0.9)
+
+    model = Keeping(None, change)
+    model.base = torch.zeros(1)
+    model.register_buffer("view", model.base.expand(8))
+    with torch.inference_mode():
+        model.seen = torch.zeros(2)
+    before = model.line.weight.detach().clone()
+    run(model)
+    assert (model.base.item(), float(model.seen.sum()), float(model.view.sum())) == (0, 0, 0)
+    assert torch.equal(model.line.weight, before)
+
+
+class Odd(dict):
+    """Answers no question."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("not connected")
+
+    def values(self):
+        raise RuntimeError("not loaded yet")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [Odd(a=1), random.SystemRandom(), [Odd()], {"values": Odd()}],
+    ids=["odd", "system", "listed", "values"],
+)
+def test_an_object_that_does_not_let_itself_be_looked_at_is_passed_over(odd):
+    model = Keeping(odd, lambda m: m.other.append(1))
+    model.other = []
+    run(model)
+    assert model.other == []
+    assert model.training
