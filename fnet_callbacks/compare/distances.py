@@ -158,12 +158,15 @@ def measure_distance(values: ArrayLike) -> np.ndarray:
 def pairwise(things: Sequence[Any], distance: Callable[[Any, Any], float]) -> np.ndarray:
     """The distance of each to each, ``[R, R]``; R (R - 1) / 2 calls, side by side in threads."""
     n = len(things)
-    pairs = [(i, j) for i in range(n) for j in range(i)]
     found = np.zeros((n, n))
+
+    def to_those_before(i: int) -> list[float]:
+        return [distance(things[i], things[j]) for j in range(i)]
+
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # kernels let go of the interpreter
-        values = pool.map(lambda pair: distance(things[pair[0]], things[pair[1]]), pairs)
-        for (i, j), value in zip(pairs, tracked(values, "distances", total=len(pairs)), strict=True):
-            found[i, j] = found[j, i] = value
+        rows = tracked(pool.map(to_those_before, range(n)), "distances", total=n)
+        for i, values in enumerate(rows):
+            found[i, :i] = found[:i, i] = values
     return found
 
 

@@ -91,7 +91,8 @@ def apart(runs: Sequence[Run], monitor: str, keys: Sequence[str]) -> list[Apart]
         of 1,900 more than half a second.
     """
     found = []
-    arrays = [(run, arrays_of(run, run.record.steps[-1], monitor)) for run in runs]
+    names = ("diagram_1", "tree_weights", "weight_counts")
+    arrays = [(run, arrays_of(run, run.record.steps[-1], monitor, names)) for run in runs]
     loops = [(run, of_run["diagram_1"]) for run, of_run in arrays if _is_closed(of_run.get("diagram_1"))]
     filtrations = [
         (run, (of_run["tree_weights"], of_run["weight_counts"]))
@@ -127,7 +128,7 @@ def attack_curves(
     """
 
     def of(run: Run) -> dict[tuple[F.Order, F.AttackMeasure], F.AttackCurve]:
-        arrays = arrays_of(run, run.record.steps[-1], monitor)
+        arrays = arrays_of(run, run.record.steps[-1], monitor, ("neuron", "edges"))
         if len(arrays.get("edges", ())) == 0:
             return {}
         graph = F.Graph.from_edges(len(arrays["neuron"]), arrays["edges"])
