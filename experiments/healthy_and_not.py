@@ -70,9 +70,9 @@ CASES = {
 class Watched(Classifier):
     """An MLP of 3 x 128 ReLU on digits, trained by Adam with some weight decay."""
 
-    def __init__(self, case: Case) -> None:
-        super().__init__("mlp", (128, 128, 128), activation="relu", lr=case.lr, input_shape=(1, 8, 8))
-        self.weight_decay = case.weight_decay
+    def __init__(self, lr: float, weight_decay: float) -> None:
+        super().__init__("mlp", (128, 128, 128), activation="relu", lr=lr, input_shape=(1, 8, 8))
+        self.weight_decay = weight_decay
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, whose weight decay is half the squared weights in the loss."""
@@ -116,7 +116,7 @@ def train(out: Path, case: Case, *, steps: int, seed: int) -> Record:
     order = torch.Generator().manual_seed(seed)
     images = images_of(case, data.train, seed)
     loader = DataLoader(images, batch_size=64, shuffle=True, generator=order)
-    trainer.fit(Watched(case), loader, DataLoader(data.validation, batch_size=512))
+    trainer.fit(Watched(case.lr, case.weight_decay), loader, DataLoader(data.validation, batch_size=512))
     return read_record(out / "fnet")
 
 

@@ -6,6 +6,7 @@ What is kept of an argument goes to checkpoints, manifests and other processes, 
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,8 @@ from fnet_callbacks.errors import FnetError
 
 Names = str | Sequence[str]
 Numbers = float | Sequence[float]
+
+_LARGEST = 2**63 - 1
 
 
 def plain(argument: str, value: Any) -> Any:
@@ -55,14 +58,16 @@ def plain(argument: str, value: Any) -> Any:
 
 
 def as_integer(argument: str, value: Any, *, at_least: int) -> int:
-    """An integer.
+    """An integer that NumPy and torch can hold.
 
     Raises:
-        FnetError: It is none, or too small; the message names ``argument``.
+        FnetError: It is none, too small or beyond 64 bits; the message names ``argument``.
     """
     value = plain(argument, value)
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise refused(argument, value, f"an integer of at least {at_least}")
+    if value > _LARGEST:
+        raise refused(argument, value, f"an integer from {at_least} to {_LARGEST}")
     return value
 
 
@@ -142,8 +147,10 @@ def as_list(argument: str, value: Any, what: str) -> list[Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a plain value is a number; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a plain value is a number; True and False are none, nor is an integer beyond the largest float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) <= sys.float_info.max
 
 
 def refused(argument: str, value: Any, right: str) -> FnetError:

@@ -261,6 +261,8 @@ class _Plan:
             raise FnetError("restarts above 1 repeat the same run without random_start=True")
         if not (self.step_size is None or is_number(self.step_size)) or not 0 < self.step_length < math.inf:
             raise FnetError(f"step_size must be a positive number, got {self.step_size!r}")
+        object.__setattr__(self, "epsilon", float(self.epsilon))
+        object.__setattr__(self, "step_size", None if self.step_size is None else float(self.step_size))
 
     @property
     def step_length(self) -> float:

@@ -66,7 +66,10 @@ def checked_number(
         FnetError: Naming ``argument``.
     """
     found = _scalar(value)
-    number = float(found) if isinstance(found, Real) else float("nan")
+    try:
+        number = float(found) if isinstance(found, Real) else float("nan")
+    except OverflowError:  # an integer beyond the largest float
+        number = float("nan")
     if allows_nan and isinstance(found, Real) and np.isnan(number):
         return number
     low = -np.inf if at_least is None else at_least

@@ -38,7 +38,7 @@ def as_radius(epsilon: Any, bounds: Any) -> tuple[float | None, Bounds | None]:
     found = as_bounds(bounds)
     if not (is_number(epsilon) and 0 < epsilon < math.inf):
         raise refused("epsilon", epsilon, "a number above 0")
-    return epsilon, found
+    return float(epsilon), found
 
 
 def as_bounds(value: Any) -> Bounds:

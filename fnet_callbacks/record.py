@@ -12,8 +12,8 @@ import math
 import os
 import shutil
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -209,13 +209,18 @@ class Record:
         """Where the arrays of a snapshot stand."""
         return self.folder / _array_name(step)
 
-    def arrays(self, step: int) -> dict[str, np.ndarray]:
+    def arrays(self, step: int, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """The arrays of a snapshot; empty where it has none or their file is gone.
+
+        Args:
+            step: Of the snapshot.
+            names: Those that are read, where there are such; default: all.
 
         Raises:
             RecordError: The file is damaged, or larger than ``MAX_BYTES`` when unpacked.
         """
-        if step not in self.steps:
+        place = bisect_left(self.snapshots, step, key=lambda s: s.step)
+        if place == len(self.snapshots) or self.snapshots[place].step != step:
             raise RecordError(
                 f"`step={step}` has no snapshot; there are {', '.join(map(str, self.steps)) or 'none'}"
             )
@@ -223,7 +228,7 @@ class Record:
         if not path.exists():
             return {}
         try:
-            return _read_arrays(path)
+            return _read_arrays(path, names)
         except RecordError:
             raise
         except Exception as error:  # a damaged archive raises whatever the reader stumbles over
@@ -305,13 +310,12 @@ def _read_lines(path: Path) -> Iterator[Snapshot]:
             raise RecordError(f"{path}, line {number}: not a snapshot ({error})") from error
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path) as archive:
-        size = sum(i.file_size for i in archive.infolist())
-    if size > MAX_BYTES:
-        raise RecordError(f"{path} unpacks to {size} bytes; the limit is {MAX_BYTES}")
-    with np.load(path, allow_pickle=False) as data:
-        arrays = {name: data[name] for name in data.files}
+def _read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        size = sum(i.file_size for i in data.zip.infolist())
+        if size > MAX_BYTES:
+            raise RecordError(f"{path} unpacks to {size} bytes; the limit is {MAX_BYTES}")
+        arrays = {name: data[name] for name in data.files if names is None or name in names}
     if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
         raise RecordError(f"{path} holds something that is no array: {', '.join(strange)}")
     return arrays

@@ -265,7 +265,7 @@ def test_image_files(tmp_path: Path, data: st.DataObject, suffix: str, packed: b
 def test_an_archive_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, suffix: str, read: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.data.MAX_BYTES", 10**6)
+    monkeypatch.setattr("experiments.image_files.MAX_BYTES", 10**6)
     path = tmp_path / f"bomb{suffix}"
     path.write_bytes(PACK[suffix](bytes(10**6 + 1)))
     with pytest.raises(FnetError, match="more than 1000000 bytes"):

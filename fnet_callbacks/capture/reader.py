@@ -18,6 +18,7 @@ from fnet_callbacks.capture.batches import (
     batch_inputs,
     batch_labels,
     batch_size,
+    call_model,
     holds_tensor,
     label_in,
 )
@@ -100,6 +101,11 @@ class BatchReader:
         known = None if labels is not None or self.place is None else self.place.size(inputs)
         return batch_size(inputs, labels) if known is None else known
 
+    def has_samples_first(self, inputs: Any, n: int) -> bool:
+        """Whether ``n`` samples are the entries of a list, or lie on the first axis of the first tensor."""
+        place = self.place
+        return batch_size(inputs) == n if place is None else not place.axis and place.size(inputs) == n
+
     def size(self, batch: Any) -> int:
         """Samples in the batch."""
         return self.count(*self.read(batch))
@@ -165,12 +171,10 @@ def first_samples(
     reader, found, left = BatchReader(to_inputs, to_labels), [], most
     for batch in loader:
         if not found:
-            ways = reader.ways(signature_of(model), batch, getattr(loader, "batch_size", None))
-            # No pass is made to find out whether the model takes a mapping as it is.
-            reader = next((own for own in ways if own.way != "batch" or isinstance(batch, list)), ways[0])
+            reader = _that_works(reader, model, batch, getattr(loader, "batch_size", None), device)
         inputs, labels = reader.read(batch)
         n = reader.count(inputs, labels)
-        if left < n == reader.count(inputs):  # samples on another axis: the batch is taken whole
+        if left < n and reader.has_samples_first(inputs, n):  # else the batch is taken whole
             inputs, n = first_of(inputs, left, n_samples=n), left
             labels = None if labels is None else labels[:left]
         found.append((to_device(inputs, device), None if labels is None else labels.to(device), n))
@@ -180,6 +184,21 @@ def first_samples(
     if not found:
         raise FnetError("`loader` has no batch")
     return found
+
+
+def _that_works(
+    reader: BatchReader, model: nn.Module, batch: Any, n_items: int | None, device: torch.device
+) -> BatchReader:
+    """The first way in which the model can be called with the batch; the likeliest where none is left to choose."""
+    ways = reader.ways(signature_of(model), batch, n_items)
+    for own in ways if len(ways) > 1 else ():
+        try:
+            with torch.no_grad():
+                call_model(model, to_device(own.inputs(batch), device))
+            return own
+        except Exception:  # whatever a model raises on what it is not made for
+            continue
+    return ways[0]
 
 
 def _numbers(value: Any) -> Any:

@@ -67,7 +67,7 @@ def story(run: Run, monitor: str) -> Story:
 
     Cost: reads every snapshot once.
     """
-    found = [(step, arrays_of(run, step, monitor)) for step in run.record.steps]
+    found = [(step, arrays_of(run, step, monitor, ("neuron", "partition"))) for step in run.record.steps]
     found = [(step, arrays) for step, arrays in found if len(arrays.get("partition", ()))]
     if not found:
         return Story([], np.empty((0, 0), np.int64), {}, [])
@@ -77,12 +77,13 @@ def story(run: Run, monitor: str) -> Story:
         partitions[arrays["neuron"], t] = arrays["partition"]
     steps, names = [step for step, _ in found], F.trace(partitions)
     events = {step: F.events(*pair) for step, pair in zip(steps[1:], pairwise(names.T), strict=True)}
-    return Story(steps, names, events, _last(run, monitor, steps, names, found[-1][1]))
+    return Story(steps, names, events, _last(run, monitor, steps, names))
 
 
-def _last(
-    run: Run, monitor: str, steps: Sequence[int], names: np.ndarray, arrays: Mapping[str, np.ndarray]
-) -> list[Community]:
+def _last(run: Run, monitor: str, steps: Sequence[int], names: np.ndarray) -> list[Community]:
+    arrays = arrays_of(run, steps[-1], monitor)
+    if "edges" not in arrays:  # the file is damaged in other places than those that were read before
+        return []
     nodes, partition = arrays["neuron"], arrays["partition"]
     graph = F.Graph.from_edges(len(nodes), arrays["edges"])
     participation = F.participation_coefficient(graph, partition)

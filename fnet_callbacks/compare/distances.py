@@ -8,20 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from gudhi import hera
 from numpy.typing import ArrayLike
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-from tqdm.auto import tqdm
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.checks import checked_array, checked_number, told
+from fnet_callbacks.compare import _kernels
+from fnet_callbacks.compare.progress import tracked
 from fnet_callbacks.compare.rounding import varies
 from fnet_callbacks.errors import FnetError
 
 _HIGHEST_ORDER = 100  # powers of short lives would vanish
 _ABOVE_ONE = 1e-4  # what float32 sums round a correlation up to
-_ROWS = 256  # of the pairs of features, at once
 
 
 def wasserstein(a: np.ndarray, b: np.ndarray, *, order: float = 2.0) -> float:
@@ -52,37 +49,12 @@ def wasserstein(a: np.ndarray, b: np.ndarray, *, order: float = 2.0) -> float:
         )
     a, b = sorted((_closed("a", a), _closed("b", b)), key=len)
     of_a, of_b = (((x[:, 1] - x[:, 0]) / np.sqrt(2)) ** order for x in (a, b))
-    rows, columns, gains = _gains(a, b, of_a, of_b, order)
-    if len(gains):
-        # Whatever is matched with no other gains nothing: a column of its own for each row. Weights may not be 0.
-        n, highest = len(a), gains.max()
-        own = np.arange(n)
-        weights = np.concatenate([2 * highest - gains, np.full(n, 2 * highest)])
-        places = np.concatenate([rows, own]), np.concatenate([columns, len(b) + own])
-        problem = csr_array((weights, places), shape=(n, len(b) + n))
-        rows, columns = min_weight_full_bipartite_matching(problem)
-        together = columns < len(b)
-        rows, columns = rows[together], columns[together]
+    columns = _kernels.assigned(a, b, of_a, of_b, float(order))
+    rows = np.flatnonzero(columns >= 0)
+    columns = columns[rows]
     apart = np.hypot(*(a[rows] - b[columns]).T) ** order
     alone = np.delete(of_a, rows).sum() + np.delete(of_b, columns).sum()
     return float(apart.sum() + alone) ** (1 / order)
-
-
-def _gains(
-    a: np.ndarray, b: np.ndarray, of_a: np.ndarray, of_b: np.ndarray, order: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs that are better matched with each other than each with the diagonal, and by how much."""
-    found = []
-    for start in range(0, len(a), _ROWS):
-        own = slice(start, start + _ROWS)
-        apart = np.hypot(a[own, None, 0] - b[:, 0], a[own, None, 1] - b[:, 1]) ** order
-        gain = of_a[own, None] + of_b - apart
-        rows, columns = np.nonzero(gain > 0)
-        found.append((rows + start, columns, gain[rows, columns]))
-    if not found:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    rows, columns, gains = (np.concatenate(part) for part in zip(*found, strict=True))
-    return rows, columns, gains
 
 
 def bottleneck(a: np.ndarray, b: np.ndarray) -> float:
@@ -95,7 +67,7 @@ def bottleneck(a: np.ndarray, b: np.ndarray) -> float:
     Raises:
         FnetError: A diagram is not ``[K, 2]``.
     """
-    return float(hera.bottleneck_distance(_closed("a", a), _closed("b", b), delta=0.0))
+    return float(_kernels.bottleneck(_closed("a", a), _closed("b", b)))
 
 
 def betti_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -189,15 +161,10 @@ def _deaths(tree: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _matched(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
     """Sum of squared differences of two sorted samples, given as values and counts, quantile by quantile."""
-    ends = [np.cumsum(counts) for _, counts in (a, b)]
-    sizes = [float(end[-1]) if len(end) else 0.0 for end in ends]
-    shares = [end / size for end, size in zip(ends, sizes, strict=True)]
-    cuts = np.unique(np.concatenate([[0.0], *shares]))
-    middles = (cuts[1:] + cuts[:-1]) / 2
-    ours, theirs = (
-        values[np.searchsorted(share, middles)] for (values, _), share in zip((a, b), shares, strict=True)
-    )
-    return float(max(sizes) * (np.diff(cuts) * (ours - theirs) ** 2).sum())
+    a, b = ((values[counts > 0], counts[counts > 0]) for values, counts in (a, b))
+    sizes = [float(counts.sum()) for _, counts in (a, b)]
+    shares = [np.cumsum(counts) / max(size, 1) for (_, counts), size in zip((a, b), sizes, strict=True)]
+    return max(sizes) * float(_kernels.quantiles_apart(a[0], shares[0], b[0], shares[1]))
 
 
 def measure_distance(values: ArrayLike) -> np.ndarray:
@@ -232,13 +199,15 @@ def pairwise(things: Sequence[Any], distance: Callable[[Any, Any], float]) -> np
     if not callable(distance):
         raise FnetError(f"distance must be a function of two things, got {told(distance)}")
     n = len(things)
-    pairs = [(i, j) for i in range(n) for j in range(i)]
     found = np.zeros((n, n))
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # gudhi's distances let go of the interpreter
-        values = pool.map(lambda pair: distance(things[pair[0]], things[pair[1]]), pairs)
-        bar = tqdm(values, total=len(pairs), desc="distances", delay=2.0, leave=False, disable=None)
-        for (i, j), value in zip(pairs, bar, strict=True):
-            found[i, j] = found[j, i] = value
+
+    def to_those_before(i: int) -> list[float]:
+        return [distance(things[i], things[j]) for j in range(i)]
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # kernels let go of the interpreter
+        rows = tracked(pool.map(to_those_before, range(n)), "distances", total=n)
+        for i, values in enumerate(rows):
+            found[i, :i] = found[:i, i] = values
     return found
 
 

@@ -16,12 +16,14 @@ from fnet_callbacks.checks import (
     checked_number,
     checked_seed,
 )
+from fnet_callbacks.compare.resampling import pairings, resamples, signs, splits, sums_in_order, sums_of
 from fnet_callbacks.compare.rounding import ROUNDING, varies
 from fnet_callbacks.errors import FnetError
 
 LEVEL = 0.95
 _FEW = 10  # below it the bootstrap covers far less than it says
 _RESAMPLES = 50_000  # all splits of nine against nine are 48,620
+_BOOTSTRAPS = _SIGNS = 9_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,9 @@ def mean_interval(values: ArrayLike, *, seed: int = 0) -> Interval:
     if not varies(found):
         return Interval(mean, mean, mean, n)
     if n < _FEW:
-        low, high = stats.t.interval(LEVEL, n - 1, loc=mean, scale=stats.sem(found))
-    else:
-        low, high = stats.bootstrap(
-            (found,), np.mean, confidence_level=LEVEL, rng=np.random.default_rng(seed)
-        ).confidence_interval
-    return Interval(mean, float(low), float(high), n)
+        half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * float(found.std(ddof=1)) / math.sqrt(n)
+        return Interval(mean, mean - half, mean + half, n)
+    return Interval(mean, *_bootstrap_interval(found, seed), n)
 
 
 def mean_band(values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -186,18 +185,15 @@ def permutation_p(treated: ArrayLike, baseline: ArrayLike, *, seed: int = 0) -> 
         return math.nan
     if not varies(np.concatenate([ours, theirs])):
         return 1.0
-    found = stats.permutation_test(
-        (ours, theirs),
-        lambda x, y, axis: x.mean(axis) - y.mean(axis),
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        rng=np.random.default_rng(seed),
-    )
-    splits, rounding = found.null_distribution, ROUNDING * float(np.abs([*ours, *theirs]).max())
+    values, n, m = np.concatenate([ours, theirs]), len(ours), len(theirs)
+    found = splits(n, m, _RESAMPLES, seed)
+    sums = sums_of(found, values)
+    differences = sums / n - (values.sum() - sums) / m
+    difference, rounding = ours.mean() - theirs.mean(), ROUNDING * float(np.abs(values).max())
     # Where splits are drawn, the one that was found is one more.
-    drawn = int(len(splits) < math.comb(len(ours) + len(theirs), len(ours)))
-    tails = (splits >= found.statistic - rounding).sum(), (splits <= found.statistic + rounding).sum()
-    return min(1.0, 2 * float(min(tails) + drawn) / (len(splits) + drawn))
+    drawn = int(len(found) < math.comb(n + m, n))
+    tails = (differences >= difference - rounding).sum(), (differences <= difference + rounding).sum()
+    return min(1.0, 2 * float(min(tails) + drawn) / (len(found) + drawn))
 
 
 def smallest_p(n_treated: int, n_baseline: int) -> float:
@@ -260,15 +256,12 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, tested: bool = True) -> tupl
     norm = math.sqrt((ours @ ours) * (theirs @ theirs))
     if not checked_flag("tested", tested):
         return float(ours @ theirs / norm), math.nan
-    found = stats.permutation_test(
-        (ours,),
-        lambda u, axis: np.moveaxis(u, axis, -1) @ theirs / norm,
-        permutation_type="pairings",
-        vectorized=True,
-        n_resamples=_RESAMPLES // 5,
-        rng=np.random.default_rng(0),
-    )
-    return float(found.statistic), float(found.pvalue)
+    found = pairings(len(ours), _RESAMPLES // 5, 0)
+    rhos, rho = sums_in_order(found, ours, theirs) / norm, float(ours @ theirs / norm)
+    rounding = ROUNDING * abs(rho)
+    drawn = int(len(found) < math.factorial(len(ours)))
+    tails = (rhos >= rho - rounding).sum(), (rhos <= rho + rounding).sum()
+    return rho, min(1.0, 2 * float(min(tails) + drawn) / (len(found) + drawn))
 
 
 def rank_correlation_interval(rho: float, n: int) -> Interval:
@@ -313,10 +306,22 @@ def signs_p(values: ArrayLike) -> float:
         return math.nan
     bound = abs(found.sum()) - ROUNDING * float(np.abs(found).sum())
     if n <= 12:
-        signs = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-        return float((np.abs(signs @ found) >= bound).mean())
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(9999, n))
-    return float((1 + (np.abs(signs @ found) >= bound).sum()) / 10_000)
+        every = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        return float((np.abs(every @ found) >= bound).mean())
+    drawn = sums_of(signs(n, _SIGNS, 0), found)
+    return float((1 + (np.abs(drawn) >= bound).sum()) / (_SIGNS + 1))
+
+
+def _bootstrap_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """Efron & Tibshirani (1993), An Introduction to the Bootstrap, 14.3: bias-corrected and accelerated."""
+    means = values[resamples(len(values), _BOOTSTRAPS, seed)].mean(axis=1)
+    mean = values.mean()
+    bias = special.ndtri(((means < mean).sum() + (means <= mean).sum()) / (2 * len(means)))
+    without = values - mean  # as the means of all but one are apart, times how many these are
+    acceleration = (without**3).sum() / (6 * (without**2).sum() ** 1.5)
+    ends = bias + special.ndtri([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(means, special.ndtr(bias + ends / (1 - acceleration * ends)))
+    return float(low), float(high)
 
 
 def _difference_interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:

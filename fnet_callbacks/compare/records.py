@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fnet_callbacks.compare.progress import tracked
 from fnet_callbacks.errors import FnetError, RecordError
 from fnet_callbacks.record import MANIFEST, Record, read_record
 
@@ -32,7 +33,7 @@ def read_records(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Record],
     """
     folders, problems = _Search(paths).result()
     records = []
-    for folder in folders:
+    for folder in tracked(folders, "reading"):
         try:
             record = read_record(folder)
             if not record.snapshots:

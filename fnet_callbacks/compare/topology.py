@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
@@ -20,6 +20,7 @@ from fnet_callbacks.compare.distances import (
     pairwise,
     wasserstein,
 )
+from fnet_callbacks.compare.progress import tracked
 from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.errors import FnetError, RecordError
 
@@ -54,10 +55,20 @@ class Curve:
     y: np.ndarray
 
 
-def arrays_of(run: Run, step: int, monitor: str) -> dict[str, np.ndarray]:
-    """What a record keeps of one monitor's network at a step; empty where that is nothing or cannot be read."""
+def arrays_of(
+    run: Run, step: int, monitor: str, names: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+    """What a record keeps of one monitor's network at a step; empty where that is nothing or cannot be read.
+
+    Args:
+        run: The run.
+        step: Of a snapshot.
+        monitor: Its name.
+        names: Those that are read; default: all.
+    """
+    asked = None if names is None else {f"{monitor}.{name}" for name in names}
     try:
-        found = run.record.arrays(step)
+        found = run.record.arrays(step, asked)
     except RecordError:
         return {}
     return {k.removeprefix(f"{monitor}."): v for k, v in found.items() if k.startswith(f"{monitor}.")}
@@ -80,7 +91,8 @@ def apart(runs: Sequence[Run], monitor: str, keys: Sequence[str]) -> list[Apart]
         of 1,900 more than half a second.
     """
     found = []
-    arrays = [(run, arrays_of(run, run.record.steps[-1], monitor)) for run in runs]
+    names = ("diagram_1", "tree_weights", "weight_counts")
+    arrays = [(run, arrays_of(run, run.record.steps[-1], monitor, names)) for run in runs]
     loops = [(run, of_run["diagram_1"]) for run, of_run in arrays if _is_closed(of_run.get("diagram_1"))]
     filtrations = [
         (run, (of_run["tree_weights"], of_run["weight_counts"]))
@@ -116,7 +128,7 @@ def attack_curves(
     """
 
     def of(run: Run) -> dict[tuple[F.Order, F.AttackMeasure], F.AttackCurve]:
-        arrays = arrays_of(run, run.record.steps[-1], monitor)
+        arrays = arrays_of(run, run.record.steps[-1], monitor, ("neuron", "edges"))
         if len(arrays.get("edges", ())) == 0:
             return {}
         graph = F.Graph.from_edges(len(arrays["neuron"]), arrays["edges"])
@@ -130,7 +142,8 @@ def attack_curves(
         }
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = dict(zip([run.name for run in runs], pool.map(of, runs), strict=True))
+        curves_of = tracked(pool.map(of, runs), "fault tolerance", total=len(runs))
+        found = dict(zip([run.name for run in runs], curves_of, strict=True))
     kinds = list(product(get_args(F.Order), get_args(F.AttackMeasure)))
     return {kind: {name: curves[kind] for name, curves in found.items() if kind in curves} for kind in kinds}
 
@@ -145,7 +158,7 @@ def drift(run: Run, monitor: str) -> Curve:
     steps, distances = [], []
     before = None
     for step in run.record.steps:
-        diagram = arrays_of(run, step, monitor).get("diagram_1")
+        diagram = arrays_of(run, step, monitor, ("diagram_1",)).get("diagram_1")
         if _is_closed(diagram) and _is_closed(before):
             steps.append(step)
             distances.append(betti_distance(before, diagram))

@@ -18,6 +18,7 @@ from fnet_callbacks.compare.comparison import (
     outcome_keys,
 )
 from fnet_callbacks.compare.grouping import Grouping, grouping
+from fnet_callbacks.compare.progress import tracked
 from fnet_callbacks.compare.runs import Run, Runs
 from fnet_callbacks.compare.topology import Apart, Curve, apart, attack_curves, drift
 from fnet_callbacks.errors import FnetError
@@ -117,14 +118,14 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
         apart=distances,
         groupings=_groupings(distances),
         attacks=attack_curves(runs.runs, monitor),
-        drifts={run.name: drift(run, monitor) for run in runs.runs},
-        stories={run.name: story(run, monitor) for run in runs.runs},
+        drifts={run.name: drift(run, monitor) for run in tracked(runs.runs, "drifts")},
+        stories={run.name: story(run, monitor) for run in tracked(runs.runs, "communities")},
     )
 
 
 def _groupings(distances: Sequence[Apart]) -> dict[str, Grouping]:
     found = {}
-    for each in distances:
+    for each in tracked(distances, "groups"):
         names = [run.group for run in each.runs]
         for name, matrix in each.distances.items():
             try:

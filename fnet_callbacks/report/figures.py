@@ -98,7 +98,8 @@ def betti_curves(content: Content) -> Figure | None:
     for dimension in (1, 0):
         by_run = {}
         for run in content.runs.runs:
-            diagram = _last(run, content).get(f"diagram_{dimension}")
+            name = f"diagram_{dimension}"
+            diagram = _last(run, content, name).get(name)
             if diagram is not None:
                 by_run[run.name] = _betti_curve(diagram, dimension)
         if by_run:
@@ -131,7 +132,7 @@ def diagrams(content: Content) -> Figure | None:
     """Persistence diagrams at the end of training, one run at a time."""
     variants = {}
     for run in content.some_runs():
-        arrays = _last(run, content)
+        arrays = _last(run, content, "diagram_0", "diagram_1")
         traces = []
         for dimension, (name, symbol) in enumerate(
             (("components, H0", "circle"), ("loops, H1", "triangle-up"))
@@ -268,7 +269,7 @@ def lesions(content: Content) -> Figure | None:
     for monitor, (order, told) in itertools.product(monitors[:1], words.items()):
         by_run = {}
         for run in content.runs.runs:
-            arrays = arrays_of(run, run.record.steps[-1], monitor)
+            arrays = arrays_of(run, run.record.steps[-1], monitor, ("silenced", f"accuracy_{order}"))
             if f"accuracy_{order}" in arrays:
                 by_run[run.name] = Curve(arrays["silenced"], arrays[f"accuracy_{order}"])
         if by_run:
@@ -303,8 +304,8 @@ def drifts(content: Content) -> Figure | None:
     )
 
 
-def _last(run: Run, content: Content) -> dict[str, np.ndarray]:
-    return arrays_of(run, run.record.steps[-1], content.monitor)
+def _last(run: Run, content: Content, *names: str) -> dict[str, np.ndarray]:
+    return arrays_of(run, run.record.steps[-1], content.monitor, names)
 
 
 FIGURES: Mapping[str, Callable[[Content], Figure | None]] = {

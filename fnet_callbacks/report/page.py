@@ -12,6 +12,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from fnet_callbacks.compare.progress import tracked
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report import tables
 from fnet_callbacks.report.content import Content
@@ -52,7 +53,7 @@ def write_page(content: Content, path: str | os.PathLike[str]) -> Path:
 
 def page(content: Content) -> str:
     """The report as HTML."""
-    drawn = [figure for make in FIGURES.values() if (figure := make(content)) is not None]
+    drawn = [figure for make in tracked(FIGURES.values(), "figures") if (figure := make(content)) is not None]
     by_name = {figure.name: figure for figure in drawn}
     sections = list(_sections(content, by_name))
     contents = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title, _ in sections)

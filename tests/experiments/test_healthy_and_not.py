@@ -28,7 +28,9 @@ def test_a_share_of_the_labels_is_drawn_and_the_data_are_left_as_they_are() -> N
 
 
 def test_the_optimiser_is_that_of_the_case() -> None:
-    own = Watched(CASES["collapsed"]).configure_optimizers().param_groups[0]
+    own = (
+        Watched(CASES["collapsed"].lr, CASES["collapsed"].weight_decay).configure_optimizers().param_groups[0]
+    )
     assert own["weight_decay"] == 0.028
     assert own["lr"] == 1e-3
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from test_data import cifar_bytes, images, write_cifar, write_mnist
 
-from experiments import data, files
+from experiments import data, image_files
 from experiments.data import DataModule, read_cifar10_pickle, where
 from fnet_callbacks.errors import FnetError
 
@@ -149,7 +149,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(FnetError, match=message):
             DataModule("cifar10", data_dir=str(tmp_path)).setup("fit")
     path.write_bytes(whole)
-    monkeypatch.setattr(files, "MAX_BYTES", 1000)
+    monkeypatch.setattr(image_files, "MAX_BYTES", 1000)
     with pytest.raises(FnetError, match="more than 1000 bytes"):
         DataModule("cifar10", data_dir=str(tmp_path)).setup("fit")
 
