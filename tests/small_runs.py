@@ -38,6 +38,7 @@ def write_run(
     strength: float,
     seed: int,
     steps: int = 3,
+    every: int = 10,
     logged: dict[str, float] | None = None,
     names: tuple[str, str] = ("net.0", "net.<b>1</b>"),
     **configuration: object,
@@ -83,5 +84,5 @@ def write_run(
             "lesion.accuracy_degree": 1 - shares,
         }
         cost = {"fnet/cost_ms/training_thread": 5.0, "fnet/cost_ms/worker": 20.0}
-        store.append(Snapshot(10 * t, scalars, cost, arrays=arrays, logged=logged or {}))
+        store.append(Snapshot(every * t, scalars, cost, arrays=arrays, logged=logged or {}))
     return folder

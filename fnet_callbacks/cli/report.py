@@ -12,6 +12,13 @@ from fnet_callbacks.errors import FnetError
 
 def report(asked: argparse.Namespace) -> int:
     """Writes the page that compares runs, and what it is made of as CSV."""
+    from fnet_callbacks.compare.progress import progress_shown
+
+    with progress_shown():
+        return _report(asked)
+
+
+def _report(asked: argparse.Namespace) -> int:
     from fnet_callbacks.compare.runs import read_runs
     from fnet_callbacks.report.content import content_of
     from fnet_callbacks.report.page import write_page

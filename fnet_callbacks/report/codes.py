@@ -12,7 +12,7 @@ from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.compare.topology import Curve
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
-from fnet_callbacks.report.traces import BAND_NOTE, Figure, axes, bands, chosen, options
+from fnet_callbacks.report.traces import Figure, axes, band_note, bands, chosen, options
 from fnet_callbacks.report.wording import Key, labels_of
 
 _KIND = "FunctionalCodeMonitor"
@@ -55,7 +55,7 @@ def codes(content: Content) -> Figure | None:
         "Line chart of the chosen measure over the layers, one line for each group of runs",
         variants,
         [("Measure", options(variants, 0)), ("When", options(variants, 1))],
-        f"Layers are counted in the order in which they are computed: {' '.join(listed)} {BAND_NOTE}",
+        f"Layers are counted in the order in which they are computed: {' '.join(listed)} {band_note(content)}",
     )
 
 

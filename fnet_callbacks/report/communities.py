@@ -8,7 +8,7 @@ import numpy as np
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.report.content import Content
-from fnet_callbacks.report.traces import COLOURS, Figure, axes, faint, plain
+from fnet_callbacks.report.traces import COLOURS, Figure, axes, chosen, faint, options, plain
 
 _MOST_SNAPSHOTS = 12  # between which flows can be told apart
 _MOST_NEURONS = 128  # whose pairs a screen can show
@@ -45,7 +45,7 @@ def communities(content: Content) -> Figure | None:
         layout = axes("step", "neurons")
         layout["xaxis"]["type"] = "category"
         layout["yaxis"]["showticklabels"] = False
-        variants[content.told(run)] = {"data": [trace], "layout": layout}
+        variants[chosen(content.told(run))] = {"data": [trace], "layout": layout}
     if not variants:
         return None
     return Figure(
@@ -53,7 +53,7 @@ def communities(content: Content) -> Figure | None:
         "Communities through time",
         "Heat map: a row for each neuron, a column for each snapshot, its colour the neuron's community",
         variants,
-        [("Run", list(variants))],
+        [("Run", options(variants, 0))],
         f"Neurons in the order of their last community. {_COLOURED} Blank: dead.",
     )
 
@@ -81,7 +81,7 @@ def allegiances(content: Content) -> Figure | None:
         layout = axes("neurons", "neurons", equal=True)
         for axis in ("xaxis", "yaxis"):
             layout[axis] |= {"showticklabels": False, "constrain": "domain"}
-        variants[content.told(run)] = {"data": [trace], "layout": layout | {"height": 520}}
+        variants[chosen(content.told(run))] = {"data": [trace], "layout": layout | {"height": 520}}
     if not variants:
         return None
     return Figure(
@@ -89,7 +89,7 @@ def allegiances(content: Content) -> Figure | None:
         "Who stays with whom",
         "Heat map of neurons by neurons: the share of snapshots at which two are in one community",
         variants,
-        [("Run", list(variants))],
+        [("Run", options(variants, 0))],
         f"Allegiance (Bassett et al. 2015) of at most {_MOST_NEURONS} neurons that are alive at the end, in the order "
         "of their last community: blocks are communities that lasted.",
     )
@@ -105,7 +105,7 @@ def flows(content: Content) -> Figure | None:
             some = np.unique(places.round().astype(int))
             steps = [story.steps[t] for t in some]
             trace = _sankey(story.names[:, some], steps, _colours(story.names))
-            variants[content.told(run)] = {"data": [trace], "layout": _columns(steps)}
+            variants[chosen(content.told(run))] = {"data": [trace], "layout": _columns(steps)}
     if not variants:
         return None
     return Figure(
@@ -114,7 +114,7 @@ def flows(content: Content) -> Figure | None:
         "Alluvial diagram: a column of communities for each of some snapshots, and the neurons that go from one to the "
         "next",
         variants,
-        [("Run", list(variants))],
+        [("Run", options(variants, 0))],
         f"At most {_MOST_SNAPSHOTS} snapshots, the first and the last among them. Heights: numbers of neurons; those "
         f"that are communities of their own are one. {_COLOURED}",
     )

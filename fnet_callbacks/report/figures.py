@@ -15,19 +15,20 @@ from fnet_callbacks.compare.topology import Curve, arrays_of
 from fnet_callbacks.report.codes import codes
 from fnet_callbacks.report.communities import allegiances, communities, flows
 from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.names import in_figure
 from fnet_callbacks.report.regions import regions
 from fnet_callbacks.report.traces import (
-    BAND_NOTE,
     COLOURS,
+    STEP,
     Figure,
     axes,
+    band_note,
     bands,
     chosen,
     line,
     options,
     plain,
     points,
-    shown,
 )
 from fnet_callbacks.report.wording import Key, labels_of, number
 
@@ -38,19 +39,16 @@ _SCALES = np.arange(101) / 100
 def curves(content: Content) -> Figure | None:
     """Every scalar over training: one line a group, its interval over seeds, and the runs as thin lines."""
     variants: dict[str, Any] = {}
-    measures: dict[str, None] = {}
-    scopes: dict[str, None] = {}
     labels = labels_of(content.keys)
     for key in content.keys:
         steps, values = content.runs.curves(key)
         if not np.isfinite(values).any():
             continue
         scope = Key.of(key).layer or WHOLE
-        measures[labels[key]] = scopes[scope] = None
         by_run = {run.name: Curve(steps, row) for run, row in zip(content.runs.runs, values, strict=True)}
         variants[chosen(labels[key], scope)] = {
             "data": bands(content, by_run),
-            "layout": axes("step", labels[key]),
+            "layout": axes(STEP, labels[key]),
         }
     if not variants:
         return None
@@ -59,8 +57,8 @@ def curves(content: Content) -> Figure | None:
         "Measures over training",
         "Line chart of the chosen measure over training steps, one line for each group of runs",
         variants,
-        [("Measure", list(measures)), ("Of", list(scopes))],
-        BAND_NOTE,
+        [("Measure", options(variants, 0)), ("Of", options(variants, 1))],
+        band_note(content),
     )
 
 
@@ -103,20 +101,20 @@ def betti_curves(content: Content) -> Figure | None:
             if diagram is not None:
                 by_run[run.name] = _betti_curve(diagram, dimension)
         if by_run:
-            variants[f"H{dimension}"] = {
+            what = ("components", "loops")[dimension]
+            variants[chosen(f"H{dimension} ({what})")] = {
                 "data": bands(content, by_run),
                 "layout": axes("radius on 1 − |r|", f"Betti number β{'₀₁'[dimension]}"),
             }
     if not variants:
         return None
-    what = {"H1": "loops", "H0": "components"}
     return Figure(
         "betti",
         "Betti curves",
         "Line chart of the Betti number over the radius of the filtration, one line for each group of runs",
-        {f"{name} ({what[name]})": each for name, each in variants.items()},
-        [("Homology", [f"{name} ({what[name]})" for name in variants])],
-        BAND_NOTE,
+        variants,
+        [("Homology", options(variants, 0))],
+        band_note(content),
     )
 
 
@@ -153,7 +151,10 @@ def diagrams(content: Content) -> Figure | None:
         if traces:
             dotted = {"color": "#8C8C8C", "width": 1, "dash": "dot"}
             traces.append(line("birth = death", [0, 1], [0, 1], dotted) | {"hoverinfo": "skip"})
-            variants[content.told(run)] = {"data": traces, "layout": axes("birth, 1 − |r|", "death, 1 − |r|")}
+            variants[chosen(content.told(run))] = {
+                "data": traces,
+                "layout": axes("birth, 1 − |r|", "death, 1 − |r|"),
+            }
     if not variants:
         return None
     return Figure(
@@ -161,7 +162,7 @@ def diagrams(content: Content) -> Figure | None:
         "Persistence diagrams",
         "Scatter plot of the birth and death of components and loops of the chosen run at the end of training",
         variants,
-        [("Run", list(variants))],
+        [("Run", options(variants, 0))],
     )
 
 
@@ -179,7 +180,7 @@ def maps(content: Content) -> Figure | None:
                 x, y = grouping.map[own].T.tolist()
                 data.append(points(group, i, x, y, [each.runs[k] for k in own]))
             layout = axes(f"stress {number(grouping.stress, 2)}", "", equal=True)
-            variants[name] = {"data": data, "layout": layout}
+            variants[chosen(name)] = {"data": data, "layout": layout}
     if not variants:
         return None
     return Figure(
@@ -187,7 +188,7 @@ def maps(content: Content) -> Figure | None:
         "Map of the runs",
         "Scatter plot: runs that are near each other in the chosen distance are near each other on the map",
         variants,
-        [("By the", list(variants))],
+        [("By the", options(variants, 0))],
         "Metric multidimensional scaling; axes have no meaning but distance. Stress above 0.2 is a poor map.",
     )
 
@@ -215,11 +216,12 @@ def dendrograms(content: Content) -> Figure | None:
             layout = axes("distance at which clusters join", "")
             layout["yaxis"] |= {
                 "tickvals": [places[k] for k in leaves],
-                "ticktext": [shown(content.told(each.runs[k])) for k in leaves],
+                "ticktext": [in_figure(content.told(each.runs[k]), 24) for k in leaves],
                 "showgrid": False,
             }
-            layout["height"] = max(360, 90 + 18 * len(leaves))
-            variants[name] = {"data": data, "layout": layout}
+            n_lines = max(name.count("<br>") + 1 for name in layout["yaxis"]["ticktext"])
+            layout |= {"height": max(360, 90 + (3 + 15 * min(n_lines, 2)) * len(leaves)), "showlegend": False}
+            variants[chosen(name)] = {"data": data, "layout": layout}
     if not variants:
         return None
     return Figure(
@@ -227,7 +229,7 @@ def dendrograms(content: Content) -> Figure | None:
         "Tree of the runs",
         "Dendrogram: runs that are near each other in the chosen distance join early",
         variants,
-        [("By the", list(variants))],
+        [("By the", options(variants, 0))],
         "Average linkage.",
     )
 
@@ -257,7 +259,7 @@ def attacks(content: Content) -> Figure | None:
         "Line chart of what remains of the graph as nodes are removed, one line for each group of runs",
         variants,
         [("Nodes removed", options(variants, 0)), ("What remains", options(variants, 1))],
-        "In the legend the area under each curve, the mean over the group. " + BAND_NOTE,
+        "In the legend the area under each curve, the mean over the group. " + band_note(content),
     )
 
 
@@ -273,7 +275,7 @@ def lesions(content: Content) -> Figure | None:
             if f"accuracy_{order}" in arrays:
                 by_run[run.name] = Curve(arrays["silenced"], arrays[f"accuracy_{order}"])
         if by_run:
-            variants[told] = {
+            variants[chosen(told)] = {
                 "data": bands(content, by_run),
                 "layout": axes("share of the neurons silenced", "accuracy"),
             }
@@ -284,8 +286,8 @@ def lesions(content: Content) -> Figure | None:
         "Accuracy while neurons are silenced",
         "Line chart of accuracy as a growing share of the neurons is set to zero, one line for each group of runs",
         variants,
-        [("Neurons silenced", list(variants))],
-        "At the end of training, on the probe. " + BAND_NOTE,
+        [("Neurons silenced", options(variants, 0))],
+        "At the end of training, on the probe. " + band_note(content),
     )
 
 
@@ -294,13 +296,13 @@ def drifts(content: Content) -> Figure | None:
     by_run = {name: curve for name, curve in content.drifts.items() if len(curve.x)}
     if not by_run:
         return None
-    data = {"data": bands(content, by_run), "layout": axes("step", "distance to the snapshot before")}
+    data = {"data": bands(content, by_run), "layout": axes(STEP, "distance to the snapshot before")}
     return Figure(
         "drift",
         "Topological drift",
         "Line chart of the distance of successive snapshots over training, one line for each group of runs",
         {"": data},
-        note="L2 distance of the Betti-1 curves of successive snapshots. " + BAND_NOTE,
+        note="L2 distance of the Betti-1 curves of successive snapshots. " + band_note(content),
     )
 
 

@@ -10,15 +10,21 @@
     return { ink: of("--ink"), rule: of("--rule"), quiet: of("--quiet") };
   };
 
+  // What a legend of many groups needs beyond the room that figures have for it.
+  const more = (data) => {
+    const entries = data.filter((trace) => trace.name && trace.showlegend !== false).length;
+    return 22 * Math.max(0, Math.ceil(entries / (innerWidth < 700 ? 1 : 6)) - 7);
+  };
+
   // A layout in the page's colours; legends below, where a phone has room for them.
-  const dressed = (layout) => {
+  const dressed = (layout, data) => {
     const { ink, rule, quiet } = colours();
     const axis = (own) => ({
       gridcolor: rule, zerolinecolor: rule, linecolor: rule, automargin: true, ...own,
       title: { standoff: 8, ...own?.title },
     });
     return {
-      height: 440, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      height: 440 + more(data), paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 13 },
       margin: { l: 50, r: 10, t: 30, b: 40 },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: quiet, activecolor: ink },
@@ -35,7 +41,7 @@
   const draw = (name) => {
     const variant = figures[name].variants[selectors(name).map((s) => s.value).join("\u001f")];
     if (variant === undefined) return;
-    Plotly.react(name, variant.data, dressed(variant.layout), config);
+    Plotly.react(name, variant.data, dressed(variant.layout, variant.data), config);
   };
 
   // Options that go with no choice of the other selectors are kept, but cannot be chosen.

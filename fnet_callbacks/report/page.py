@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import os
 from collections.abc import Iterator
+from html import escape
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fnet_callbacks.report import tables
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.figures import FIGURES
 from fnet_callbacks.report.layers import how_matched, layer_matches, layers_differ
+from fnet_callbacks.report.names import in_attribute, in_html
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.traces import Figure
@@ -116,23 +117,23 @@ def _sections(content: Content, drawn: dict[str, Figure]) -> Iterator[tuple[str,
 def _what_was_run(content: Content) -> str:
     runs, groups = content.runs.runs, content.groups
     steps = {run.record.snapshots[-1].step for run in runs}
-    groups_told = ", ".join(f"{_text(name)} ({len(own)})" for name, own in groups.items())
-    models = ", ".join(dict.fromkeys(_text(run.record.manifest.get("model", "?")) for run in runs))
+    groups_told = ", ".join(f"{in_html(name)} ({len(own)})" for name, own in groups.items())
+    models = ", ".join(dict.fromkeys(in_html(run.record.manifest.get("model", "?")) for run in runs))
     lines = [
-        f"{counted(len(runs), 'run')} of {models}, by {_text(content.runs.grouped_by or 'run')}: {groups_told}.",
+        f"{counted(len(runs), 'run')} of {models}, by {in_html(content.runs.grouped_by or 'run')}: {groups_told}.",
         f"They end at step {number(min(steps), 7)}"
         + (f" to {number(max(steps), 7)}" if len(steps) > 1 else "")
         + f", with {counted(sum(len(run.record.snapshots) for run in runs), 'snapshot')} in all.",
     ]
     if common := _in_common(content):
         lines.append(f"All with {common}.")
-    lines += map(_text, how_matched(content))
+    lines += map(in_html, how_matched(content))
     found = "".join(f"<p>{line}</p>" for line in lines)
     if layers_differ(content):
         found += _table(layer_matches(content))
     if content.runs.problems:
         told = "".join(
-            f"<li><code>{_text(k)}</code>: {_text(v)}</li>" for k, v in content.runs.problems.items()
+            f"<li><code>{in_html(k)}</code>: {in_html(v)}</li>" for k, v in content.runs.problems.items()
         )
         found += f"<p>Left out:</p><ul>{told}</ul>"
     return found
@@ -143,13 +144,13 @@ def _in_common(content: Content) -> str:
     first, *others = [run.configuration for run in content.runs.runs]
     same = [key for key in first if all(key in other and other[key] == first[key] for other in others)]
     return "; ".join(
-        f"{_text(key)} <code>{_text(first[key])}</code>" for key in same if first[key] is not None
+        f"{in_html(key)} <code>{in_html(first[key])}</code>" for key in same if first[key] is not None
     )
 
 
 def _summary(content: Content) -> str:
     return "".join(
-        f"<h3>{_text(head)}</h3><ul>" + "".join(f"<li>{_text(s)}</li>" for s in sentences) + "</ul>"
+        f"<h3>{in_html(head)}</h3><ul>" + "".join(f"<li>{in_html(s)}</li>" for s in sentences) + "</ul>"
         for head, sentences in summary(content)
         if sentences
     )
@@ -157,38 +158,38 @@ def _summary(content: Content) -> str:
 
 def _figure(figure: Figure) -> str:
     selectors = "".join(
-        f'<label>{_text(label)} <select data-figure="{figure.name}">'
-        + "".join(f'<option value="{_text(option)}">{_text(option)}</option>' for option in options)
+        f'<label>{in_html(label)} <select data-figure="{figure.name}">'
+        + "".join(f'<option value="{escape(option)}">{in_attribute(option)}</option>' for option in options)
         + "</select></label>"
         for label, options in figure.selectors
     )
-    note = f'<p class="note">{_text(figure.note)}</p>' if figure.note else ""
+    note = f'<p class="note">{in_html(figure.note)}</p>' if figure.note else ""
     return (
-        f"<figure><figcaption>{_text(figure.title)}</figcaption>"
+        f"<figure><figcaption>{in_html(figure.title)}</figcaption>"
         f'<div class="selectors">{selectors}</div>'
-        f'<div class="plot" id="{figure.name}" role="img" aria-label="{_text(figure.alt)}"></div>{note}</figure>'
+        f'<div class="plot" id="{figure.name}" role="img" aria-label="{in_attribute(figure.alt)}"></div>{note}</figure>'
     )
 
 
 def _table(table: Table) -> str:
     head = "".join(
-        f'<th scope="col"><button type="button">{_text(name)}</button></th>' for name in table.header
+        f'<th scope="col"><button type="button">{in_html(name)}</button></th>' for name in table.header
     )
     body = "".join(
         "<tr>" + "".join(_cell(name, cell) for name, cell in zip(table.header, row, strict=True)) + "</tr>"
         for row in table.rows
     )
-    note = f'<p class="note">{_text(table.note)}</p>' if table.note else ""
+    note = f'<p class="note">{in_html(table.note)}</p>' if table.note else ""
     return (
-        f'<h3>{_text(table.title)}</h3><div class="wide" tabindex="0" role="region" '
-        f'aria-label="{_text(table.title)}"><table id="table-{table.name}"><thead><tr>{head}</tr></thead>'
+        f'<h3>{in_html(table.title)}</h3><div class="wide" tabindex="0" role="region" '
+        f'aria-label="{in_attribute(table.title)}"><table id="table-{table.name}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{note}"
     )
 
 
 def _cell(name: str, cell: Cell) -> str:
     if isinstance(cell, str):
-        return f"<td>{_text(cell)}</td>"
+        return f"<td>{in_html(cell)}</td>"
     shown = probability(cell) if name in ("p", "q", "smallest p") else number(cell, 4)
     sorted_by = repr(cell).replace("inf", "Infinity")  # as JavaScript has it
     value = "" if math.isnan(cell) else f' data-value="{sorted_by}"'
@@ -199,15 +200,11 @@ def _definitions(content: Content) -> str:
     labels = labels_of(content.keys)
     known = {labels[key]: Key.of(key).definition for key in content.keys}
     items = "".join(
-        f"<dt>{_text(label)}</dt><dd>{_text(definition)}</dd>"
+        f"<dt>{in_html(label)}</dt><dd>{in_html(definition)}</dd>"
         for label, definition in known.items()
         if definition
     )
     return f"<dl>{items}</dl>"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
 
 
 def _json(value: object) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from fnet_callbacks.compare.topology import Curve
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
-from fnet_callbacks.report.traces import BAND_NOTE, Figure, axes, bands
+from fnet_callbacks.report.traces import STEP, Figure, axes, band_note, bands, chosen, options
 from fnet_callbacks.report.wording import Key, labels_of
 
 _KIND = "ReLURegionMonitor"
@@ -24,7 +24,10 @@ def regions(content: Content) -> Figure | None:
         steps, values = content.runs.curves(key)
         if np.isfinite(values).any():
             by_run = {run.name: Curve(steps, row) for run, row in zip(content.runs.runs, values, strict=True)}
-            variants[labels[key]] = {"data": bands(content, by_run), "layout": axes("step", labels[key])}
+            variants[chosen(labels[key])] = {
+                "data": bands(content, by_run),
+                "layout": axes(STEP, labels[key]),
+            }
     if not variants:
         return None
     return Figure(
@@ -32,8 +35,8 @@ def regions(content: Content) -> Figure | None:
         "Linear regions over training",
         "Line chart of the chosen measure of linear regions over training, one line for each group of runs",
         variants,
-        [("Measure", list(variants))],
-        BAND_NOTE,
+        [("Measure", options(variants, 0))],
+        band_note(content),
     )
 
 

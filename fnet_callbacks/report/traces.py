@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +13,19 @@ from fnet_callbacks.compare.effects import mean_band
 from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.compare.topology import Curve
 from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.names import in_figure, visible
 from fnet_callbacks.report.wording import number
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, those that can be seen on white and on black; beside
 # the colour a dash and a symbol tell groups apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C8C8C")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
+_SYMBOLS = (
+    *("circle", "square", "diamond", "triangle-up", "x", "star", "cross"),
+    *("triangle-down", "pentagon", "hourglass", "bowtie", "hexagram", "star-triangle-up", "diamond-wide"),
+)
 _SEPARATOR = "\u001f"
-BAND_NOTE = "Band: 95 % interval of the mean over runs (Student's t). Thin lines: single runs."
+STEP = "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,30 @@ class Figure:
 
 def chosen(*options: str) -> str:
     """What a variant is known by: its options, joined by what no name has in it; the page's script does the same."""
-    return _SEPARATOR.join(options)
+    return _SEPARATOR.join(map(visible, options))
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a group is drawn: of the groups that share a colour each has another dash, and of 196 another symbol."""
+
+    colour: str
+    dash: str
+    symbol: str
+
+    @classmethod
+    def of(cls, i: int) -> Style:
+        """Of the i-th group."""
+        turn, place = divmod(i, len(COLOURS))
+        dashes, symbols = (
+            place + turn,
+            place + 9 * turn,
+        )  # 9 and twice the number of symbols have no common factor
+        # Beyond what Plotly has a name for: a long dash, and dots that are counted.
+        dots = dashes - len(_DASHES) + 3
+        dash = _DASHES[dashes] if dashes < len(_DASHES) else "12px" + ",3px,3px" * dots + ",3px"
+        open_ = "-open" if symbols // len(_SYMBOLS) % 2 else ""
+        return cls(COLOURS[place], dash, _SYMBOLS[symbols % len(_SYMBOLS)] + open_)
 
 
 def options(variants: Iterable[str], place: int) -> list[str]:
@@ -56,20 +82,29 @@ def options(variants: Iterable[str], place: int) -> list[str]:
     return list(dict.fromkeys(name.split(_SEPARATOR)[place] for name in variants))
 
 
+def band_note(content: Content) -> str:
+    """What `bands` draws."""
+    if len(content.groups) > len(COLOURS):
+        return f"Means over runs. With more than {len(COLOURS)} groups neither intervals nor single runs are drawn."
+    return "Band: 95 % interval of the mean over runs (Student's t). Thin lines: single runs."
+
+
 def bands(
     content: Content, by_run: Mapping[str, Curve], areas: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Runs as thin lines, above them the mean of each group with its interval."""
+    """Runs as thin lines, above them the mean of each group with its interval; of many groups the means alone."""
+    shows_all = len(content.groups) <= len(COLOURS)
     thin, thick = [], []
     for i, (group, runs) in enumerate(content.groups.items()):
         own = {run.name: by_run[run.name] for run in runs if run.name in by_run}
         if not own:
             continue
-        colour, name = COLOURS[i % len(COLOURS)], group
+        drawn_as, name = Style.of(i), group
+        colour = drawn_as.colour
         if areas is not None:
             name = f"{group}: {number(float(np.mean([areas[run] for run in own])))}"
-        style = {"color": colour, "width": 2.5, "dash": _DASHES[i % len(_DASHES)]}
-        if len(own) > 1:
+        style = {"color": colour, "width": 2.5, "dash": drawn_as.dash}
+        if shows_all and len(own) > 1:
             thin += [
                 line(run, c.x, c.y, {"color": colour, "width": 1})
                 | {"opacity": 0.35, "showlegend": False, "legendgroup": group}
@@ -78,7 +113,7 @@ def bands(
         x, values = _aligned(list(own.values()))
         mean, low, high = mean_band(values)
         known = np.isfinite(low)
-        if known.any():
+        if shows_all and known.any():
             edge = np.concatenate([x[known], x[known][::-1]])
             thick.append(
                 line("", edge, np.concatenate([high[known], low[known][::-1]]), {"width": 0})
@@ -102,36 +137,35 @@ def _aligned(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
 
 def points(group: str, i: int, x: Sequence[float], y: Sequence[float], runs: Sequence[Run]) -> dict[str, Any]:
     """A point for each run of a group, the i-th."""
+    style = Style.of(i)
     both = [k for k in range(len(x)) if math.isfinite(x[k]) and math.isfinite(y[k])]
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": shown(group),
+        "name": in_figure(group),
         "x": plain([x[k] for k in both]),
         "y": plain([y[k] for k in both]),
-        "text": [shown(runs[k].name) for k in both],
+        "text": [in_figure(runs[k].name) for k in both],
         "hovertemplate": "%{text}<br>%{x}, %{y}<extra></extra>",
-        "marker": {"color": COLOURS[i % len(COLOURS)], "symbol": _SYMBOLS[i % len(_SYMBOLS)], "size": 10},
+        "marker": {"color": style.colour, "symbol": style.symbol, "size": 10},
     }
 
 
 def line(name: str, x: Any, y: Any, style: Mapping[str, Any]) -> dict[str, Any]:
     """A line."""
-    found = {"type": "scatter", "mode": "lines", "name": shown(name), "x": plain(x), "y": plain(y)}
+    found = {"type": "scatter", "mode": "lines", "name": in_figure(name), "x": plain(x), "y": plain(y)}
     return found | {"line": dict(style)}
 
 
 def axes(x: str, y: str, *, equal: bool = False) -> dict[str, Any]:
     """A layout with titles on its axes; with ``equal`` a unit is as long on both."""
-    layout: dict[str, Any] = {"xaxis": {"title": {"text": shown(x)}}, "yaxis": {"title": {"text": shown(y)}}}
+    titles = {"xaxis": x, "yaxis": y}
+    layout: dict[str, Any] = {axis: {"title": {"text": in_figure(t, 50)}} for axis, t in titles.items()}
+    if x == STEP:
+        layout["xaxis"]["hoverformat"] = ",d"  # to the step, where it stands in millions
     if equal:
         layout["yaxis"]["scaleanchor"] = "x"
     return layout
-
-
-def shown(text: str) -> str:
-    """A text in which Plotly finds no markup."""
-    return html.escape(text, quote=False)
 
 
 def faint(colour: str) -> str:
@@ -141,5 +175,7 @@ def faint(colour: str) -> str:
 
 
 def plain(values: Iterable[float]) -> list[float | None]:
-    """Six digits are more than a screen shows; what is not finite is a gap."""
+    """Whole numbers as they are; of others six digits are more than a screen shows, and none is a gap."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
+        return values.tolist()
     return [float(f"{v:.6g}") if math.isfinite(v) else None for v in map(float, values)]

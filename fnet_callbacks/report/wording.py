@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -230,14 +231,20 @@ class Key:
 
 
 def labels_of(keys: Iterable[str]) -> dict[str, str]:
-    """A scalar's name in words, with its monitor's where two monitors have it."""
+    """A scalar's name in words, with its monitor's where two have it; no two of one layer have the same."""
     parts = {key: Key.of(key) for key in keys}
     monitors: dict[str, set[str]] = {}
     for part in parts.values():
         monitors.setdefault(part.label, set()).add(part.monitor)
-    return {
-        key: part.label + (f" ({part.monitor})" if len(monitors[part.label]) > 1 else "")
+    found = {
+        key: part.label + (f" ({part.monitor})" if part.monitor and len(monitors[part.label]) > 1 else "")
         for key, part in parts.items()
+    }
+    taken = Counter((label, parts[key].layer) for key, label in found.items())
+    # What the run logged under names that differ by an underscore alone.
+    return {
+        key: label if taken[label, parts[key].layer] == 1 else f"{label} [{key}]"
+        for key, label in found.items()
     }
 
 

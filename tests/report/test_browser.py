@@ -144,3 +144,28 @@ def test_a_hostile_name_is_shown_and_not_run(browser, report):
     assert page.locator("script").count() == 3  # the figures' numbers, Plotly, ours
     assert tab.complaints == []
     page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_odd_names_push_and_hide_nothing(browser, odd_sweep, tmp_path, width):
+    assert main(["report", str(odd_sweep), "-o", str(tmp_path / "odd.html"), "--baseline", "plain"]) == 0
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    tab = Tab(page, tmp_path / "odd.html")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    select = page.locator("select[data-figure=diagrams]")
+    seen = set()
+    for i in range(select.locator("option").count()):
+        select.select_option(index=i)
+        seen.add(page.evaluate("JSON.stringify(document.getElementById('diagrams').data.map(t => t.x))"))
+    assert len(seen) == select.locator("option").count() == 12
+    # A count stands behind the name that it counts.
+    ends = page.evaluate(
+        "[...document.querySelectorAll('#runs bdi')].map(name => {"
+        " const after = document.createRange();"
+        " after.setStart(name.nextSibling, 1); after.setEnd(name.nextSibling, 3);"
+        " const [a, b] = [name.getClientRects()[0], after.getBoundingClientRect()];"
+        " return a.right <= b.left + 1 || b.top > a.top + 5; })"
+    )
+    assert ends == [True, True]
+    assert tab.complaints == []
+    page.close()
