@@ -50,7 +50,7 @@ class Story:
     """The communities of a run.
 
     Attributes:
-        steps: Of the T snapshots that have a graph.
+        steps: Of the T snapshots that have a graph, since what is measured last changed.
         names: Community of each neuron, ``[N, T]``, as of `functional.trace`; -1 where it is dead or not watched.
         events: What happened, by the step of the later snapshot.
         last: Those at the end that have two neurons or more, the largest first.
@@ -63,11 +63,12 @@ class Story:
 
 
 def story(run: Run, monitor: str) -> Story:
-    """The communities of a run, as its record has them; without a step where no snapshot has a graph.
+    """The communities of a run since its settings last changed; without a step where no snapshot has a graph.
 
     Cost: reads every snapshot once.
     """
-    found = [(step, arrays_of(run, step, monitor, ("neuron", "partition"))) for step in run.record.steps]
+    steps = run.record.last_span(monitor)
+    found = [(step, arrays_of(run, step, monitor, ("neuron", "partition"))) for step in steps]
     found = [(step, arrays) for step, arrays in found if len(arrays.get("partition", ()))]
     if not found:
         return Story([], np.empty((0, 0), np.int64), {}, [])

@@ -207,7 +207,7 @@ def associations(runs: Runs, outcomes: Sequence[str], keys: Sequence[str] | None
     places = {"runs": np.ones(len(groups), bool)}
     if len(runs.groups) > 1:
         places |= {f"within {g}": groups == g for g, own in runs.groups.items() if len(own) >= 4}
-    ranks = [{key: _Ranks.of(run.over_time(key)) for key in finals} for run in runs.runs]
+    ranks = [{key: _Ranks.of(run.comparable(key)) for key in finals} for run in runs.runs]
     found = []
     for key in tracked(keys, "associations"):
         for outcome in outcomes:

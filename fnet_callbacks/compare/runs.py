@@ -6,9 +6,11 @@ import math
 import os
 import re
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from fnet_callbacks.compare.layers import Match, Watched, matched, watched_layer
 from fnet_callbacks.compare.records import read_records
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.record import Record
+from fnet_callbacks.spans import changes
 
 # What a configuration calls the choice that runs are compared by, in the order in which it is looked for.
 _GROUP_KEYS = ("regularizer", "regulariser", "regularization", "regularisation", "group")
@@ -28,6 +31,21 @@ _TRAINING_ACCURACY = re.compile(r"train(?:ing)?([_/. -]acc.*)")
 _NOWHERE = np.empty(0, np.int64), np.empty(0)
 # Of a monitor's settings in the manifest, what follows from the model, or changes no number.
 _NO_SETTING = ("kind", "layers", "n_units", "operations", "worker", "when_busy", "measure_timeout_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A quantity of one run.
+
+    Attributes:
+        x: ``[T]``, ascending.
+        y: ``[T]``; NaN where there is none.
+        gaps: Places between two values that are not to be joined.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    gaps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +128,32 @@ class Run:
                 own.append(value)
         return {key: (np.array(places), np.array(own)) for key, (places, own) in found.items()}
 
+    def gaps(self, monitor: str) -> list[tuple[int, int]]:
+        """The steps of the snapshots before and after each change of what a monitor measures."""
+        steps = self.record.steps
+        places = [bisect_left(steps, begin) for begin in self.record.breaks(monitor)]
+        return [(steps[place - 1], steps[place]) for place in places if 0 < place < len(steps)]
+
+    @property
+    def changes(self) -> dict[int, dict[str, dict[str, tuple[str, str]]]]:
+        """By step and monitor, which settings were others from there on: what they were, and what they are."""
+        found = {now.begin: changes(before, now) for before, now in pairwise(self.record.spans)}
+        return {step: own for step, own in found.items() if own}
+
+    def curve(self, key: str) -> Curve:
+        """A scalar over the steps at which it is finite; it is interrupted where what is measured changed."""
+        places, values = self.series.get(key, _NOWHERE)
+        known = np.isfinite(values)
+        gaps = tuple((a + b) / 2 for a, b in self.gaps(_monitor_of(key)))
+        return Curve(np.array(self.record.steps, np.int64)[places[known]], values[known], gaps)
+
+    def comparable(self, key: str) -> np.ndarray:
+        """A scalar at every snapshot, ``[T]``; NaN where it is not there, or was measured otherwise than at the end."""
+        found = self.over_time(key)
+        begin = max(self.record.breaks(_monitor_of(key)), default=0)
+        found[: bisect_left(self.record.steps, begin)] = np.nan
+        return found
+
     def over_time(self, key: str) -> np.ndarray:
         """A scalar at every snapshot, ``[T]``; NaN where it is not there."""
         found = np.full(len(self.record.snapshots), np.nan)
@@ -124,9 +168,12 @@ class Run:
         return float(values[-1]) if len(places) and places[-1] == len(self.record.snapshots) - 1 else math.nan
 
     def first(self, key: str) -> float:
-        """A scalar at the first snapshot that has it, as not all monitors need have measured at each."""
+        """A scalar at the first snapshot that has it, as not all monitors need have measured at each.
+
+        NaN where it was measured otherwise there than at the end.
+        """
         _, values = self.series.get(key, _NOWHERE)
-        return float(values[0]) if len(values) else math.nan
+        return float(values[0]) if len(values) and not self.gaps(_monitor_of(key)) else math.nan
 
     def last(self, key: str) -> float:
         """A scalar at the last snapshot that has it."""
@@ -195,20 +242,31 @@ class Runs:
     def curves(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """A scalar over the steps at which any run has it, ``[T]``, and its values, ``[R, T]``.
 
-        Between two snapshots of a run its value is interpolated, as a line through them would show it; before the
-        first and after the last it is NaN.
+        See `aligned`.
         """
-        series = []
-        for run in self.runs:
-            places, own = run.series.get(key, _NOWHERE)
-            known = np.isfinite(own)
-            series.append(np.stack([np.array(run.record.steps, float)[places[known]], own[known]], axis=1))
-        steps = np.unique(np.concatenate([s[:, 0] for s in series]) if series else [])
-        values = np.full((len(series), len(steps)), np.nan)
-        for row, own in zip(values, series, strict=True):
-            if len(own):
-                row[:] = np.interp(steps, own[:, 0], own[:, 1], left=np.nan, right=np.nan)
-        return steps.astype(np.int64), values
+        return aligned([run.curve(key) for run in self.runs])
+
+
+def aligned(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+    """Curves over the places at which any of them has a value, ``[T]``, and their values there, ``[R, T]``.
+
+    Between two of its own places a curve is interpolated, as a line through them would show it; it is NaN before the
+    first, after the last, and between two that are not to be joined.
+    """
+    known = [np.isfinite(curve.y) for curve in curves]
+    own = [curve.x[finite] for curve, finite in zip(curves, known, strict=True)]
+    within = [
+        np.array([gap for gap in curve.gaps if len(x) and x[0] < gap < x[-1]], float)
+        for curve, x in zip(curves, own, strict=True)
+    ]
+    x = np.unique(np.concatenate([*own, *(gaps for gaps in within if len(gaps))])) if curves else np.empty(0)
+    values = np.full((len(curves), len(x)), np.nan)
+    for row, curve, finite, places, gaps in zip(values, curves, known, own, within, strict=True):
+        if len(places):
+            row[:] = np.interp(x, places, curve.y[finite], left=np.nan, right=np.nan)
+        for after in np.searchsorted(places, gaps):
+            row[(x > places[after - 1]) & (x < places[after])] = np.nan
+    return x, values
 
 
 def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None = None) -> Runs:
@@ -276,6 +334,12 @@ def _labels(run: Run, layers: Mapping[str, Sequence[Match]]) -> dict[str, dict[s
         monitor: {match.layers[run.name].folder: match.label for match in matches if run.name in match.layers}
         for monitor, matches in layers.items()
     }
+
+
+def _monitor_of(key: str) -> str:
+    """The monitor that logs a scalar; empty for what the run logged itself."""
+    name, slash, _ = key.partition("/")
+    return name.removesuffix("_layers") if slash else ""
 
 
 def _gap(logged: Mapping[str, float]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from fnet_callbacks.compare.distances import (
     wasserstein,
 )
 from fnet_callbacks.compare.progress import tracked
-from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.compare.runs import Curve, Run
 from fnet_callbacks.errors import FnetError, RecordError
 
 _OF_DIAGRAMS: Mapping[str, Callable[[Any, Any], float]] = {
@@ -45,14 +45,6 @@ class Apart:
 
     runs: Sequence[Run]
     distances: Mapping[str, np.ndarray] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A quantity of one run: ``x`` and ``y``, ``[T]``."""
-
-    x: np.ndarray
-    y: np.ndarray
 
 
 def arrays_of(
@@ -153,14 +145,16 @@ def drift(run: Run, monitor: str) -> Curve:
 
     Returns:
         The distances at the later one's step; empty where there is no homology, or loops that were left open where
-        the filtration was ended, whose deaths nobody knows.
+        the filtration was ended, whose deaths nobody knows. There is none across a change of settings.
     """
     steps, distances = [], []
-    before = None
+    before, gaps = None, run.gaps(monitor)
+    starts = {step for _, step in gaps}
     for step in run.record.steps:
+        before = None if step in starts else before
         diagram = arrays_of(run, step, monitor, ("diagram_1",)).get("diagram_1")
         if _is_closed(diagram) and _is_closed(before):
             steps.append(step)
             distances.append(betti_distance(before, diagram))
         before = diagram
-    return Curve(np.array(steps, np.int64), np.array(distances, float))
+    return Curve(np.array(steps, np.int64), np.array(distances, float), tuple((a + b) / 2 for a, b in gaps))

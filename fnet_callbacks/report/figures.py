@@ -10,8 +10,8 @@ import numpy as np
 from scipy.cluster import hierarchy
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.compare.runs import Run
-from fnet_callbacks.compare.topology import Curve, arrays_of
+from fnet_callbacks.compare.runs import Curve, Run
+from fnet_callbacks.compare.topology import arrays_of
 from fnet_callbacks.report.codes import codes
 from fnet_callbacks.report.communities import allegiances, communities, flows
 from fnet_callbacks.report.content import Content
@@ -19,7 +19,6 @@ from fnet_callbacks.report.names import in_figure
 from fnet_callbacks.report.regions import regions
 from fnet_callbacks.report.traces import (
     COLOURS,
-    STEP,
     Figure,
     axes,
     band_note,
@@ -27,6 +26,7 @@ from fnet_callbacks.report.traces import (
     chosen,
     line,
     options,
+    over_training,
     plain,
     points,
 )
@@ -41,14 +41,13 @@ def curves(content: Content) -> Figure | None:
     variants: dict[str, Any] = {}
     labels = labels_of(content.keys)
     for key in content.keys:
-        steps, values = content.runs.curves(key)
-        if not np.isfinite(values).any():
+        by_run = {run.name: run.curve(key) for run in content.runs.runs}
+        if not any(len(curve.x) for curve in by_run.values()):
             continue
         scope = Key.of(key).layer or WHOLE
-        by_run = {run.name: Curve(steps, row) for run, row in zip(content.runs.runs, values, strict=True)}
         variants[chosen(labels[key], scope)] = {
             "data": bands(content, by_run),
-            "layout": axes(STEP, labels[key]),
+            "layout": over_training(by_run, labels[key]),
         }
     if not variants:
         return None
@@ -296,7 +295,10 @@ def drifts(content: Content) -> Figure | None:
     by_run = {name: curve for name, curve in content.drifts.items() if len(curve.x)}
     if not by_run:
         return None
-    data = {"data": bands(content, by_run), "layout": axes(STEP, "distance to the snapshot before")}
+    data = {
+        "data": bands(content, by_run),
+        "layout": over_training(by_run, "distance to the snapshot before"),
+    }
     return Figure(
         "drift",
         "Topological drift",

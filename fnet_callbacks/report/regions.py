@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from fnet_callbacks.compare.topology import Curve
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
-from fnet_callbacks.report.traces import STEP, Figure, axes, band_note, bands, chosen, options
+from fnet_callbacks.report.traces import Figure, band_note, bands, chosen, options, over_training
 from fnet_callbacks.report.wording import Key, labels_of
 
 _KIND = "ReLURegionMonitor"
@@ -21,12 +18,11 @@ def regions(content: Content) -> Figure | None:
     variants: dict[str, Any] = {}
     # Nearly every input of a wide network is alone in its region, all the time; borders tell more.
     for key in sorted(_keys(content), key=lambda key: "crossings" not in key):
-        steps, values = content.runs.curves(key)
-        if np.isfinite(values).any():
-            by_run = {run.name: Curve(steps, row) for run, row in zip(content.runs.runs, values, strict=True)}
+        by_run = {run.name: run.curve(key) for run in content.runs.runs}
+        if any(len(curve.x) for curve in by_run.values()):
             variants[chosen(labels[key])] = {
                 "data": bands(content, by_run),
-                "layout": axes(STEP, labels[key]),
+                "layout": over_training(by_run, labels[key]),
             }
     if not variants:
         return None

@@ -73,6 +73,17 @@ def _on_runs(content: Content) -> Iterator[str]:
             f"Not all runs were measured alike: they differ in {listed(runs.measured_differently)}. What is told of "
             "their difference may be that of the measurement."
         )
+    for run in runs.runs:
+        for step, changed in run.changes.items():
+            told = "; ".join(
+                f"{monitor}: {setting} {was} → {now}"
+                for monitor, own in changed.items()
+                for setting, (was, now) in own.items()
+            )
+            yield (
+                f"{content.told(run)} was resumed with other settings from step {step:,} on ({told}): its curves are "
+                "interrupted there, and what is told of its end and its communities is told of what came after."
+            )
     for same in runs.repeated:
         yield (
             f"{listed([run.name for run in same])} have one configuration and one seed: they may be one run, counted "

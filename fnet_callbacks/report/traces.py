@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from fnet_callbacks.compare.effects import mean_band
-from fnet_callbacks.compare.runs import Run
-from fnet_callbacks.compare.topology import Curve
+from fnet_callbacks.compare.runs import Curve, Run, aligned
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.names import in_figure, visible
 from fnet_callbacks.report.wording import number
@@ -106,17 +105,16 @@ def bands(
         style = {"color": colour, "width": 2.5, "dash": drawn_as.dash}
         if shows_all and len(own) > 1:
             thin += [
-                line(run, c.x, c.y, {"color": colour, "width": 1})
+                line(run, *_alone(c), {"color": colour, "width": 1})
                 | {"opacity": 0.35, "showlegend": False, "legendgroup": group}
                 for run, c in own.items()
             ]
-        x, values = _aligned(list(own.values()))
+        x, values = aligned(list(own.values()))
         mean, low, high = mean_band(values)
         known = np.isfinite(low)
         if shows_all and known.any():
-            edge = np.concatenate([x[known], x[known][::-1]])
             thick.append(
-                line("", edge, np.concatenate([high[known], low[known][::-1]]), {"width": 0})
+                line("", *_outline(x, low, high), {"width": 0})
                 | {"fill": "toself", "fillcolor": faint(colour), "showlegend": False, "legendgroup": group}
                 | {"hoverinfo": "skip"}
             )
@@ -124,15 +122,20 @@ def bands(
     return thin + thick
 
 
-def _aligned(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    x = np.unique(np.concatenate([c.x for c in curves]))
-    values = np.full((len(curves), len(x)), np.nan)
-    for row, curve in zip(values, curves, strict=True):
-        known = np.isfinite(curve.y)
-        if known.any():
-            row[:] = np.interp(x, curve.x[known], curve.y[known], left=np.nan, right=np.nan)
-    some = np.isfinite(values).any(axis=0)
-    return x[some], values[:, some]
+def _outline(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Around each stretch without a gap, there and back, with NaN between two."""
+    known = np.flatnonzero(np.isfinite(low))
+    parts = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
+    around = [
+        (np.r_[x[own], x[own][::-1], np.nan], np.r_[high[own], low[own][::-1], np.nan]) for own in parts
+    ]
+    across, along = (np.concatenate(each)[:-1] for each in zip(*around, strict=True))
+    return across, along
+
+
+def _alone(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+    x, values = aligned([curve])
+    return x, values[0]
 
 
 def points(group: str, i: int, x: Sequence[float], y: Sequence[float], runs: Sequence[Run]) -> dict[str, Any]:
@@ -157,6 +160,15 @@ def line(name: str, x: Any, y: Any, style: Mapping[str, Any]) -> dict[str, Any]:
     return found | {"line": dict(style)}
 
 
+def over_training(by_run: Mapping[str, Curve], label: str) -> dict[str, Any]:
+    """A layout over steps, with a dotted line where a run was resumed with other settings."""
+    gaps = sorted({gap for curve in by_run.values() for gap in curve.gaps})
+    dotted = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"dash": "dot", "color": "#8C8C8C"}}
+    return axes(STEP, label) | (
+        {"shapes": [{**dotted, "x0": gap, "x1": gap} for gap in gaps]} if gaps else {}
+    )
+
+
 def axes(x: str, y: str, *, equal: bool = False) -> dict[str, Any]:
     """A layout with titles on its axes; with ``equal`` a unit is as long on both."""
     titles = {"xaxis": x, "yaxis": y}
@@ -176,6 +188,8 @@ def faint(colour: str) -> str:
 
 def plain(values: Iterable[float]) -> list[float | None]:
     """Whole numbers as they are; of others six digits are more than a screen shows, and none is a gap."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
-        return values.tolist()
-    return [float(f"{v:.6g}") if math.isfinite(v) else None for v in map(float, values)]
+    return [_rounded(v) if math.isfinite(v) else None for v in map(float, values)]
+
+
+def _rounded(value: float) -> float:
+    return int(value) if value.is_integer() else float(f"{value:.6g}")
