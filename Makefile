@@ -30,7 +30,7 @@ report: $(READY) ## train three regularisations with three seeds each on digits;
 test: $(READY) ## the whole test suite, in two processes; a quarter of an hour at most
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-all: $(READY) ## every cell of every table: 50 killed runs, ten resumed ones, 100,000 fuzzed files
+test-all: $(READY) ## every cell of every table: all strategies, 20,000 steps, 50 killed runs, ten resumed ones, 100,000 fuzzed files
 	OMP_NUM_THREADS=1 FNET_ALL=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 audit: $(READY) ## known vulnerabilities of what is installed, where their database can be reached

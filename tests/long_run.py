@@ -1,4 +1,4 @@
-"""20,000 steps with a snapshot every 50, in a process of its own, that prints resident memory (kB) on the way:
+"""Some thousand steps with a snapshot every 50, in a process of its own, that prints resident memory (kB) on the way:
 the training process's and the worker's, after 2,000 steps and at the end."""
 
 import os
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from cells import EVERY_CELL
 from lightning.pytorch.loggers import TensorBoardLogger
 from processes import workers_of
 from small_models import Net, loader, mlp
 
 from fnet_callbacks import FunctionalNetworkMonitor
 
-STEPS = 20_000
+STEPS = 20_000 if EVERY_CELL else 6_000
 
 
 class Tell(pl.Callback):

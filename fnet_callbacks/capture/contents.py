@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -39,8 +40,8 @@ class Contents:
         self._copies: dict[int, Tensor] = {}
 
     def keep(self, tensor: Tensor) -> None:
-        """Keeps a tensor; those on the meta device or not yet initialised have no content."""
-        if tensor.is_meta or is_lazy(tensor):
+        """Keeps a tensor that has a content."""
+        if _is_empty(tensor):
             return
         if not _is_dense(tensor):
             parts = [(part, part.detach().clone()) for part in parts_of(tensor)]
@@ -52,7 +53,7 @@ class Contents:
 
     def follow(self, tensor: Tensor) -> None:
         """Keeps a dense tensor without a copy: it can be brought back where it was put elsewhere, or `watched`."""
-        if tensor.is_meta or is_lazy(tensor) or tensor.is_inference():  # the last counts no writes
+        if _is_empty(tensor) or tensor.is_inference():  # the last counts no writes
             return
         if not _is_dense(tensor):
             self.keep(tensor)
@@ -62,9 +63,12 @@ class Contents:
     def take(self) -> None:
         """Copies the small ones, together, when all are known."""
         for tensors in self._small.values():
-            homes = [tensor.detach() for tensor in tensors]
-            content = flatten_dense_tensors(homes)
-            self._flat.append((tensors, homes, content.clone() if len(homes) == 1 else content))
+            try:
+                self._flat.append(_joined(tensors))
+            except Exception:  # one of a class of its own, which goes with no other
+                for tensor in tensors:
+                    with contextlib.suppress(Exception):
+                        self._flat.append(_joined([tensor]))
         self._small.clear()
 
     def watched(self) -> CopyBeforeWrite | None:
@@ -144,7 +148,7 @@ def bring_back(tensor: Tensor, home: Tensor, content: Tensor) -> bool:
 
 def n_bytes(tensor: Tensor) -> int:
     """Bytes of the values of a tensor, of whichever layout; 0 where there are none yet."""
-    if tensor.is_meta or is_lazy(tensor):
+    if _is_empty(tensor):
         return 0
     return tensor.nbytes if _is_dense(tensor) else sum(part.nbytes for part in parts_of(tensor))
 
@@ -164,6 +168,12 @@ def parts_of(tensor: Tensor) -> list[Tensor]:
     if tensor.is_nested:
         return list(tensor.unbind())
     return [tensor] if tensor.layout is torch.strided else []
+
+
+def _joined(tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    homes = [tensor.detach() for tensor in tensors]
+    content = flatten_dense_tensors(homes)
+    return tensors, homes, content.clone() if len(homes) == 1 else content
 
 
 def _are_as_before(tensors: list[Tensor], homes: list[Tensor], content: Tensor) -> bool:
@@ -197,6 +207,17 @@ def _has_moved(tensor: Tensor, home: Tensor) -> bool:
         or tensor.dtype != home.dtype
         or tensor.stride() != home.stride()
     )
+
+
+def _is_empty(tensor: Tensor) -> bool:
+    """Whether it has no content: on the meta device, not initialised, or of a class that only acts like a tensor."""
+    if tensor.is_meta or is_lazy(tensor):
+        return True
+    kind = type(tensor)
+    if kind is Tensor or kind is torch.nn.Parameter:
+        return False
+    acts = getattr(kind, "__torch_dispatch__", None) is not getattr(Tensor, "__torch_dispatch__", None)
+    return acts and not is_traceable_wrapper_subclass(tensor)
 
 
 def _is_dense(tensor: Tensor) -> bool:

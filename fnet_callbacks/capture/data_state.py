@@ -38,6 +38,7 @@ from fnet_callbacks.capture.records import (
     Record,
     SetRecord,
     SlotsRecord,
+    slots_of,
 )
 from fnet_callbacks.errors import FnetWarning
 
@@ -223,7 +224,7 @@ def _parts(value: Any) -> Iterator[Any]:
         yield from own.values()
     for slot in _slots(value):
         with contextlib.suppress(AttributeError):
-            yield getattr(value, slot)
+            yield slot.__get__(value)
 
 
 def _attributes(value: Any) -> dict[str, Any] | None:
@@ -236,19 +237,13 @@ def _attributes(value: Any) -> dict[str, Any] | None:
     return own if type(own) is dict else None
 
 
-def _slots(value: Any) -> tuple[str, ...]:
-    return () if _is_foreign(type(value)) else _slots_of(type(value))
+def _slots(value: Any) -> tuple[MemberDescriptorType, ...]:
+    return () if _is_foreign(type(value)) else slots_of(type(value))
 
 
 @functools.lru_cache(maxsize=4096)
 def _is_foreign(kind: type) -> bool:
     return any(base.__module__.partition(".")[0] in _FOREIGN for base in kind.__mro__)
-
-
-@functools.lru_cache(maxsize=4096)
-def _slots_of(kind: type) -> tuple[str, ...]:
-    members = (own for base in kind.__mro__ if "__slots__" in vars(base) for own in vars(base).items())
-    return tuple(name for name, own in members if isinstance(own, MemberDescriptorType))
 
 
 def _error_of(record: Record) -> Exception | None:

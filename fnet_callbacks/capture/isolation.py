@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from fnet_callbacks.capture.pooling import pool_by_channels
-from fnet_callbacks.capture.records import undo_generator
+from fnet_callbacks.capture.records import GENERATORS, undo_generator
 from fnet_callbacks.capture.sharding import reshard
 from fnet_callbacks.capture.state import State
 from fnet_callbacks.capture.writes import Writes
@@ -113,7 +113,7 @@ def _generators(value: Any, seen: set[int], depth: int) -> Iterator[Any]:
     if depth == 0 or id(value) in seen or isinstance(value, (Tensor, np.ndarray, str, bytes, type)):
         return
     seen.add(id(value))
-    if isinstance(value, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
+    if isinstance(value, GENERATORS):
         yield value
         return
     inner = list(value.values()) if isinstance(value, dict) else value

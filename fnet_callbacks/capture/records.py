@@ -6,10 +6,13 @@ what is brought back was there before.
 
 from __future__ import annotations
 
+import random
 import types
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from operator import is_
+from functools import lru_cache
+from operator import is_, itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +23,12 @@ from typing_extensions import override
 from fnet_callbacks.capture.contents import restore_array
 
 _MISSING = object()
+# Torch's registries of hooks, a dozen a module.
+HOOKS = tuple(name for name, value in vars(nn.Module()).items() if "hook" in name and isinstance(value, dict))
+_hooks_of = itemgetter(*HOOKS)
+GENERATORS = (
+    *(torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random),
+)
 
 
 class Record(Protocol):
@@ -33,80 +42,81 @@ class Record(Protocol):
 class MappingRecord(Record):
     """Which keys a dict has, in which order, and their values."""
 
-    __slots__ = ("_base", "_items", "_target")
+    __slots__ = ("_base", "_target", "items")
 
     def __init__(self, target: dict[Any, Any]) -> None:
         self._base: Any = OrderedDict if isinstance(target, OrderedDict) else dict
-        self._target, self._items = target, dict(self._base.items(target))
+        self._target, self.items = target, dict(self._base.items(target))
 
     @override
     def restore(self) -> bool:
-        return restore_dict(self._target, self._items, self._base)
+        return restore_dict(self._target, self.items, self._base)
 
 
 class ListRecord(Record):
     """What stands in a list."""
 
-    __slots__ = ("_items", "_target")
+    __slots__ = ("_target", "items")
 
     def __init__(self, target: list[Any]) -> None:
-        self._target, self._items = target, list.copy(target)
+        self._target, self.items = target, list.copy(target)
 
     @override
     def restore(self) -> bool:
-        if _are_the_same(self._target, self._items):
+        if _are_the_same(list.__iter__(self._target), self.items, list.__len__(self._target)):
             return False
-        list.__setitem__(self._target, slice(None), self._items)
+        list.__setitem__(self._target, slice(None), self.items)
         return True
 
 
 class DequeRecord(Record):
     """What stands in a deque."""
 
-    __slots__ = ("_items", "_target")
+    __slots__ = ("_target", "items")
 
     def __init__(self, target: deque[Any]) -> None:
-        self._target, self._items = target, list(target)
+        self._target, self.items = target, list(deque.__iter__(target))
 
     @override
     def restore(self) -> bool:
-        if _are_the_same(self._target, self._items):
+        if _are_the_same(deque.__iter__(self._target), self.items, deque.__len__(self._target)):
             return False
         deque.clear(self._target)
-        deque.extend(self._target, self._items)
+        deque.extend(self._target, self.items)
         return True
 
 
 class SetRecord(Record):
     """What is in a set."""
 
-    __slots__ = ("_items", "_target")
+    __slots__ = ("_target", "items")
 
     def __init__(self, target: set[Any]) -> None:
-        self._target, self._items = target, set(target)
+        self._target, self.items = target, set(set.__iter__(target))
 
     @override
     def restore(self) -> bool:
-        if set.__eq__(self._target, self._items):
+        if set.__eq__(self._target, self.items):
             return False
         set.clear(self._target)
-        set.update(self._target, self._items)
+        set.update(self._target, self.items)
         return True
 
 
 class BytesRecord(Record):
     """The content of a bytearray or an ``array.array``."""
 
-    __slots__ = ("_content", "_target")
+    __slots__ = ("_base", "_content", "_target")
 
     def __init__(self, target: Any) -> None:
-        self._target, self._content = target, target[:]
+        self._base: Any = bytearray if isinstance(target, bytearray) else array
+        self._target, self._content = target, self._base.__getitem__(target, slice(None))
 
     @override
     def restore(self) -> bool:
         if bytes(memoryview(self._target)) == bytes(memoryview(self._content)):
             return False
-        self._target[:] = self._content
+        self._base.__setitem__(self._target, slice(None), self._content)
         return True
 
 
@@ -140,23 +150,31 @@ class GeneratorRecord(Record):
 class SlotsRecord(Record):
     """What an object has in its class's slots."""
 
-    __slots__ = ("_target", "values")
+    __slots__ = ("_slots", "_target", "values")
 
-    def __init__(self, target: Any, names: tuple[str, ...]) -> None:
-        self._target = target
-        self.values = {name: getattr(target, name, _MISSING) for name in names}
+    def __init__(self, target: Any, slots: tuple[types.MemberDescriptorType, ...]) -> None:
+        self._target, self._slots = target, slots
+        self.values = [(slot.__name__, _in_slot(slot, target)) for slot in slots]
 
     @override
     def restore(self) -> bool:
         has_changed = False
-        for name, value in self.values.items():
-            if getattr(self._target, name, _MISSING) is not value:
+        for slot, (_, value) in zip(self._slots, self.values, strict=True):
+            if _in_slot(slot, self._target) is not value:
                 has_changed = True
                 if value is _MISSING:
-                    object.__delattr__(self._target, name)
+                    slot.__delete__(self._target)
                 else:
-                    object.__setattr__(self._target, name, value)
+                    slot.__set__(self._target, value)
         return has_changed
+
+
+def _in_slot(slot: types.MemberDescriptorType, target: Any) -> Any:
+    """What a slot holds, whatever the object's class makes of a name that is missing."""
+    try:
+        return slot.__get__(target)
+    except AttributeError:
+        return _MISSING
 
 
 class ClassRecord(Record):
@@ -189,17 +207,38 @@ def _attributes(of: type) -> Iterator[tuple[str, Any]]:
     )
 
 
-class ModeRecord(Record):
-    """A scripted module's mode, which is no attribute of Python's."""
+class ModuleRecord(Record):
+    """A module's class, its hooks, and a scripted one's mode, which is no attribute of Python's.
 
-    __slots__ = ("_target", "_was_training")
+    Hooks and classes are what torch's weight and spectral norms, pruning and parametrizations change.
+    """
+
+    __slots__ = ("_class", "_hooks", "_target", "_was_training")
 
     def __init__(self, target: nn.Module) -> None:
-        self._target, self._was_training = target, target.training
+        self._target, self._class = target, type(target)
+        self._was_training = target.training if isinstance(target, torch.jit.ScriptModule) else None
+        own = vars(target)
+        try:
+            registries = _hooks_of(own)
+        except KeyError:  # a scripted one, or one that a version of torch without some of them saved
+            registries = tuple(own[name] for name in HOOKS if name in own)
+        # As a rule there are none.
+        self._hooks = registries, tuple(map(dict, registries)) if any(map(len, registries)) else None
 
     @override
     def restore(self) -> bool:
-        self._target.training = self._was_training
+        if type(self._target) is not self._class:
+            object.__setattr__(self._target, "__class__", self._class)
+        if self._was_training is not None:
+            self._target.training = self._was_training
+        registries, before = self._hooks
+        if before is not None:
+            for registry, own in zip(registries, before, strict=True):
+                restore_dict(registry, own, OrderedDict if isinstance(registry, OrderedDict) else dict)
+        elif any(map(len, registries)):
+            for registry in registries:
+                registry.clear()
         return False
 
 
@@ -221,9 +260,36 @@ def restore_dict(target: dict[Any, Any], items: dict[Any, Any], base: Any = dict
     return True
 
 
-def _are_the_same(now: Any, before: Any) -> bool:
-    """Whether two containers hold the very same objects, in the same order."""
-    return len(now) == len(before) and all(map(is_, now, before))
+def _are_the_same(now: Any, before: Any, n: int | None = None) -> bool:
+    """Whether two containers hold the very same objects, in the same order; ``n`` of them now."""
+    return (len(now) if n is None else n) == len(before) and all(map(is_, now, before))
+
+
+@lru_cache(maxsize=4096)
+def slots_of(of: type) -> tuple[types.MemberDescriptorType, ...]:
+    """What stands for the slots of a class; members that an extension has are none."""
+    return tuple(
+        value
+        for base in of.__mro__
+        if "__slots__" in vars(base)
+        for value in vars(base).values()
+        if isinstance(value, types.MemberDescriptorType)
+    )
+
+
+def cut_to(target: Any, length: int) -> bool:
+    """Takes off what was put at the end of a container; whether that is all that was to do."""
+    if len(target) < length:
+        return False
+    if isinstance(target, list):
+        list.__delitem__(target, slice(length, None))
+    elif isinstance(target, dict):
+        for _ in range(len(target) - length):
+            target.popitem()
+    elif isinstance(target, deque) and target.maxlen is None:
+        for _ in range(len(target) - length):
+            target.pop()
+    return len(target) == length
 
 
 def undo_generator(value: Any) -> Callable[[], None]:
@@ -231,9 +297,10 @@ def undo_generator(value: Any) -> Callable[[], None]:
     if isinstance(value, torch.Generator):
         state: Any = value.get_state()
         return lambda: value.set_state(state) and None
-    if isinstance(value, np.random.Generator):
-        state = value.bit_generator.state
-        return lambda: setattr(value.bit_generator, "state", state)
+    if isinstance(value, (np.random.Generator, np.random.BitGenerator)):
+        bits = value if isinstance(value, np.random.BitGenerator) else value.bit_generator
+        state = bits.state
+        return lambda: setattr(bits, "state", state)
     if isinstance(value, np.random.RandomState):
         state = value.get_state()
         return lambda: value.set_state(state)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import array
 import contextlib
-import random
 import sys
 import types
-from collections import UserDict, UserList, deque
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from queue import Queue
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.quasirandom import SobolEngine
 
 from fnet_callbacks.capture.contents import Contents, n_bytes
+from fnet_callbacks.capture.origins import FRAMEWORKS, NOT_OWN, is_of_a_script, own_classes, root_of
 from fnet_callbacks.capture.records import (
+    GENERATORS,
+    HOOKS,
     ArrayRecord,
     BytesRecord,
     ClassRecord,
@@ -25,51 +29,42 @@ from fnet_callbacks.capture.records import (
     GeneratorRecord,
     ListRecord,
     MappingRecord,
-    ModeRecord,
+    ModuleRecord,
     Record,
     SetRecord,
     SlotsRecord,
+    cut_to,
     restore_dict,
+    slots_of,
 )
 from fnet_callbacks.capture.writes import CopyBeforeWrite, Writes
 
-# Torch's registries of hooks, a dozen a module: those that a pass attaches are removed by who attached them.
-_HOOKS = frozenset(name for name in vars(nn.Module()) if "hook" in name)
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
-# How much of what is no module's own tensor is looked at in every pass: entries of containers, bytes of tensors and of
-# arrays, bytes of all parameters. The passes that are looked at closely go further, in arrays up to the last.
+# How much is looked at in every pass of what is no buffer: entries of containers, bytes of tensors and arrays, bytes of
+# all parameters. The passes that are looked at closely go further, in arrays up to the last.
 _ENTRIES, _BYTES, _ARRAY_BYTES = 1_000, 2**20, 2**28
+_ALWAYS = 2**12  # bytes of a tensor that finds room wherever it is reached
 _LEAVES = frozenset(
     {
         *(type(None), bool, int, float, complex, str, bytes, type, range, slice),
         *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, property),
-        *(
-            torch.dtype,
-            torch.device,
-            torch.Size,
-            torch.layout,
-            torch.memory_format,
-            classmethod,
-            staticmethod,
-        ),
+        *(torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format),
+        *(classmethod, staticmethod),
     }
 )
 _BARE = frozenset({dict, list, deque, set, tuple})  # have no attributes
-# Objects of these packages hold the world (a trainer, a data set); their modules' classes are nobody's own.
-_FRAMEWORKS = frozenset({"torch", "lightning", "pytorch_lightning", "lightning_fabric", "fnet_callbacks"})
-_NOT_OWN = _FRAMEWORKS | {"builtins", "abc", "typing", "torchmetrics", "transformers"}
 # Classes whose objects are looked into wherever they come from, beside dataclasses.
-_PLAIN = (types.SimpleNamespace, UserDict, UserList)
+_PLAIN = (types.SimpleNamespace, UserDict, UserList, ChainMap, Queue, SobolEngine)
 
 
 class State:
     """All that can be reached from a model, and what brings it back.
 
-    Seen are the attributes of every submodule, also of those that only a list or a tuple holds, and of the classes that
-    they are of: tensors, arrays, random generators, and what containers, dataclasses and objects of classes that are
-    defined beside the model's hold of these. Not seen is what a closure, an iterator, an extension or an object of
-    another package keeps. Of a large whole (1,000 entries, a megabyte of tensors that are no buffers) only that is kept
-    which ``writes`` says that passes change; as long as it is not settled, all.
+    Seen are the attributes, hooks and classes of every submodule, also of those that only a list or a tuple holds, and
+    the attributes of their classes: tensors, arrays, random generators, and what containers, dataclasses and objects of
+    the user's own classes hold of these. Not seen is what a closure, an iterator, an extension or an object of another
+    package keeps. Of a large whole (1,000 entries, a megabyte of tensors that are no buffers) only that is kept which
+    ``writes`` says that passes change; as long as it is not settled, all.
 
     Args:
         modules: The model and its submodules.
@@ -82,24 +77,27 @@ class State:
         self._model = modules[0]
         self._contents = Contents()
         self._dicts: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._records: list[tuple[Any, Record]] = []
-        self._tails: list[tuple[Any, int]] = []
+        self._records: list[tuple[Any, Record, int]] = []
+        self._tails: list[tuple[Any, int, int]] = []
         self._flags: list[tuple[Tensor, bool]] = []
         self._seen: dict[int, Any] = {}
-        self._todo: deque[Any] = deque()
+        self._places: dict[int, int] = {}  # of tensors, by ``id``
+        self._todo: deque[tuple[Any, int]] = deque()
         self._entries = _ENTRIES if writes.is_settled else sys.maxsize
         self._bytes = _BYTES
-        self._roots = {_root(type(other)) for other in beside} - _NOT_OWN
-        parameters: list[Tensor] = []
-        self._open_modules(modules, parameters)
-        for other in beside:
-            self._seen[id(other)] = other
-            self._mapping(vars(other))
-        self._todo.extend(writes.changed.values())
-        while self._todo:
-            self._open(self._todo.popleft(), parameters)
-        self._keep_parameters(parameters)
-        self._contents.take()
+        self._roots = {root_of(type(other)) for other in beside} - NOT_OWN
+        self._parameters: list[tuple[Tensor, int]] = []
+        # What a tensor's class makes of its own copy is its own affair.
+        with torch._C.DisableTorchFunctionSubclass():
+            self._open_modules(modules, 0)
+            for k, other in enumerate(beside):
+                self._seen[id(other)] = other
+                self._mapping(vars(other), hash((1, k)))
+            self._todo.extend(writes.known())
+            while self._todo:
+                self._open(*self._todo.popleft())
+            self._keep_parameters()
+            self._contents.take()
 
     def watched(self) -> CopyBeforeWrite | None:
         """What follows the operations of a pass that is looked at closely; None where nothing needs it."""
@@ -111,19 +109,23 @@ class State:
         Returns:
             What could not be brought back, a sentence each.
         """
+        with torch._C.DisableTorchFunctionSubclass():
+            return self._restore()
+
+    def _restore(self) -> list[str]:
         failures = []
         for own, before in self._dicts:
             restore_dict(own, before)
-        for target, record in self._records:
+        for target, record, place in self._records:
             try:
                 if record.restore() and self._is_large(target):
-                    self._writes.changed[id(target)] = target
+                    self._writes.note(place, target)
             except Exception as error:
                 failures.append(f"a {type(target).__name__} that a pass changed is not as it was: {error!r}")
-        for target, length in self._tails:
+        for target, length, place in self._tails:
             if len(target) != length:
-                self._writes.changed[id(target)] = target
-                if not _cut(target, length):
+                self._writes.note(place, target)
+                if not cut_to(target, length):
                     failures.append(
                         f"a {type(target).__name__} of {length:,} entries has {len(target):,} after a pass, which the "
                         "first did not change; from now on it is kept as it is"
@@ -133,7 +135,8 @@ class State:
                 tensor.requires_grad_(flag)
         changed, lost, errors = self._contents.restore()
         failures += [f"a tensor that a pass changed is not as it was: {error!r}" for error in errors]
-        self._writes.changed.update((id(tensor), tensor) for tensor in changed)
+        for tensor in changed:
+            self._writes.note(self._places[id(tensor)], tensor)
         failures += [
             f"a pass wrote to {self._name(tensor)}, which the first did not: training goes on from what it wrote. From "
             "now on it is brought back"
@@ -143,160 +146,218 @@ class State:
 
     # What there is.
 
-    def _open_modules(self, modules: Iterable[nn.Module], parameters: list[Tensor]) -> None:
+    def _open_modules(self, modules: Iterable[nn.Module], place: int) -> None:
         kinds: set[type] = set()
-        for module in modules:
+        for k, module in enumerate(modules):
             if id(module) in self._seen:
                 continue
             self._seen[id(module)] = module
             kinds.add(type(module))
-            own = vars(module)
+            own, here = vars(module), hash((place, k))
             self._dicts.append((own, own.copy()))
+            self._record(module, ModuleRecord(module), here)
             for name, value in own.items():
-                if type(value) in _LEAVES or name in _HOOKS:
+                if type(value) in _LEAVES or name in HOOKS:
                     continue
                 if name not in _REGISTRIES or type(value) is not dict:
-                    self._todo.append(value)
+                    self._todo.append((value, hash((here, name))))
                     continue
                 self._dicts.append((value, value.copy()))
                 if name == "_parameters":
-                    parameters += [p for p in value.values() if p is not None]
+                    for key, parameter in value.items():
+                        self._parameter(parameter, hash((here, key)))
                 elif name == "_buffers":
-                    for buffer in value.values():
-                        self._buffer(buffer)
+                    for key, buffer in value.items():
+                        self._buffer(buffer, hash((here, key)))
             if isinstance(module, torch.jit.ScriptModule):
-                self._record(module, ModeRecord(module))
-                parameters += module.parameters(recurse=False)
-                for buffer in module.buffers(recurse=False):
-                    self._buffer(buffer)
-        for own_class in {base for kind in kinds for base in _own_classes(kind)}:
-            self._roots.add(_root(own_class))
+                for key, parameter in module.named_parameters(recurse=False):
+                    self._parameter(parameter, hash((here, key)))
+                for key, buffer in module.named_buffers(recurse=False):
+                    self._buffer(buffer, hash((here, key)))
+        for own_class in {base for kind in kinds for base in own_classes(kind)}:
+            self._roots.add(root_of(own_class))
             self._class(own_class)
 
-    def _open(self, value: Any, parameters: list[Tensor]) -> None:
+    def _open(self, value: Any, place: int) -> None:
         """Keeps what one value holds, and puts down what that holds in turn."""
         kind = _kind(type(value))
         if kind is None or id(value) in self._seen:
             return
         if isinstance(value, nn.Parameter):
-            parameters.append(value)
+            self._parameter(value, place)
         elif isinstance(value, nn.Module):  # one that a list hides from the model
-            self._open_modules(value.modules(), parameters)
+            self._open_modules(value.modules(), place)
         else:
             self._seen[id(value)] = value
             # What an object of somebody's class does when it is looked at nobody knows; it is passed over then.
             with contextlib.suppress(Exception):
-                kind(self, value)
+                kind(self, value, place)
 
-    def _mapping(self, value: dict[Any, Any]) -> None:
-        if self._has_room(value, len(value)):
-            self._record(value, MappingRecord(value))
-            self._put_down(value.values())
-            self._attributes(value)
+    def _mapping(self, value: dict[Any, Any], place: int) -> None:
+        if self._has_room(value, dict.__len__(value), place):
+            record = MappingRecord(value)
+            self._record(value, record, place)
+            self._put_down(record.items.items(), place)
+            self._attributes(value, place)
 
-    def _proxy(self, value: Mapping[Any, Any]) -> None:
-        if self._has_room(value, len(value)):
-            self._put_down(value.values())
+    def _proxy(self, value: Mapping[Any, Any], place: int) -> None:
+        if self._has_room(value, len(value), place):
+            self._put_down(value.items(), place)
 
-    def _list(self, value: list[Any] | deque[Any]) -> None:
-        if self._has_room(value, len(value)):
-            self._record(value, ListRecord(value) if isinstance(value, list) else DequeRecord(value))
-            self._put_down(value)
-            self._attributes(value)
+    def _list(self, value: list[Any], place: int) -> None:
+        if self._has_room(value, list.__len__(value), place):
+            record = ListRecord(value)
+            self._record(value, record, place)
+            self._put_down(enumerate(record.items), place)
+            self._attributes(value, place)
 
-    def _set(self, value: set[Any]) -> None:
-        if self._has_room(value, len(value)):
-            self._record(value, SetRecord(value))
-            self._put_down(value)
-            self._attributes(value)
+    def _deque(self, value: deque[Any], place: int) -> None:
+        if self._has_room(value, deque.__len__(value), place):
+            record = DequeRecord(value)
+            self._record(value, record, place)
+            self._put_down(enumerate(record.items), place)
+            self._attributes(value, place)
 
-    def _tuple(self, value: tuple[Any, ...] | frozenset[Any]) -> None:
-        if self._has_room(value, len(value)):
-            self._put_down(value)
+    def _set(self, value: set[Any], place: int) -> None:
+        if self._has_room(value, set.__len__(value), place):
+            record = SetRecord(value)
+            self._record(value, record, place)
+            self._put_down(enumerate(record.items), place)
+            self._attributes(value, place)
 
-    def _bytes_like(self, value: Any) -> None:
-        self._record(value, BytesRecord(value))
+    def _tuple(self, value: tuple[Any, ...], place: int) -> None:
+        if self._has_room(value, tuple.__len__(value), place):
+            self._put_down(enumerate(tuple.__iter__(value)), place)
+            self._attributes(value, place)
 
-    def _array(self, value: np.ndarray) -> None:
-        most = _BYTES if self._writes.is_settled and id(value) not in self._writes.changed else _ARRAY_BYTES
-        if value.flags.writeable and value.nbytes <= most:
-            self._record(value, ArrayRecord(value))
-            if value.dtype == object:
-                self._put_down(value.flat)
+    def _frozenset(self, value: frozenset[Any], place: int) -> None:
+        if self._has_room(value, frozenset.__len__(value), place):
+            self._put_down(enumerate(frozenset.__iter__(value)), place)
+            self._attributes(value, place)
 
-    def _generator(self, value: Any) -> None:
-        self._record(value, GeneratorRecord(value))
+    def _bytes_like(self, value: Any, place: int) -> None:
+        if self._has_bytes(memoryview(value).nbytes, place):
+            self._record(value, BytesRecord(value), place)
 
-    def _buffer(self, value: Tensor | None) -> None:
+    def _array(self, value: np.ndarray, place: int) -> None:
+        plain = value.view(np.ndarray)  # of a masked one the values; its mask is an attribute
+        if plain.flags.writeable and self._has_bytes(plain.nbytes, place):
+            if plain.dtype == object and not self._has_room(value, plain.size, place):
+                return
+            self._record(plain, ArrayRecord(plain), place)
+            if plain.dtype == object:
+                self._put_down(enumerate(plain.flat), place)
+        if type(value) is not np.ndarray:
+            self._attributes(value, place)
+
+    def _generator(self, value: Any, place: int) -> None:
+        self._record(value, GeneratorRecord(value), place)
+
+    def _parameter(self, value: Tensor | None, place: int) -> None:
+        if value is not None:
+            self._parameters.append((value, place))
+            if own := vars(value):
+                self._todo.append((own, hash((place, "__dict__"))))
+
+    def _buffer(self, value: Tensor | None, place: int) -> None:
         if value is not None and id(value) not in self._seen:
             self._seen[id(value)] = value
-            self._contents.keep(value)
+            self._keep(value, place)
 
-    def _tensor(self, value: Tensor) -> None:
+    def _tensor(self, value: Tensor, place: int) -> None:
         """A tensor that is neither parameter nor buffer: kept where it was seen to change, or there is room."""
         n = n_bytes(value)
-        if id(value) in self._writes.changed or n <= self._bytes:
+        if place in self._writes or n <= max(self._bytes, _ALWAYS):
             self._bytes -= n
-            self._contents.keep(value)
+            self._keep(value, place)
         else:
+            self._follow(value, place)
+        if vars(value):
+            self._attributes(value, place)
+
+    def _keep(self, value: Tensor, place: int) -> None:
+        """Copies a tensor; one of a kind that cannot be copied is passed over."""
+        self._places[id(value)] = place
+        with contextlib.suppress(Exception):
+            self._contents.keep(value)
+
+    def _follow(self, value: Tensor, place: int) -> None:
+        self._places[id(value)] = place
+        with contextlib.suppress(Exception):
             self._contents.follow(value)
 
-    def _instance(self, value: Any) -> None:
-        if (
-            isinstance(value, _PLAIN)
-            or hasattr(value, "__dataclass_fields__")
-            or _root(type(value)) in self._roots
-        ):
-            self._attributes(value)
+    def _instance(self, value: Any, place: int) -> None:
+        kind = type(value)
+        is_known = isinstance(value, _PLAIN) or hasattr(kind, "__dataclass_fields__")
+        if is_known or root_of(kind) in self._roots or is_of_a_script(root_of(kind)):
+            self._attributes(value, place)
 
-    def _attributes(self, value: Any) -> None:
+    def _attributes(self, value: Any, place: int) -> None:
         """Those of an object, by name or in slots."""
         if type(value) in _BARE:
             return
         own = getattr(value, "__dict__", None)
-        if own and id(own) not in self._seen and self._has_room(own, len(own)):
+        inside = hash((place, "__dict__"))
+        if own and id(own) not in self._seen and self._has_room(own, len(own), inside):
             self._seen[id(own)] = own
-            self._record(own, MappingRecord(own))
-            self._put_down(own.values())
-        if (slots := _slots(type(value))) and self._has_room(value, len(slots)):
+            record = MappingRecord(own)
+            self._record(own, record, inside)
+            self._put_down(record.items.items(), place)
+        if (slots := slots_of(type(value))) and self._has_room(value, len(slots), place):
             record = SlotsRecord(value, slots)
-            self._record(value, record)
-            self._put_down(record.values.values())
+            self._record(value, record, place)
+            self._put_down(record.values, place)
 
     def _class(self, kind: type) -> None:
         if id(kind) not in self._seen:
             self._seen[id(kind)] = kind
-            record = ClassRecord(kind)
-            self._record(kind, record)
-            self._put_down(record.values.values())
+            record, place = ClassRecord(kind), hash((kind.__module__, kind.__qualname__))
+            self._record(kind, record, place)
+            self._put_down(record.values.items(), place)
 
-    def _keep_parameters(self, parameters: list[Tensor]) -> None:
+    def _keep_parameters(self) -> None:
         """Those of a small model are copied, of another those that passes change; one that moved is brought back."""
-        unique = list({id(p): p for p in parameters}.values())
-        self._flags = [(p, p.requires_grad) for p in unique]
-        is_small = sum(map(n_bytes, unique)) <= _BYTES
-        for parameter in unique:
+        unique = {id(p): (p, place) for p, place in reversed(self._parameters)}.values()
+        self._flags = [(p, p.requires_grad) for p, _ in unique]
+        is_small = sum(n_bytes(p) for p, _ in unique) <= _BYTES
+        for parameter, place in unique:
             self._seen[id(parameter)] = parameter
-            if is_small or id(parameter) in self._writes.changed:
-                self._contents.keep(parameter)
+            if is_small or place in self._writes:
+                self._keep(parameter, place)
             else:
-                self._contents.follow(parameter)
+                self._follow(parameter, place)
 
-    def _has_room(self, value: Any, n: int) -> bool:
-        if id(value) in self._writes.changed:
+    def _has_room(self, value: Any, n: int, place: int) -> bool:
+        if place in self._writes:
             return True
         if n > self._entries:
             if isinstance(value, (dict, list, deque, set)):
-                self._tails.append((value, n))
+                self._tails.append((value, n, place))
             return False
         self._entries -= n
         return True
 
-    def _record(self, target: Any, record: Record) -> None:
-        self._records.append((target, record))
+    def _has_bytes(self, n: int, place: int) -> bool:
+        """Whether an array is looked at; of those that no operation of torch writes to."""
+        if place in self._writes or (not self._writes.is_settled and n <= _ARRAY_BYTES):
+            return True
+        if n > max(self._bytes, _ALWAYS):
+            return False
+        self._bytes -= n
+        return True
 
-    def _put_down(self, values: Iterable[Any]) -> None:
-        self._todo.extend([value for value in values if type(value) not in _LEAVES])
+    def _record(self, target: Any, record: Record, place: int) -> None:
+        self._records.append((target, record, place))
+
+    def _put_down(self, items: Iterable[tuple[Any, Any]], place: int) -> None:
+        """Puts down what stands somewhere, by names or by numbers."""
+        self._todo.extend(
+            [
+                (value, hash((place, key if type(key) is str else k)))
+                for k, (key, value) in enumerate(items)
+                if type(value) not in _LEAVES
+            ]
+        )
 
     def _is_large(self, target: Any) -> bool:
         """Whether passes that are not looked at closely might pass it by: what the model has at hand they do not."""
@@ -309,56 +370,25 @@ class State:
 @lru_cache(maxsize=4096)
 def _kind(of: type) -> Any:
     """How values of a type are kept; None where they cannot change, or are not looked into."""
-    if of in _LEAVES or issubclass(of, (type, str, bytes, int, float)):
+    if of in _LEAVES or issubclass(of, (type, str, bytes, int, float, complex)):
         return None
     for types_, kind in (
         (Tensor, State._tensor),
         (nn.Module, State._instance),
         (dict, State._mapping),
         (types.MappingProxyType, State._proxy),
-        ((list, deque), State._list),
+        (list, State._list),
+        (deque, State._deque),
         (set, State._set),
-        ((tuple, frozenset), State._tuple),
+        (tuple, State._tuple),
+        (frozenset, State._frozenset),
         ((bytearray, array.array), State._bytes_like),
         (np.ndarray, State._array),
-        ((torch.Generator, np.random.Generator, np.random.RandomState, random.Random), State._generator),
+        (GENERATORS, State._generator),
     ):
         if issubclass(of, types_):
             return kind
-    is_foreign = not _FRAMEWORKS.isdisjoint(_root(base) for base in of.__mro__)
+    if issubclass(of, _PLAIN):
+        return State._instance
+    is_foreign = not FRAMEWORKS.isdisjoint(root_of(base) for base in of.__mro__)
     return None if is_foreign else State._instance
-
-
-def _root(of: type) -> str:
-    return of.__module__.partition(".")[0]
-
-
-@lru_cache(maxsize=4096)
-def _own_classes(of: type) -> tuple[type, ...]:
-    """The classes of a module that are the user's."""
-    return tuple(base for base in of.__mro__ if _root(base) not in _NOT_OWN)
-
-
-@lru_cache(maxsize=4096)
-def _slots(of: type) -> tuple[str, ...]:
-    return tuple(
-        name
-        for base in of.__mro__
-        for name, value in vars(base).items()
-        if isinstance(value, types.MemberDescriptorType)
-    )
-
-
-def _cut(target: Any, length: int) -> bool:
-    """Takes off what was put at the end of a container; whether that is all that was to do."""
-    if len(target) < length:
-        return False
-    if isinstance(target, list):
-        list.__delitem__(target, slice(length, None))
-    elif isinstance(target, dict):
-        for _ in range(len(target) - length):
-            target.popitem()
-    elif isinstance(target, deque) and target.maxlen is None:
-        for _ in range(len(target) - length):
-            target.pop()
-    return len(target) == length

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
+from weakref import ref
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+
+# Operations that write to running statistics, of which their schemas say nothing.
+_WRITE_UNSAID = frozenset(f"aten::{of}_batch_norm" for of in ("native", "cudnn", "miopen"))
 
 
 class Writes:
@@ -17,14 +21,31 @@ class Writes:
     Until it is settled, passes are looked at closely: whatever can be reached is compared, and what is too large to be
     copied each time is copied when an operation is about to write to it. Afterwards only what was seen to change is.
 
+    What changed is known by its place in the model, as training may put something new there between two passes.
+
     Attributes:
         is_settled: Whether what passes change is known.
-        changed: What they changed, by ``id``.
     """
 
     def __init__(self) -> None:
         self.is_settled = False
-        self.changed: dict[int, Any] = {}
+        self._changed: dict[int, Callable[[], Any]] = {}
+
+    def note(self, place: int, value: Any) -> None:
+        """Remembers a place whose value a pass changed, and the value as long as somebody else holds it."""
+        try:
+            self._changed[place] = ref(value)
+        except TypeError:  # lists and dicts, of which one a place is held
+            self._changed[place] = lambda: value
+
+    def __contains__(self, place: int) -> bool:
+        """Whether passes change what stands at a place."""
+        return place in self._changed
+
+    def known(self) -> list[tuple[Any, int]]:
+        """What was seen to change and is still there, and its place."""
+        found = [(held(), place) for place, held in self._changed.items()]
+        return [(value, place) for value, place in found if value is not None]
 
     def settle(self) -> None:
         """The passes that were looked at closely are over."""
@@ -72,7 +93,11 @@ class CopyBeforeWrite(TorchDispatchMode):
 def _written_arguments(func: Any) -> tuple[tuple[int, str], ...]:
     """Place and name of the arguments that an operation writes to."""
     schema = getattr(func, "_schema", None)
-    if schema is None or not schema.is_mutable:
+    if schema is None:
+        return ()
+    if schema.name in _WRITE_UNSAID:
+        return (3, "running_mean"), (4, "running_var")
+    if not schema.is_mutable:
         return ()
     return tuple(
         (i, a.name)

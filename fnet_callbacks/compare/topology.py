@@ -12,6 +12,7 @@ from typing import Any, TypeGuard, get_args
 import numpy as np
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.compare.curves import Curve
 from fnet_callbacks.compare.distances import (
     betti_distance,
     bottleneck,
@@ -21,7 +22,7 @@ from fnet_callbacks.compare.distances import (
     wasserstein,
 )
 from fnet_callbacks.compare.progress import tracked
-from fnet_callbacks.compare.runs import Curve, Run
+from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.errors import FnetError, RecordError
 
 _OF_DIAGRAMS: Mapping[str, Callable[[Any, Any], float]] = {

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fnet_callbacks.compare.runs import Curve, Run
+from fnet_callbacks.compare.curves import Curve
+from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.traces import Figure, axes, band_note, bands, chosen, options

@@ -17,9 +17,10 @@ from fnet_callbacks.compare.comparison import (
     measure_keys,
     outcome_keys,
 )
+from fnet_callbacks.compare.curves import Curve
 from fnet_callbacks.compare.grouping import Grouping, grouping
 from fnet_callbacks.compare.progress import tracked
-from fnet_callbacks.compare.runs import Curve, Run, Runs
+from fnet_callbacks.compare.runs import Run, Runs
 from fnet_callbacks.compare.topology import Apart, apart, attack_curves, drift
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report.wording import Key

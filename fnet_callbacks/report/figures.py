@@ -10,7 +10,8 @@ import numpy as np
 from scipy.cluster import hierarchy
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.compare.runs import Curve, Run
+from fnet_callbacks.compare.curves import Curve
+from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.compare.topology import arrays_of
 from fnet_callbacks.report.codes import codes
 from fnet_callbacks.report.communities import allegiances, communities, flows

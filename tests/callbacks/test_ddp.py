@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ranks_run
+from cells import EVERY_CELL
 from processes import run_script
 
 from fnet_callbacks import Record, read_record
@@ -33,7 +34,9 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Record:
     return fit(tmp_path_factory.mktemp("ranks") / "one", devices=1)[0]
 
 
-@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn", "ddp", "ddp_notebook"])
+@pytest.mark.parametrize(
+    "strategy", ["ddp_fork", "ddp", *(["ddp_spawn", "ddp_notebook"] if EVERY_CELL else [])]
+)
 def test_two_ranks_measure_what_one_does(tmp_path: Path, one: Record, strategy: str) -> None:
     two, diaries = fit(tmp_path / "two", devices=2, strategy=strategy)
     assert one.steps == [0, 4, 8, 12, 16]

@@ -40,7 +40,7 @@ def test_a_probe_of_ten_thousand_at_2048_neurons_adds_less_than_300_megabytes() 
 
 
 @pytest.mark.slow
-def test_twenty_thousand_steps_take_no_more_memory_than_two_thousand() -> None:
+def test_long_runs_take_no_more_memory_than_two_thousand_steps() -> None:
     early, late = (list(map(int, line.split())) for line in output_of("long_run.py"))
     assert len(early) == len(late) == 2  # the training process and the worker
     for before, after in zip(early, late, strict=True):

@@ -158,5 +158,13 @@ def test_held_handlers_run_in_order_when_the_outermost_block_is_left() -> None:
 
 
 def test_ctrl_c_still_ends_a_block() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # another test may have left its own
+    try:
+        check_that_ctrl_c_ends_a_block()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def check_that_ctrl_c_ends_a_block() -> None:
     with pytest.raises(KeyboardInterrupt), handlers_held():
         signal.raise_signal(signal.SIGINT)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import ranks_run
 import torch
+from cells import EVERY_CELL
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from processes import children_of, eventually, is_running, run_script, workers_of
@@ -353,7 +354,7 @@ def test_where_shared_memory_runs_out_the_training_thread_goes_on_with_one_warni
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn"])
+@pytest.mark.parametrize("strategy", ["ddp_fork", *(["ddp_spawn"] if EVERY_CELL else [])])
 def test_two_ranks_have_one_worker_and_the_same_values(tmp_path: Path, strategy: str) -> None:
     records = []
     for worker in ("inline", "process"):

@@ -218,12 +218,13 @@ def test_what_was_changed_in_a_frozen_container_is_brought_back():
 
 
 def test_one_thing_that_cannot_be_brought_back_does_not_stop_the_others():
-    class Stubborn(np.ndarray):
-        """Its values can be changed once."""
+    class Stubborn(random.Random):
+        """It goes on only."""
 
-    model = Keeping(
-        np.zeros(2).view(Stubborn), lambda m: (m.state.__iadd__(1), m.state.setflags(write=False))
-    )
+        def setstate(self, state):
+            raise RuntimeError("no way back")
+
+    model = Keeping(Stubborn(0), lambda m: (m.state.random(), m.other.append(2), m.seen.add_(1)))
     model.other = [1]
     model.register_buffer("seen", torch.zeros(1))
     with pytest.warns(FnetWarning, match="a Stubborn that a pass changed is not as it was"):

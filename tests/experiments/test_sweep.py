@@ -407,11 +407,11 @@ def test_two_sweeps_at_work_in_one_folder_leave_each_other_their_trials(tmp_path
 @pytest.mark.slow
 def test_ray_gives_the_same_numbers_bit_for_bit(tmp_path):
     pytest.importorskip("ray")
-    path = file(tmp_path, **{"model.regularizer": ["none", "dropout"]})
+    path = file(tmp_path, **{"model.regularizer": ["dropout"]})
     for engine in ("local", "ray"):
-        ended = sweep(path, tmp_path / engine, "--engine", engine, "--workers", "2")
+        ended = sweep(path, tmp_path / engine, "--engine", engine, "--workers", "1")
         assert ended.returncode == 0, ended.stderr
-    assert list(states(tmp_path / "local").values()) == ["finished"] * 2
+    assert list(states(tmp_path / "local").values()) == ["finished"]
     for name in states(tmp_path / "local"):
         ours, theirs = (read_record(tmp_path / engine / name / "fnet") for engine in ("local", "ray"))
         # As text, in which a value that is not there is equal to itself, and a number has all its bits.
@@ -423,7 +423,7 @@ def test_ray_gives_the_same_numbers_bit_for_bit(tmp_path):
 @pytest.mark.slow
 def test_ray_stops_trials_that_are_behind(tmp_path):
     pytest.importorskip("ray")
-    path = file(tmp_path, **{"model.lr": [0.01, 1e-9], "trainer.max_epochs": 12})
+    path = file(tmp_path, **{"model.lr": [0.01, 1e-9], "trainer.max_epochs": 8})
     key = "robust/clean_accuracy"  # a value of ours, which is waited for
     ended = sweep(path, tmp_path / "out", "--engine", "ray", "--workers", "1", "--stop-early", key)
     assert ended.returncode == 0, ended.stderr

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from small_runs import write_run
 
-from fnet_callbacks.compare.runs import Curve, aligned, read_runs
+from fnet_callbacks.compare.curves import Curve, aligned
+from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.record import MANIFEST
 from fnet_callbacks.report.content import Content, content_of
 from fnet_callbacks.report.figures import FIGURES, WHOLE

@@ -154,7 +154,7 @@ def test_with_weights_permuted_within_layers_nothing_is_left(modular: nn.Sequent
 def test_under_chance_all_twenty_p_values_are_equally_frequent(modular: nn.Sequential) -> None:
     generator = np.random.default_rng(0)
     drawn: dict[str, list[float]] = {"importance": [], "coherence": []}
-    for seed in range(200):
+    for seed in range(120):
         partition = generator.integers(0, 4, 2 * BLOCKS * WIDTH)
         found = local_specialization(modular, loader(400), partition=partition, seed=seed)
         chosen = found.subclusters[generator.integers(len(found.subclusters))]

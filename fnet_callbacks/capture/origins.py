@@ -1,0 +1,33 @@
+"""Whose code a class is: the user's own, or that of a package."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+# Objects of these packages hold the world (a trainer, a data set); their modules' classes are nobody's own.
+FRAMEWORKS = frozenset({"torch", "lightning", "pytorch_lightning", "lightning_fabric", "fnet_callbacks"})
+NOT_OWN = FRAMEWORKS | {"builtins", "abc", "typing", "torchmetrics", "transformers"}
+
+
+def root_of(of: type) -> str:
+    """The top-level module that a class is defined in."""
+    return of.__module__.partition(".")[0]
+
+
+@lru_cache(maxsize=4096)
+def own_classes(of: type) -> tuple[type, ...]:
+    """The classes of a module that are the user's."""
+    return tuple(base for base in of.__mro__ if root_of(base) not in NOT_OWN)
+
+
+@lru_cache(maxsize=4096)
+def is_of_a_script(root: str) -> bool:
+    """Whether a top-level module is a file that nobody installed: the user's own."""
+    if root == "__main__":  # a notebook's has no file
+        return True
+    if root in NOT_OWN or root in sys.stdlib_module_names:
+        return False
+    file = getattr(sys.modules.get(root), "__file__", None)
+    return file is not None and not any(part.endswith("-packages") for part in Path(file).parts)
