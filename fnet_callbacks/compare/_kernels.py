@@ -1,4 +1,4 @@
-"""Compiled inner loops of the distances: matchings of the features of two persistence diagrams, and of quantiles.
+"""Compiled inner loops: matchings of the features of two persistence diagrams, quantiles, and silhouettes.
 
 Every kernel releases the interpreter's lock, as distances are taken side by side in threads.
 """
@@ -108,6 +108,36 @@ def _covers(a: np.ndarray, b: np.ndarray, half: np.ndarray, radius: float) -> bo
 
 
 @kernel
+def wasserstein(a: np.ndarray, b: np.ndarray, order: float) -> float:
+    """The Wasserstein distance of two diagrams, ``[K, 2]`` and ``[M, 2]``, whose features all die."""
+    if len(a) > len(b):
+        a, b = b, a
+    of_a, of_b = _alone(a, order), _alone(b, order)
+    columns = assigned(a, b, of_a, of_b, order)
+    total, is_alone = 0.0, np.ones(len(b), np.bool_)
+    for i in range(len(a)):
+        j = columns[i]
+        if j < 0:
+            total += of_a[i]
+        else:
+            total += np.hypot(a[i, 0] - b[j, 0], a[i, 1] - b[j, 1]) ** order
+            is_alone[j] = False
+    for j in range(len(b)):
+        if is_alone[j]:
+            total += of_b[j]
+    return total ** (1 / order)
+
+
+@kernel
+def _alone(diagram: np.ndarray, order: float) -> np.ndarray:
+    """What each feature costs that is matched with the diagonal."""
+    found = np.empty(len(diagram))
+    for i in range(len(diagram)):
+        found[i] = ((diagram[i, 1] - diagram[i, 0]) / np.sqrt(2)) ** order
+    return found
+
+
+@kernel
 def assigned(a: np.ndarray, b: np.ndarray, of_a: np.ndarray, of_b: np.ndarray, order: float) -> np.ndarray:
     """Of each feature of ``a``, ``[K, 2]``, the one of ``b``, ``[M, 2]``, that it is matched with, -1 for none.
 
@@ -204,6 +234,26 @@ def _longer(array: np.ndarray, size: int) -> np.ndarray:
 
 
 @kernel
+def steps_apart(
+    ours: np.ndarray, our_steps: np.ndarray, theirs: np.ndarray, their_steps: np.ndarray
+) -> float:
+    """The L2 distance of two step functions: places, ascending, and by how much the function rises at each."""
+    squared, i, j, last, difference = 0.0, 0, 0, 0.0, 0.0
+    while i < len(ours) or j < len(theirs):
+        if j == len(theirs) or (i < len(ours) and ours[i] <= theirs[j]):
+            place, step = ours[i], our_steps[i]
+            i += 1
+        else:
+            place, step = theirs[j], -their_steps[j]
+            j += 1
+        if difference != 0:
+            squared += difference**2 * (place - last)
+        difference += step
+        last = place
+    return np.sqrt(squared)
+
+
+@kernel
 def quantiles_apart(
     ours: np.ndarray, our_shares: np.ndarray, theirs: np.ndarray, their_shares: np.ndarray
 ) -> float:
@@ -214,4 +264,35 @@ def quantiles_apart(
         found += (share - last) * (ours[i] - theirs[j]) ** 2
         last = share
         i, j = i + (our_shares[i] == share), j + (their_shares[j] == share)
+    return found
+
+
+@kernel
+def silhouettes(named: np.ndarray, sizes: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """The mean silhouette of R runs by their distances, ``[R, R]``, under each of P namings of their groups.
+
+    Args:
+        named: The number of each run's group, ``[P, R]``.
+        sizes: Of the groups, the same in all namings, ``[G]``.
+        distances: Between the runs.
+    """
+    found = np.zeros(len(named))
+    sums = np.empty(len(sizes))
+    for p in range(len(named)):
+        groups = named[p]
+        for i in range(len(groups)):
+            own = groups[i]
+            if sizes[own] < 2:
+                continue
+            sums[:] = 0.0
+            for j in range(len(groups)):
+                sums[groups[j]] += distances[i, j]
+            inside, outside = sums[own] / (sizes[own] - 1), np.inf
+            for group in range(len(sizes)):
+                if group != own:
+                    outside = min(outside, sums[group] / sizes[group])
+            larger = max(inside, outside)
+            if larger > 0:
+                found[p] += (outside - inside) / larger
+        found[p] /= len(groups)
     return found

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from fnet_callbacks.compare.effects import (
     Effect,
@@ -17,6 +16,7 @@ from fnet_callbacks.compare.effects import (
     false_discovery_rate,
     mean_interval,
     rank_correlation,
+    ranks_of,
     signs_p,
 )
 from fnet_callbacks.compare.progress import tracked
@@ -229,7 +229,7 @@ class _Ranks:
     @classmethod
     def of(cls, series: np.ndarray) -> _Ranks:
         known = np.isfinite(series)
-        ranks = rankdata(series[known])
+        ranks = ranks_of(series[known])
         ranks = ranks - ranks.mean() if len(ranks) else ranks
         return cls(series, known.tobytes(), ranks, float(ranks @ ranks))
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fnet_callbacks import functional as F
 from fnet_callbacks.checks import checked_array, checked_number, told
 from fnet_callbacks.compare import _kernels
 from fnet_callbacks.compare.progress import tracked
@@ -47,14 +48,7 @@ def wasserstein(a: np.ndarray, b: np.ndarray, *, order: float = 2.0) -> float:
         raise FnetError(
             f"`order={order}` should be from 1 to {_HIGHEST_ORDER}; beyond it there is `bottleneck`"
         )
-    a, b = sorted((_closed("a", a), _closed("b", b)), key=len)
-    of_a, of_b = (((x[:, 1] - x[:, 0]) / np.sqrt(2)) ** order for x in (a, b))
-    columns = _kernels.assigned(a, b, of_a, of_b, float(order))
-    rows = np.flatnonzero(columns >= 0)
-    columns = columns[rows]
-    apart = np.hypot(*(a[rows] - b[columns]).T) ** order
-    alone = np.delete(of_a, rows).sum() + np.delete(of_b, columns).sum()
-    return float(apart.sum() + alone) ** (1 / order)
+    return float(_kernels.wasserstein(_closed("a", a), _closed("b", b), float(order)))
 
 
 def bottleneck(a: np.ndarray, b: np.ndarray) -> float:
@@ -82,12 +76,18 @@ def betti_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     Cost: O((K + M) log(K + M)).
     """
-    a, b = _closed("a", a), _closed("b", b)
-    scales = np.unique(np.concatenate([a.ravel(), b.ravel()]))
-    if len(scales) < 2:
-        return 0.0
-    difference = F.betti_curve(a, scales[:-1]) - F.betti_curve(b, scales[:-1])
-    return float(np.sqrt(np.sum(difference.astype(float) ** 2 * np.diff(scales))))
+    return _curves_apart(_steps("a", a), _steps("b", b))
+
+
+def _steps(argument: str, diagram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the Betti number changes, ascending, and by how much."""
+    closed = _closed(argument, diagram)
+    order = np.argsort(closed.T.ravel(), kind="stable")
+    return closed.T.ravel()[order], np.repeat([1.0, -1.0], len(closed))[order]
+
+
+def _curves_apart(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
+    return float(_kernels.steps_apart(*a, *b))
 
 
 def graph_filtration_distance(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
@@ -118,8 +118,7 @@ def graph_filtration_distance(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndar
         raise FnetError(
             f"the weights of a and b are counted in {len(a[1])} and in {len(b[1])} bins; they should be the same"
         )
-    births = _matched(*((np.sort(tree), np.ones(len(tree))) for tree, _ in (a, b)))
-    return float(np.sqrt(births + _matched(_deaths(*a), _deaths(*b))))
+    return _filtrations_apart(_quantiles(a), _quantiles(b))
 
 
 def _filtration(argument: str, filtration: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -148,6 +147,27 @@ def _filtration(argument: str, filtration: tuple[np.ndarray, np.ndarray]) -> tup
     return tree, counted
 
 
+Quantiles = tuple[np.ndarray, np.ndarray, float]  # values, the share up to each, their number
+
+
+def _quantiles(filtration: tuple[np.ndarray, np.ndarray]) -> tuple[Quantiles, Quantiles]:
+    """Of a filtration's births, and of its deaths."""
+    tree, _ = filtration
+    found = []
+    for values, counts in ((np.sort(tree), np.ones(len(tree))), _deaths(*filtration)):
+        values, counts = values[counts > 0], counts[counts > 0]
+        n = float(counts.sum())
+        found.append((values, np.cumsum(counts) / max(n, 1), n))
+    return found[0], found[1]
+
+
+def _filtrations_apart(a: tuple[Quantiles, Quantiles], b: tuple[Quantiles, Quantiles]) -> float:
+    squared = 0.0
+    for (ours, our_shares, n), (theirs, their_shares, m) in zip(a, b, strict=True):
+        squared += max(n, m) * float(_kernels.quantiles_apart(ours, our_shares, theirs, their_shares))
+    return math.sqrt(squared)
+
+
 def _deaths(tree: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights beyond the tree, ascending, and how many there are of each."""
     n_bins, n = len(counts), len(tree) + 1
@@ -157,14 +177,6 @@ def _deaths(tree: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarra
     weights = np.minimum((np.arange(n_bins) + 0.5) / (n_bins - 1), 1.0)
     weightless = max((n - 1) * (n - 2) // 2 - int(others.sum()), 0)
     return np.append(0.0, weights), np.append(weightless, others)
-
-
-def _matched(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
-    """Sum of squared differences of two sorted samples, given as values and counts, quantile by quantile."""
-    a, b = ((values[counts > 0], counts[counts > 0]) for values, counts in (a, b))
-    sizes = [float(counts.sum()) for _, counts in (a, b)]
-    shares = [np.cumsum(counts) / max(size, 1) for (_, counts), size in zip((a, b), sizes, strict=True)]
-    return max(sizes) * float(_kernels.quantiles_apart(a[0], shares[0], b[0], shares[1]))
 
 
 def measure_distance(values: ArrayLike) -> np.ndarray:
@@ -198,6 +210,9 @@ def pairwise(things: Sequence[Any], distance: Callable[[Any, Any], float]) -> np
     """
     if not callable(distance):
         raise FnetError(f"distance must be a function of two things, got {told(distance)}")
+    if distance in _PREPARED:  # what is asked of one thing is asked once, not at each pair
+        prepared, distance = _PREPARED[distance]
+        things = [prepared(thing) for thing in things]
     n = len(things)
     found = np.zeros((n, n))
 
@@ -217,3 +232,14 @@ def _closed(argument: str, diagram: np.ndarray) -> np.ndarray:
     if diagram.ndim != 2 or diagram.shape[1] != 2:
         raise FnetError(f"{argument} must be [features, 2], birth and death; got shape {diagram.shape}")
     return np.ascontiguousarray(diagram[np.isfinite(diagram).all(axis=1) & (diagram[:, 1] > diagram[:, 0])])
+
+
+_PREPARED: Mapping[Any, tuple[Callable[[Any], Any], Callable[[Any, Any], float]]] = {
+    wasserstein: (partial(_closed, "a diagram"), partial(_kernels.wasserstein, order=2.0)),
+    bottleneck: (partial(_closed, "a diagram"), _kernels.bottleneck),
+    betti_distance: (partial(_steps, "a diagram"), _curves_apart),
+    graph_filtration_distance: (
+        lambda filtration: _quantiles(_filtration("a filtration", filtration)),
+        _filtrations_apart,
+    ),
+}

@@ -105,7 +105,7 @@ def mean_band(values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = np.divide(np.where(known, found, 0).sum(axis=0), n, out=np.full(n.shape, np.nan), where=n > 0)
     squares = np.where(known, (found - mean) ** 2, 0).sum(axis=0)
     some = np.maximum(n, 2)
-    half = stats.t.ppf((1 + LEVEL) / 2, some - 1) * np.sqrt(squares / (some - 1) / some)
+    half = special.stdtrit(some - 1, (1 + LEVEL) / 2) * np.sqrt(squares / (some - 1) / some)
     half[n < 2] = np.nan
     return mean, mean - half, mean + half
 
@@ -249,7 +249,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, tested: bool = True) -> tupl
     if ours.shape != theirs.shape:
         raise FnetError(f"`y` has shape {theirs.shape}; it should be that of `x`, {ours.shape}")
     both = np.isfinite(ours) & np.isfinite(theirs)
-    ours, theirs = _ranks(ours[both]), _ranks(theirs[both])
+    ours, theirs = ranks_of(ours[both]), ranks_of(theirs[both])
     if len(ours) < 4 or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
         return math.nan, math.nan
     ours, theirs = ours - ours.mean(), theirs - theirs.mean()
@@ -283,7 +283,7 @@ def rank_correlation_interval(rho: float, n: int) -> Interval:
     n = checked_integer("n", n, at_least=0)
     if n < 4 or not math.isfinite(rho):
         return Interval(rho, math.nan, math.nan, n)
-    half = stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    half = special.ndtri((1 + LEVEL) / 2) * math.sqrt((1 + rho**2 / 2) / (n - 3))
     low, high = np.tanh(np.arctanh(np.clip(rho, -1 + 1e-15, 1 - 1e-15)) + np.array([-half, half]))
     return Interval(rho, rho if abs(rho) == 1 else float(low), rho if abs(rho) == 1 else float(high), n)
 
@@ -334,7 +334,7 @@ def _difference_interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, f
     if not squares.any():
         return difference, difference
     freedom = squares.sum() ** 2 / (squares**2 / (n - 1)).sum()
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(squares.sum()))
+    half = float(special.stdtrit(freedom, (1 + LEVEL) / 2) * math.sqrt(squares.sum()))
     return difference - half, difference + half
 
 
@@ -348,7 +348,7 @@ def _variance(values: np.ndarray) -> float:
     return float(values.var(ddof=1)) if varies(values) else 0.0
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def ranks_of(values: np.ndarray) -> np.ndarray:
     """Mean ranks, where values that follow each other by no more than rounding are the same."""
     if not len(values):
         return values
@@ -356,7 +356,8 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     steps = np.diff(values[order]) > ROUNDING * np.abs(values).max()
     level = np.empty(len(values), np.int64)
     level[order] = np.append(0, np.cumsum(steps))
-    return stats.rankdata(level)
+    counts = np.bincount(level)
+    return (np.cumsum(counts) - (counts - 1) / 2)[level]
 
 
 def _finite(argument: str, values: ArrayLike) -> np.ndarray:

@@ -11,6 +11,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 from sklearn.manifold import smacof
 
+from fnet_callbacks.compare import _kernels
 from fnet_callbacks.errors import FnetError
 
 _PERMUTATIONS = 1999
@@ -132,17 +133,7 @@ def _adjusted_rand(table: np.ndarray) -> np.ndarray:
 
 def _silhouette(named: np.ndarray, sizes: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """Rousseeuw (1987), Silhouettes; 0 for a run that is alone in its group."""
-    by_group = np.argsort(named, axis=1, kind="stable")
-    starts = np.cumsum(sizes) - sizes
-    to_group = np.add.reduceat(distances[:, by_group], starts, axis=2).transpose(1, 0, 2)  # sums, [P, R, G]
-    own_size = sizes[named]
-    own = np.take_along_axis(to_group, named[:, :, None], axis=2)[:, :, 0] / np.maximum(own_size - 1, 1)
-    to_group = to_group / sizes
-    np.put_along_axis(to_group, named[:, :, None], math.inf, axis=2)
-    other = to_group.min(2)
-    larger = np.maximum(own, other)
-    each = np.divide(other - own, larger, out=np.zeros_like(own), where=(larger > 0) & (own_size > 1))
-    return each.mean(1)
+    return _kernels.silhouettes(named, sizes, distances)
 
 
 def _nearest_share(named: np.ndarray, distances: np.ndarray) -> np.ndarray:

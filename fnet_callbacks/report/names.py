@@ -6,6 +6,7 @@ import html
 import re
 import textwrap
 import unicodedata
+from functools import lru_cache
 
 _LINE = 30  # letters
 _ISOLATE, _POP = "\u2068", "\u2069"
@@ -20,7 +21,9 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 def visible(text: object) -> str:
     """A text in which control characters, marks of direction, halves of characters and blank names are seen."""
-    found = "".join(map(_seen, str(text)))
+    found = str(text)
+    if not found.isprintable():
+        found = "".join(map(_seen, found))
     return f"“{found}”" if found.isspace() else found
 
 
@@ -35,6 +38,7 @@ def in_attribute(text: object) -> str:
     return html.escape(_isolated(visible(text)))
 
 
+@lru_cache(maxsize=4096)
 def in_figure(text: object, width: int = _LINE) -> str:
     """A text in which Plotly finds no markup, broken into lines of at most so many letters."""
     lines = textwrap.wrap(visible(text), width, break_on_hyphens=False) or [""]

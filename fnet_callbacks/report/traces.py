@@ -189,8 +189,18 @@ def faint(colour: str) -> str:
 
 def plain(values: Iterable[float]) -> list[float | None]:
     """Whole numbers as they are; of others six digits are more than a screen shows, and none is a gap."""
-    return [_rounded(v) if math.isfinite(v) else None for v in map(float, values)]
-
-
-def _rounded(value: float) -> float:
-    return int(value) if value.is_integer() else float(f"{value:.6g}")
+    found = np.asarray(values if isinstance(values, np.ndarray) else list(values), np.float64)
+    if not len(found):
+        return []
+    known = np.isfinite(found)
+    sizes = np.abs(found[known & (found != 0)])
+    if len(sizes) and not (
+        sizes.min() > 1e-9 and sizes.max() < 1e15
+    ):  # decimals that this way would not give
+        return [float(f"{v:.6g}") if math.isfinite(v) else None for v in found.tolist()]
+    digits = np.zeros(found.shape)
+    np.floor(np.log10(np.abs(found), where=known & (found != 0), out=digits), out=digits)
+    places = 10.0 ** np.maximum(5 - digits, 0)
+    tens = 10.0 ** np.maximum(digits - 5, 0)
+    rounded = np.where(found == np.round(found), found, np.round(found * places / tens) / places * tens)
+    return [value if k else None for value, k in zip(rounded.tolist(), known.tolist(), strict=True)]
