@@ -26,6 +26,7 @@ _MISSING = object()
 # Torch's registries of hooks, a dozen a module.
 HOOKS = tuple(name for name, value in vars(nn.Module()).items() if "hook" in name and isinstance(value, dict))
 _hooks_of = itemgetter(*HOOKS)
+OF_MODULES = frozenset({*HOOKS, "_non_persistent_buffers_set"})  # attributes that a `ModuleRecord` has
 GENERATORS = (
     *(torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random),
 )
@@ -208,12 +209,12 @@ def _attributes(of: type) -> Iterator[tuple[str, Any]]:
 
 
 class ModuleRecord(Record):
-    """A module's class, its hooks, and a scripted one's mode, which is no attribute of Python's.
+    """A module's class, its hooks, which buffers it does not save, and a scripted one's mode.
 
     Hooks and classes are what torch's weight and spectral norms, pruning and parametrizations change.
     """
 
-    __slots__ = ("_class", "_hooks", "_target", "_was_training")
+    __slots__ = ("_class", "_hooks", "_target", "_unsaved", "_was_training")
 
     def __init__(self, target: nn.Module) -> None:
         self._target, self._class = target, type(target)
@@ -223,6 +224,8 @@ class ModuleRecord(Record):
             registries = _hooks_of(own)
         except KeyError:  # a scripted one, or one that a version of torch without some of them saved
             registries = tuple(own[name] for name in HOOKS if name in own)
+        unsaved: set[str] = own.get("_non_persistent_buffers_set", set())
+        self._unsaved = unsaved, frozenset(unsaved)
         # As a rule there are none.
         self._hooks = registries, tuple(map(dict, registries)) if any(map(len, registries)) else None
 
@@ -232,6 +235,10 @@ class ModuleRecord(Record):
             object.__setattr__(self._target, "__class__", self._class)
         if self._was_training is not None:
             self._target.training = self._was_training
+        unsaved, names = self._unsaved
+        if unsaved != names:
+            unsaved.clear()
+            unsaved.update(names)
         registries, before = self._hooks
         if before is not None:
             for registry, own in zip(registries, before, strict=True):

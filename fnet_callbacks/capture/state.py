@@ -21,7 +21,7 @@ from fnet_callbacks.capture.contents import Contents, n_bytes
 from fnet_callbacks.capture.origins import FRAMEWORKS, NOT_OWN, is_of_a_script, own_classes, root_of
 from fnet_callbacks.capture.records import (
     GENERATORS,
-    HOOKS,
+    OF_MODULES,
     ArrayRecord,
     BytesRecord,
     ClassRecord,
@@ -157,7 +157,7 @@ class State:
             self._dicts.append((own, own.copy()))
             self._record(module, ModuleRecord(module), here)
             for name, value in own.items():
-                if type(value) in _LEAVES or name in HOOKS:
+                if type(value) in _LEAVES or name in OF_MODULES:
                     continue
                 if name not in _REGISTRIES or type(value) is not dict:
                     self._todo.append((value, hash((here, name))))

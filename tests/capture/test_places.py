@@ -105,6 +105,7 @@ def test_large_containers_and_arrays_that_are_made_anew_are_brought_back(make: A
         lambda m: parametrizations.orthogonal(m.net),
         lambda m: parametrize.register_parametrization(m.net, "weight", nn.Tanh()),
         lambda m: prune.l1_unstructured(m.net, "weight", amount=0.5),
+        lambda m: m.net.register_buffer("cache", torch.zeros(2), persistent=False),
         lambda m: setattr(m, "__class__", type("Other", (Model,), {})),
     ],
 )
@@ -121,6 +122,7 @@ def test_hooks_and_classes_that_a_pass_changes_are_brought_back(change: Any, has
             n: dict(v) for p in model.modules() for n, v in vars(p).items() if "hook" in n and v
         } == registries
         assert dict(model.named_modules()) == parts
+        assert not model.net._non_persistent_buffers_set
         assert [type(part) for part in model.modules()] == [Model, nn.Linear]
         assert model.net.weight is weight
     model(torch.rand(2, 4))
