@@ -48,6 +48,24 @@ def handlers_held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def interrupt_held() -> Iterator[None]:
+    """Has Ctrl-C wait for the end of a short block that must not be left half done."""
+    if threading.current_thread() is not threading.main_thread() or (
+        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
     """Has processes that are started in the block never see these signals: a scheduler sends them to all of a job."""
     if not hasattr(signal, "pthread_sigmask"):

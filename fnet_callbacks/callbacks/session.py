@@ -78,6 +78,7 @@ class Session:
             if self.step == 0 and not self._last_steps:
                 self._snapshot(self.monitors)
         self._passes.before_batch(batch, self.step)
+        self._steps.begin_batch()
 
     def note_optimizer_step(self) -> None:
         """Remembers that this batch steps an optimiser."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -24,9 +25,9 @@ class StepWatch:
 
     Lightning announces the steps of its own optimisers. It knows nothing of one that a model steps itself, in its
     ``optimizer_step``, in the backward pass or past `self.optimizers()`, nor of weights that are moved by hand. So each
-    step of a torch optimiser that has a parameter of the model counts, whoever takes it, and so does Lightning's
-    ``global_step``; where none of these is ever seen, what counts is a batch after which weights are others. What was
-    not announced is said once.
+    step of a torch optimiser that has a parameter of the model counts, whoever takes it, in a batch. As long as none is
+    seen, what counts is a batch after which weights are others, or, where they need not be looked at, one that moved
+    Lightning's ``global_step``. What was not announced is said once.
 
     Args:
         trainer: Gives the model and what Lightning counts.
@@ -55,13 +56,17 @@ class StepWatch:
         """Lightning is about to step an optimiser; several steps in one batch count once."""
         self._is_announced = True
 
+    def begin_batch(self) -> None:
+        """A batch begins: what stepped since the last one ended did so in a pass of the monitors."""
+        self._has_stepped = False
+
     def was_step(self) -> bool:
         """Whether the batch that ends was a step; asked once a batch."""
         announced, stepped = self._is_announced, self._has_stepped
         self._is_announced = self._has_stepped = False
         counted = self._trainer.global_step != self._global_step
         self._global_step = self._trainer.global_step
-        if announced or stepped or counted:
+        if announced or stepped:
             self._sees_optimizers, self._values = True, None
             if not announced:
                 self._say("in which an optimiser of the model steps, which Lightning does not announce")
@@ -69,7 +74,11 @@ class StepWatch:
         if self._sees_optimizers:
             return False
         before, self._values = self._values, self._weights()
-        has_moved = before is not None and self._values is not None and not torch.equal(before, self._values)
+        if before is None or self._values is None:
+            if counted:
+                self._say("that Lightning counts as one: no optimiser of the model was seen to step")
+            return counted
+        has_moved = before.shape != self._values.shape or not torch.equal(before, self._values)
         if has_moved:
             self._say("after which weights are others: no optimiser of the model was seen to step")
         return has_moved
@@ -84,7 +93,8 @@ class StepWatch:
     def _weights(self) -> Tensor | None:
         """A few values of each weight; None where Lightning is sure to announce its steps."""
         module = self._trainer.lightning_module
-        if module.automatic_optimization and self._trainer.optimizers:
+        is_own = is_overridden("optimizer_step", module)  # which may leave some out
+        if module.automatic_optimization and self._trainer.optimizers and not is_own:
             return None
         # Running statistics move without a step: buffers count where nothing else learns.
         tensors = [p for p in module.parameters() if p.requires_grad] or list(module.buffers())

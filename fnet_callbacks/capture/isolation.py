@@ -18,7 +18,7 @@ from fnet_callbacks.capture.sharding import reshard
 from fnet_callbacks.capture.state import State
 from fnet_callbacks.capture.writes import Writes
 from fnet_callbacks.errors import CaptureError, FnetWarning
-from fnet_callbacks.interrupts import handlers_held
+from fnet_callbacks.interrupts import handlers_held, interrupt_held
 
 # Who has both logs to Lightning; a method that is only called `log` may be a logarithm.
 _LOGGING_METHODS = ("log", "log_dict")
@@ -88,7 +88,8 @@ def isolated(
                 try:
                     reshard(module)
                 finally:
-                    failures = state.restore()
+                    with interrupt_held():
+                        failures = state.restore()
     finally:
         for failure in failures:
             warnings.warn(failure, FnetWarning, stacklevel=3)

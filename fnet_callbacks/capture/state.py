@@ -63,8 +63,9 @@ class State:
     Seen are the attributes, hooks and classes of every submodule, also of those that only a list or a tuple holds, and
     the attributes of their classes: tensors, arrays, random generators, and what containers, dataclasses and objects of
     the user's own classes hold of these. Not seen is what a closure, an iterator, an extension or an object of another
-    package keeps. Of a large whole (1,000 entries, a megabyte of tensors that are no buffers) only that is kept which
-    ``writes`` says that passes change; as long as it is not settled, all.
+    package keeps, nor what is written to a parameter of a large model past its version counter, unless a pass that was
+    looked at closely did so. Of a large whole (1,000 entries, a megabyte of tensors that are no buffers) only that is
+    kept which ``writes`` says that passes change; as long as it is not settled, all.
 
     Args:
         modules: The model and its submodules.

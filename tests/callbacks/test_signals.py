@@ -16,7 +16,7 @@ from small_models import Net, functional_monitor, loader, mlp, trainer
 from torch import Tensor, nn
 
 from fnet_callbacks import read_record
-from fnet_callbacks.interrupts import handlers_held
+from fnet_callbacks.interrupts import handlers_held, interrupt_held
 
 SIGNAL = signal.SIGUSR1
 
@@ -168,3 +168,14 @@ def test_ctrl_c_still_ends_a_block() -> None:
 def check_that_ctrl_c_ends_a_block() -> None:
     with pytest.raises(KeyboardInterrupt), handlers_held():
         signal.raise_signal(signal.SIGINT)
+    came: list[str] = []
+
+    def interrupted_block() -> None:
+        with interrupt_held():
+            signal.raise_signal(signal.SIGINT)
+            came.append("its end")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_block()
+    assert came == ["its end"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

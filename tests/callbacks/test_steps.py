@@ -93,6 +93,32 @@ class Hebbian(ByHand):
         self.traces += 1
 
 
+class SkipsBatches(Net):
+    """Steps in every second batch, of which Lightning counts all."""
+
+    def optimizer_step(
+        self, epoch: Any, batch_idx: Any, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        optimizer_closure()
+        if batch_idx % 2:
+            optimizer.optimizer.step()
+
+
+class Adapting(SkipsBatches):
+    """Adapts a weight of its own to each batch that it is shown in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(8))
+        self.inner = [torch.optim.SGD([self.shift], lr=0.1)]
+
+    def forward(self, x: Any) -> Any:
+        if not self.training:
+            self.shift.grad = torch.ones(8)
+            self.inner[0].step()
+        return super().forward(x + self.shift)
+
+
 class OthersStep(ByHandEverySecond):
     """An optimiser of something else steps in every batch."""
 
@@ -127,6 +153,8 @@ def fit(folder: Path, model: Any) -> tuple[list[int], list[str]]:
         (ByHandEverySecond, [0, 2, 4], "weights are others"),
         (Hebbian, [0, 2, 4, 6, 8], "weights are others"),
         (OthersStep, [0, 2, 4], "weights are others"),
+        (SkipsBatches, [0, 2, 4], "an optimiser of the model steps"),
+        (Adapting, [0, 2, 4], "an optimiser of the model steps"),
         (Net, [0, 2, 4, 6, 8], None),
     ],
     ids=lambda v: getattr(v, "__name__", None),
