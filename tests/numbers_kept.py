@@ -1,7 +1,7 @@
 """What small trained networks measure, kept so that a change of any number is seen.
 
-``PYTHONPATH=.:tests python tests/numbers_kept.py`` trains them and writes both what they showed and what is measured of it. It
-is run again only where a number is meant to change, which the changelog then tells in a line that begins with "Numbers:".
+``PYTHONPATH=.:tests python tests/numbers_kept.py`` trains them and writes what they showed and what is measured of it. It
+is run again only where a number is meant to change; the changelog then has a line for it that begins with "Numbers:".
 """
 
 from __future__ import annotations
