@@ -132,16 +132,7 @@ def _sigma(scope: Scope) -> float:
 def _sigma_hqs(scope: Scope) -> float:
     scope.require_more_than_tree()
     s = scope.settings
-    return F.small_world_hqs(
-        scope.correlation,
-        scope.graph,
-        nulls=s.nulls,
-        seed=s.seed,
-        method=s.method,
-        density=s.density,
-        threshold=s.threshold,
-        sign=s.sign,
-    )
+    return F.small_world_hqs(scope.correlation, scope.graph, nulls=s.nulls, seed=s.seed, rule=s.rule)
 
 
 def _modularity_z(scope: Scope) -> float:

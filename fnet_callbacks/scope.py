@@ -19,10 +19,7 @@ from fnet_callbacks.history import History, Previous
 class GraphSettings:
     """How a correlation becomes a graph, what bounds dear measures; see ``FunctionalNetworkMonitor``."""
 
-    method: F.Method = "mst"
-    density: float = 0.05
-    threshold: float | None = None
-    sign: F.Sign = "absolute"
+    rule: F.GraphRule = field(default_factory=F.GraphRule)
     nulls: int = 10
     seed: int = 0
     homology_radius: float | Literal["graph"] = math.inf
@@ -152,11 +149,8 @@ class Scope:
     @cached_property
     def selection(self) -> F.Selection:
         """The tree, the edges and what else is read off the correlation once."""
-        s = self.settings
         with self.stopwatch.part("graph"):
-            of_live = F.select(
-                self.correlation, method=s.method, density=s.density, threshold=s.threshold, sign=s.sign
-            )
+            of_live = self.settings.rule.select(self.correlation)
             return replace(of_live, n_neurons=self.n_neurons, nodes=self.nodes)
 
     @property
@@ -361,7 +355,7 @@ class Scope:
         """Raises ``NoValueError`` where the spanning tree is more than half of the edges."""
         self.require(2)
         n_tree, n_edges = len(self.selection.tree), len(self.selection.edges)
-        if self.settings.method == "mst" and 2 * n_tree > n_edges:
+        if self.settings.rule.method == "mst" and 2 * n_tree > n_edges:
             raise NoValueError(f"too few neurons: the spanning tree is {n_tree} of {n_edges} edges")
 
     def to_previous(self) -> Previous:

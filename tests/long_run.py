@@ -14,7 +14,7 @@ from small_models import Net, loader, mlp
 
 from fnet_callbacks import FunctionalNetworkMonitor
 
-STEPS = 20_000 if EVERY_CELL else 6_000
+STEPS = 20_000 if EVERY_CELL else 4_000
 
 
 class Tell(pl.Callback):

@@ -1,7 +1,7 @@
 """What small trained networks measure, kept so that a change of any number is seen.
 
-``PYTHONPATH=.:tests python tests/numbers_kept.py`` trains them and writes what they showed and what is measured of it. It
-is run again only where a number is meant to change; the changelog then has a line for it that begins with "Numbers:".
+``PYTHONPATH=.:tests python tests/numbers_kept.py`` trains them and writes what they show and what is measured of it. It
+is run again only where a number is meant to change, and the changelog then has a line that begins with "Numbers:".
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ ACTIVATIONS = Path(__file__).parent / "data" / "numbers.npz"
 EXPECTED = ACTIVATIONS.with_suffix(".json")
 STEPS = (0, 20, 200)
 SETTINGS = {
-    "mst": GraphSettings(density=0.15, nulls=4),
-    "density": GraphSettings(method="density", density=0.2, sign="positive", nulls=3, seed=5),
-    "threshold": GraphSettings(method="threshold", threshold=0.3, nulls=2, homology_radius="graph"),
+    "mst": GraphSettings(F.GraphRule(density=0.15), nulls=4),
+    "density": GraphSettings(F.GraphRule(method="density", density=0.2, sign="positive"), nulls=3, seed=5),
+    "threshold": GraphSettings(
+        F.GraphRule(method="threshold", threshold=0.3), nulls=2, homology_radius="graph"
+    ),
 }
 
 

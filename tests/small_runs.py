@@ -29,7 +29,9 @@ def network(strength: float, seed: int, n: int = 30) -> Scope:
     labels = np.arange(len(rows)) % 2
     activity = Activity((rows > 0).mean(0), F.class_active_share(rows, labels, 2), rows, labels)
     layers = np.arange(n) // (n // 2)
-    return Scope(F.correlation_matrix(rows), activity, layers=layers, settings=GraphSettings(density=0.2))
+    return Scope(
+        F.correlation_matrix(rows), activity, layers=layers, settings=GraphSettings(F.GraphRule(density=0.2))
+    )
 
 
 def write_run(

@@ -39,10 +39,10 @@ DEGENERATE = {
     "settings",
     [
         GraphSettings(),
-        GraphSettings(method="density", sign="positive"),
-        GraphSettings(method="threshold", threshold=0.5),
+        GraphSettings(F.GraphRule(method="density", sign="positive")),
+        GraphSettings(F.GraphRule(method="threshold", threshold=0.5)),
     ],
-    ids=lambda s: s.method,
+    ids=lambda s: s.rule.method,
 )
 def test_a_degenerate_network_has_a_written_result_for_every_measure(case, with_previous, settings):
     values = DEGENERATE[case]

@@ -164,7 +164,7 @@ def test_a_strip_has_the_first_and_the_last_of_many_portraits(paint):
     assert (titles[0], titles[-1]) == ("step 0", "step 19")
 
 
-@pytest.mark.parametrize("snapshots", [1, 8, 9, 15])
+@pytest.mark.parametrize("snapshots", [1, 8, 9, 13, 15])
 def test_no_text_is_cut_off_however_many_snapshots_and_whatever_their_step(paint, snapshots):
     for figure in paint(*(portrait(step=1_234_567 + k) for k in range(snapshots))).values():
         (left, bottom), (right, top) = figure.get_tightbbox().get_points()

@@ -195,12 +195,12 @@ def test_where_the_tree_is_most_of_the_edges_what_it_dictates_is_nan_with_the_re
     assert by_tree == {"clustering", "sigma", "sigma_hqs", "modularity_z"}
     assert all(math.isnan(found[name]) for name in by_tree)
     assert not math.isnan(found["path_length"])
-    denser = scope_of(activations(30), settings=GraphSettings(density=0.3))
+    denser = scope_of(activations(30), settings=GraphSettings(F.GraphRule(density=0.3)))
     assert not any(math.isnan(v) for v in measure(denser, by_tree).values())
 
 
 def test_without_a_tree_small_networks_have_a_clustering():
-    scope = scope_of(activations(30), settings=GraphSettings(method="density"))
+    scope = scope_of(activations(30), settings=GraphSettings(F.GraphRule(method="density")))
     assert not math.isnan(measure(scope, ["clustering"])["clustering"])
 
 

@@ -139,7 +139,7 @@ def moved_edge(values: np.ndarray, settings: GraphSettings) -> np.ndarray:
 
 
 def test_nothing_is_taken_over_when_one_edge_changes():
-    values, settings = activations(), GraphSettings(method="density")
+    values, settings = activations(), GraphSettings(F.GraphRule(method="density"))
     before = scope_of(values, settings=settings)
     measure(before, FULL)
     previous = before.to_previous()
@@ -167,7 +167,7 @@ def test_nothing_is_taken_over_that_another_setting_would_give(change):
 
 def test_a_neuron_that_died_beside_the_graph_is_a_change():
     values = activations(30)
-    settings = GraphSettings(method="threshold", threshold=0.999)
+    settings = GraphSettings(F.GraphRule(method="threshold", threshold=0.999))
     before = scope_of(values, settings=settings)
     assert len(before.edges) == 0
     values[:, 0] = 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-import numpy as np
-
 from fnet_callbacks import functional as F
 from fnet_callbacks.arguments import as_choice, as_integer, as_number, is_number, plain, refused
 from fnet_callbacks.errors import FnetError
@@ -42,7 +40,7 @@ def as_graph_settings(
     if radius not in ("graph", None):
         radius = as_number("homology_radius", radius, above=0)
     return GraphSettings(
-        **as_graph_rule(**graph),
+        rule=as_graph_rule(**graph),
         nulls=as_integer("nulls", nulls, at_least=1),
         seed=as_integer("seed", seed, at_least=0),
         homology_radius=math.inf if radius is None else radius,
@@ -51,8 +49,8 @@ def as_graph_settings(
     )
 
 
-def as_graph_rule(**rule: Any) -> dict[str, Any]:
-    """Density, and method, threshold and sign where they are given, as `functional.graph_from_correlation` has them.
+def as_graph_rule(**rule: Any) -> F.GraphRule:
+    """The rule of a density, and of method, threshold and sign where they are given.
 
     Raises:
         FnetError: One of them is out of range; the message names it.
@@ -62,8 +60,7 @@ def as_graph_rule(**rule: Any) -> dict[str, Any]:
         value = rule.get(argument)
         if not is_number(value) and (argument == "density" or value is not None):
             raise refused(argument, value, "a number in [0, 1]")
-    F.graph_from_correlation(np.eye(2), **rule)
-    return rule
+    return F.GraphRule(**rule)
 
 
 def as_figures(value: Any) -> Figures:

@@ -201,7 +201,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             "max_samples": self.max_samples,
             "max_neurons": self.max_neurons,
             "source": self.source,
-            **asdict(self.graph),
+            **{key: value for key, value in asdict(self.graph).items() if key != "rule"},
+            **asdict(self.graph.rule),
             # JSON has no infinity.
             "homology_radius": None if self.graph.homology_radius == math.inf else self.graph.homology_radius,
             "layers": [

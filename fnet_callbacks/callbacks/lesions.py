@@ -101,7 +101,7 @@ class LesionMonitor(ProbeMonitor):
         self.points = as_integer("points", points, at_least=1)
         self.layers = as_patterns("layers", layers)
         self.max_neurons = as_integer("max_neurons", max_neurons, at_least=1)
-        self.density: float = as_graph_rule(density=density)["density"]
+        self.rule = as_graph_rule(density=density)
         self.seed = as_integer("seed", seed, at_least=0)
         self.output_to_logits = resolve(output_to_logits, "output_to_logits")
 
@@ -113,7 +113,7 @@ class LesionMonitor(ProbeMonitor):
             "output_to_logits": path_of(self.output_to_logits),
             "points": self.points,
             "max_neurons": self.max_neurons,
-            "density": self.density,
+            "density": self.rule.density,
             "seed": self.seed,
             "layers": [
                 {"name": layer.name, "n_units": layer.n_units, "neurons": units.tolist()}
@@ -193,7 +193,7 @@ class LesionMonitor(ProbeMonitor):
 
     def _lesions(self, correlation: np.ndarray) -> Iterator[np.ndarray]:
         """What is silenced, neuron by neuron: nothing; then for each order growing shares of the live neurons."""
-        selection = F.select(correlation, density=self.density)
+        selection = self.rule.select(correlation)
         graph = F.Graph.from_sorted_edges(len(selection.nodes), selection.edges)
         counts = np.unique(np.round(np.linspace(0, graph.n_nodes, self.points + 1)).astype(int))
         self._shares = counts / max(graph.n_nodes, 1)

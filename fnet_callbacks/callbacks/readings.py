@@ -159,11 +159,8 @@ class SumReader(Reader):
 
     def _selections(self, correlation: Tensor) -> dict[str, Selection]:
         """Of the whole network, and of the layers where they are measured."""
-        g = self._plan.graph
         return {
-            scope: select_on_device(
-                correlation[own, own], method=g.method, density=g.density, threshold=g.threshold, sign=g.sign
-            )
+            scope: select_on_device(correlation[own, own], self._plan.graph.rule)
             for scope, _, own, _ in self._plan.scopes()
         }
 

@@ -26,14 +26,15 @@ def on_number(n_neurons: int, measures: Sequence[str], graph: GraphSettings) -> 
     if n_neurons < 2:
         return f"{n_neurons} neuron is watched, which has no network; watch more `layers`"
     n_tree = n_neurons - 1
-    n_edges = max(n_tree, round(graph.density * n_neurons * n_tree / 2))
-    missing = beyond_tree(measures) if graph.method == "mst" and 2 * n_tree > n_edges else []
+    n_edges = max(n_tree, round(graph.rule.density * n_neurons * n_tree / 2))
+    missing = beyond_tree(measures) if graph.rule.method == "mst" and 2 * n_tree > n_edges else []
     if not missing:
         return None
     need = "need" if len(missing) > 1 else "needs"
     return (
-        f"{n_neurons} neurons are watched, fewer than {', '.join(missing)} {need}: at `density={graph.density:g}` the "
-        f"spanning tree is {n_tree} of {n_edges} edges, so that they are NaN. Watch more `layers`, or raise `density`"
+        f"{n_neurons} neurons are watched, fewer than {', '.join(missing)} {need}: at `density={graph.rule.density:g}` "
+        f"the spanning tree is {n_tree} of {n_edges} edges, so that they are NaN. Watch more `layers`, or raise "
+        "`density`"
     )
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Self
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
@@ -74,9 +75,7 @@ def alluvial(frames: Sequence[Frame]) -> Figure:
     )
     axes.add_collection(bars, autolim=False)
     axes.set(xlim=(-0.4, len(frames) - 0.6), ylim=(0, 1.05 * heights.sum(1).max()))
-    every = -(-len(frames) // _LABELS)
-    steps = [frame.step for frame in frames]
-    axes.set_xticks(range(0, len(frames), every), steps[::every], rotation=45 if slanted else 0)
+    _name_snapshots(axes, frames, slanted=slanted)
     axes.set(title="Communities through time", xlabel="step", ylabel="live neurons")
     return figure
 
@@ -90,11 +89,16 @@ def neurons(frames: Sequence[Frame]) -> Figure:
     shown = np.where((colours < 0)[..., None], 1.0, tint(colours))[order]
     n, n_frames = colours.shape
     axes.imshow(shown, extent=(-0.5, n_frames - 0.5, n, 0), aspect="auto", interpolation="nearest")
-    every = -(-n_frames // _LABELS)
-    steps = [frame.step for frame in frames]
-    axes.set_xticks(range(0, n_frames, every), steps[::every], rotation=45 if slanted else 0)
+    _name_snapshots(axes, frames, slanted=slanted)
     axes.set(title="Communities of the neurons (white: dead)", xlabel="step", ylabel="neurons")
     return figure
+
+
+def _name_snapshots(axes: Axes, frames: Sequence[Frame], *, slanted: bool) -> None:
+    """Writes steps below as many snapshots as there is room for; slanted ones end below theirs."""
+    every = -(-len(frames) // _LABELS)
+    slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    axes.set_xticks(range(0, len(frames), every), [frame.step for frame in frames[::every]], **slant)
 
 
 def strip(frames: Sequence[Frame]) -> Figure:

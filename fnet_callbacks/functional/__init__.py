@@ -79,6 +79,7 @@ from fnet_callbacks.functional.references import (
 )
 from fnet_callbacks.functional.roles import participation_coefficient, within_module_z
 from fnet_callbacks.functional.selection import (
+    GraphRule,
     Method,
     Selection,
     Sign,
@@ -118,6 +119,7 @@ __all__ = [
     "Event",
     "EventKind",
     "Graph",
+    "GraphRule",
     "Lifetimes",
     "Method",
     "Order",

@@ -1,11 +1,11 @@
 """How a correlation becomes a graph: the live neurons, their spanning tree, the strongest edges, a scale."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 
-from fnet_callbacks.checks import checked_array, checked_choice, checked_number
+from fnet_callbacks.checks import checked_array, checked_choice, checked_number, told
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.correlation import checked_correlation
@@ -15,6 +15,58 @@ Method = Literal["mst", "density", "threshold"]
 Sign = Literal["absolute", "positive"]
 
 _NO_TREE = np.empty((0, 2), np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRule:
+    """Which pairs of neurons are edges; checks itself.
+
+    Attributes:
+        method: ``"mst"``: the maximum spanning tree, then the strongest other edges up to
+            ``E = max(N - 1, round(density N(N-1)/2))``; ``"density"``: the ``round(density N(N-1)/2)`` strongest;
+            ``"threshold"``: every pair whose weight is at least ``threshold``.
+        density: Share of all pairs that are edges, in [0, 1]; not used by ``"threshold"``.
+        threshold: Smallest weight of an edge, in [0, 1]; ``"threshold"`` only, and required there.
+        sign: The weight is ``|r|`` (``"absolute"``), or r (``"positive"``).
+
+    Raises:
+        FnetError: One of them is out of range; the message names it.
+
+    Reference: Zhang, Dong, Zhang & Lin (2022), arXiv:2205.11702, and its published code (``"mst"`` at 5 %).
+
+    >>> GraphRule(method="threshold", threshold=0.5).graph(np.array([[1.0, 0.9], [0.9, 1.0]])).edges.tolist()
+    [[0, 1]]
+    """
+
+    method: Method = "mst"
+    density: float = 0.05
+    threshold: float | None = None
+    sign: Sign = "absolute"
+
+    def __post_init__(self) -> None:
+        checked_choice("method", self.method, ("mst", "density", "threshold"))
+        object.__setattr__(self, "density", checked_number("density", self.density, at_least=0, at_most=1))
+        if self.threshold is not None:
+            threshold = checked_number("threshold", self.threshold, at_least=0, at_most=1)
+            object.__setattr__(self, "threshold", threshold)
+        if (self.threshold is None) == (self.method == "threshold"):
+            raise FnetError(
+                f"threshold belongs to method='threshold', got {self.threshold} with {self.method!r}"
+            )
+        checked_choice("sign", self.sign, ("absolute", "positive"))
+
+    @property
+    def is_absolute(self) -> bool:
+        """Whether weights are ``|r|``."""
+        return self.sign == "absolute"
+
+    def graph(self, correlation: np.ndarray) -> Graph:
+        """The functional network of a correlation matrix; see `graph_from_correlation`."""
+        return graph_from_correlation(correlation, **asdict(self))
+
+    def select(self, correlation: np.ndarray) -> "Selection":
+        """All that measures of a graph need of a correlation matrix; see `select`."""
+        return select(correlation, **asdict(self))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +122,8 @@ def select(
 
     Cost: O(N²) time; no array of that size, but a copy of the matrix where a neuron is dead or it is not contiguous.
     """
-    absolute, density, threshold = checked_options(method, density, threshold, sign)
+    rule = GraphRule(method, density, threshold, sign)
+    absolute = rule.is_absolute
     matrix = checked_correlation(correlation)
     n_neurons, nodes = len(matrix), np.flatnonzero(~np.isnan(matrix.diagonal()))
     n_live = len(nodes)
@@ -79,7 +132,7 @@ def select(
     counts, strength, squares = _kernels.survey(matrix, absolute)
     tree = _tree(matrix, absolute)
     tree_weights = np.abs(matrix[tree[:, 0], tree[:, 1]]).astype(np.float64, copy=False)
-    edges, weakest = _edges(matrix, absolute, counts, tree if method == "mst" else None, density, threshold)
+    edges, weakest = _edges(matrix, counts, tree if rule.method == "mst" else None, rule)
     if len(edges) and not np.isfinite(weakest):
         weakest = tree_weights.min()
     return Selection(
@@ -167,14 +220,14 @@ def graph_from_correlation(
         >>> graph_from_correlation(r, method="threshold", threshold=0.5, sign="positive").edges.tolist()
         [[0, 1]]
     """
-    absolute, density, threshold = checked_options(method, density, threshold, sign)
+    rule = GraphRule(method, density, threshold, sign)
     matrix = checked_correlation(correlation, has_dead=False)
-    counts, *_ = _kernels.survey(matrix, absolute)
+    counts, *_ = _kernels.survey(matrix, rule.is_absolute)
     if method == "mst" and tree is not None:
         tree = _checked_tree(tree, len(matrix))
     else:
-        tree = _tree(matrix, absolute) if method == "mst" else None
-    return Graph.from_sorted_edges(len(matrix), _edges(matrix, absolute, counts, tree, density, threshold)[0])
+        tree = _tree(matrix, rule.is_absolute) if method == "mst" else None
+    return Graph.from_sorted_edges(len(matrix), _edges(matrix, counts, tree, rule)[0])
 
 
 def graph_scale(correlation: np.ndarray, graph: Graph, tree: np.ndarray | None = None) -> float:
@@ -211,17 +264,15 @@ def graph_scale(correlation: np.ndarray, graph: Graph, tree: np.ndarray | None =
     return _scale(matrix, np.abs(matrix[edges[:, 0], edges[:, 1]]).min())
 
 
-def checked_options(
-    method: str, density: float, threshold: float | None, sign: str
-) -> tuple[bool, float, float | None]:
-    """Whether the weights are |r|, and density and threshold as plain numbers."""
-    checked_choice("method", method, ("mst", "density", "threshold"))
-    density = checked_number("density", density, at_least=0, at_most=1)
-    if threshold is not None:
-        threshold = checked_number("threshold", threshold, at_least=0, at_most=1)
-    if (threshold is None) == (method == "threshold"):
-        raise FnetError(f"threshold belongs to method='threshold', got {threshold} with {method!r}")
-    return _is_absolute(sign), density, threshold
+def checked_rule(rule: GraphRule | None) -> GraphRule:
+    """A rule; the one by default where there is none.
+
+    Raises:
+        FnetError: It is something else.
+    """
+    if rule is not None and not isinstance(rule, GraphRule):
+        raise FnetError(f"rule must be a GraphRule, such as GraphRule(density=0.1), got {told(rule)}")
+    return rule or GraphRule()
 
 
 def _is_absolute(sign: str) -> bool:
@@ -249,26 +300,22 @@ def _keys(edges: np.ndarray, n_nodes: int) -> np.ndarray:
 
 
 def _edges(
-    matrix: np.ndarray,
-    absolute: bool,
-    counts: np.ndarray,
-    tree: np.ndarray | None,
-    density: float,
-    threshold: float | None,
+    matrix: np.ndarray, counts: np.ndarray, tree: np.ndarray | None, rule: GraphRule
 ) -> tuple[np.ndarray, float]:
     """The edges, and the smallest weight beyond the tree; infinite where there is none."""
+    absolute = rule.is_absolute
     n_pairs = len(matrix) * (len(matrix) - 1) // 2
     beyond = 0 if tree is None else len(tree)
     tree = _NO_TREE if tree is None else tree
     others = _kernels.counts_beyond(counts, matrix, absolute, tree)
-    if threshold is not None:
-        weakest = matrix.dtype.type(threshold)
+    if rule.threshold is not None:
+        weakest = matrix.dtype.type(rule.threshold)
         if not absolute:  # where the sign counts a weight of 0 is no edge
             weakest = max(weakest, np.nextafter(matrix.dtype.type(0), matrix.dtype.type(1)))
         ties = n_pairs
         size = int(others[_kernels.bin_of(weakest) :].sum())
     else:
-        size = min(max(round(density * n_pairs) - beyond, 0), int(others.sum()))
+        size = min(max(round(rule.density * n_pairs) - beyond, 0), int(others.sum()))
         weakest, ties = _cut(matrix, absolute, others, tree, size)
     return _kernels.strongest_edges(matrix, absolute, tree, float(weakest), ties, len(tree) + size)
 

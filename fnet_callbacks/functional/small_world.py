@@ -11,7 +11,7 @@ from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.correlation import checked_correlation
 from fnet_callbacks.functional.graph import Graph, checked_graph
 from fnet_callbacks.functional.random_correlations import NO_VARIANCE, drawn, moments_of
-from fnet_callbacks.functional.selection import Method, Sign, graph_from_correlation
+from fnet_callbacks.functional.selection import GraphRule, checked_rule
 from fnet_callbacks.functional.streams import in_threads, streams
 
 _SWAPS_PER_EDGE = 10
@@ -224,33 +224,26 @@ def small_world_hqs(
     *,
     nulls: int = 10,
     seed: int = 0,
-    method: Method = "mst",
-    density: float = 0.05,
-    threshold: float | None = None,
-    sign: Sign = "absolute",
+    rule: GraphRule | None = None,
 ) -> float:
     """Small-worldness sigma against graphs of covariance-matched random correlations.
 
     Unlike rewirings these nulls are correlation matrices, so they share the clustering that every correlation
-    graph has. The null graphs are built as the graph was: give the same ``method``, ``density``,
-    ``threshold`` and ``sign``.
+    graph has. The null graphs are built as the graph was, by the same ``rule``.
 
     Args:
         correlation: ``[N, N]``, the matrix that the graph was built from.
         graph: The functional network, N nodes.
         nulls: How many null matrices.
         seed: Of the null matrices' random streams.
-        method: See `graph_from_correlation`.
-        density: See `graph_from_correlation`.
-        threshold: See `graph_from_correlation`.
-        sign: See `graph_from_correlation`.
+        rule: That the graph was built by; None for ``GraphRule()``.
 
     Returns:
         Sigma, as in `small_world`; NaN also where `hqs_null` is.
 
     Raises:
-        FnetError: ``correlation`` or an option is refused by `graph_from_correlation`, ``nulls`` is below 1, or
-            ``seed`` negative.
+        FnetError: ``correlation`` is refused by `graph_from_correlation`, ``rule`` is no `GraphRule`, ``nulls`` is
+            below 1, or ``seed`` negative.
 
     Reference: Zalesky, Fornito & Bullmore (2012), NeuroImage 60, 2096.
     Cost: ``nulls`` times that of `hqs_null` and of a graph.
@@ -260,6 +253,7 @@ def small_world_hqs(
     if n_nodes != checked_graph(graph).n_nodes:
         raise FnetError(f"correlation has {n_nodes} nodes, graph has {graph.n_nodes}")
     own_streams = streams(seed, nulls)
+    build = checked_rule(rule)
     if moments[1] <= NO_VARIANCE:
         return float("nan")
 
@@ -267,7 +261,7 @@ def small_world_hqs(
 
     def null_wiring(stream: np.uint64) -> Wiring:
         null = drawn(n_nodes, moments, stream, spare.pop() if spare else None)
-        graph = graph_from_correlation(null, method=method, density=density, threshold=threshold, sign=sign)
+        graph = build.graph(null)
         spare.append(null.T)
         return wiring(graph)
 

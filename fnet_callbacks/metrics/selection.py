@@ -6,21 +6,14 @@ from torch import Tensor
 
 from fnet_callbacks.checks import checked_tensor
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.functional import Method, Selection, Sign
+from fnet_callbacks.functional import GraphRule, Selection, Sign
 from fnet_callbacks.functional.correlation import ROUNDING, checked_correlation
-from fnet_callbacks.functional.selection import checked_options
+from fnet_callbacks.functional.selection import checked_rule
 
 _BINS = 4096  # those of `Selection.weight_counts`
 
 
-def select_on_device(
-    correlation: Tensor,
-    *,
-    method: Method = "mst",
-    density: float = 0.05,
-    threshold: float | None = None,
-    sign: Sign = "absolute",
-) -> Selection:
+def select_on_device(correlation: Tensor, rule: GraphRule | None = None) -> Selection:
     """`fnet_callbacks.functional.select` for a tensor, on the tensor's device.
 
     Nodes, tree, edges and scale are those of `select` to the bit; the mean and the rank are within the rounding
@@ -30,24 +23,22 @@ def select_on_device(
     Args:
         correlation: ``[N, N]`` float64, symmetric to the bit, NaN in the rows and columns of dead units, as
             `RunningCorrelation.correlation` gives it; its block ``[own, own]`` for a layer.
-        method: See `fnet_callbacks.functional.graph_from_correlation`.
-        density: See `fnet_callbacks.functional.graph_from_correlation`.
-        threshold: See `fnet_callbacks.functional.graph_from_correlation`.
-        sign: See `fnet_callbacks.functional.graph_from_correlation`.
+        rule: Which pairs are edges; None for ``GraphRule()``.
 
     Raises:
         FnetError: ``correlation`` is not square or not float64, or among live units not symmetric, not finite or no
-            correlation (a covariance, Fisher's z); an option is unknown or out of range.
+            correlation (a covariance, Fisher's z); ``rule`` is no `GraphRule`.
 
     Reference: Borůvka (1926), for the tree; Nešetřil, Milková & Nešetřilová (2001), Discrete Math. 233, 3.
     Cost: O(N² log N) time, in two passes a round of at most log₂ N, fewer as a rule; memory for about three ``[N, N]``
         float64 beside the argument. On the CPU `select` is many times faster.
 
     >>> r = torch.tensor([[1.0, 0.9, 0.1], [0.9, 1.0, -0.5], [0.1, -0.5, 1.0]], dtype=torch.float64)
-    >>> select_on_device(r, method="threshold", threshold=0.5, sign="positive").edges.tolist()
+    >>> select_on_device(r, GraphRule("threshold", threshold=0.5, sign="positive")).edges.tolist()
     [[0, 1]]
     """
-    _, density, threshold = checked_options(method, density, threshold, sign)
+    rule = checked_rule(rule)
+    method, sign = rule.method, rule.sign
     block, nodes = _live_block(correlation)
     n = len(nodes)
     if n < 2:
@@ -57,7 +48,7 @@ def select_on_device(
         return Selection(len(correlation), nodes, empty, np.empty(0), empty, 0.0, float("nan"), rank, none)
 
     tree = _spanning_tree(block.abs() if sign == "absolute" else block.clone())
-    joined = _joined(block, tree if method == "mst" else None, density, threshold, sign)
+    joined = _joined(block, tree if method == "mst" else None, rule)
     beyond = joined.clone()  # the edges beyond the tree; those of the tree where there are no others
     if method == "mst":
         beyond[tree] = False
@@ -156,16 +147,14 @@ def _spanning_tree(weights: Tensor) -> tuple[Tensor, Tensor]:
     return edge // n, edge % n
 
 
-def _joined(
-    block: Tensor, tree: tuple[Tensor, Tensor] | None, density: float, threshold: float | None, sign: Sign
-) -> Tensor:
+def _joined(block: Tensor, tree: tuple[Tensor, Tensor] | None, rule: GraphRule) -> Tensor:
     """Which pairs are edges, ``[n, n]`` bool, above the diagonal; those of a tree are."""
     n = len(block)
-    weights = block.abs() if sign == "absolute" else block.masked_fill(block <= 0, -torch.inf)
+    weights = block.abs() if rule.is_absolute else block.masked_fill(block <= 0, -torch.inf)
     weights.masked_fill_(torch.ones_like(weights, dtype=torch.bool).tril_(), -torch.inf)
-    if threshold is not None:
-        return weights >= threshold
-    count = round(density * (n * (n - 1) // 2))
+    if rule.threshold is not None:
+        return weights >= rule.threshold
+    count = round(rule.density * (n * (n - 1) // 2))
     if tree is not None:
         count = max(count, n - 1)
         weights[tree] = torch.inf

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from fnet_callbacks.functional.selection import Selection
+from fnet_callbacks.functional.selection import GraphRule, Selection
 from fnet_callbacks.history import History, Previous
 from fnet_callbacks.portrait import PORTRAITS, CodePortrait, Portrait
 from fnet_callbacks.scope import GraphSettings
@@ -199,6 +199,7 @@ TYPES = (
     Job,
     Result,
     GraphSettings,
+    GraphRule,
     Previous,
     History,
     *PORTRAITS,

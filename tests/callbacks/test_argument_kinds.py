@@ -126,7 +126,7 @@ def test_what_comes_of_them_is_what_comes_of_plain_ones_and_its_checkpoint_opens
 
 def test_a_coarser_number_is_taken_as_it_is() -> None:
     monitor = FunctionalNetworkMonitor(density=np.float32(0.1))
-    assert monitor.graph.density == float(np.float32(0.1))
+    assert monitor.graph.rule.density == float(np.float32(0.1))
     assert RobustnessMonitor(bounds=(0, 1), epsilons=torch.tensor(0.1)).epsilons == (float(np.float32(0.1)),)
 
 

@@ -106,7 +106,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert (functional.name, robust.name) == ("fnet", "robust")
     assert functional.every_n_steps == robust.every_n_steps == 100
     assert functional.probe_size == robust.probe_size == 1024
-    assert (functional.probe_seed, functional.max_neurons, functional.graph.density) == (0, 1024, 0.05)
+    assert (functional.probe_seed, functional.max_neurons, functional.graph.rule.density) == (0, 1024, 0.05)
     assert functional.state_key == "fnet"
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_scopes import activations
 
+from fnet_callbacks import functional as F
 from fnet_callbacks.callbacks.readings import RowReader, SumReader, reader_of
 from fnet_callbacks.measures import names_of
 from fnet_callbacks.scope import GraphSettings, Stopwatch
@@ -20,13 +21,13 @@ DEVICES = ["cpu", pytest.param("cuda", marks=ON_CUDA)]
 READS_MATRIX = ["sigma_hqs", "betti_0", "betti_1", "loops", "functional_persistence", "persistent_entropy"]
 
 
-def plan_of(measures="fast", layer_measures="fast", *, has_figures=False, save_correlation=False, **graph):
+def plan_of(measures="fast", layer_measures="fast", *, has_figures=False, save_correlation=False, **rule):
     return NetworkPlan(
         name="fnet",
         measures=names_of(measures),
         layer_measures=names_of(layer_measures),
         layers=LAYERS,
-        graph=GraphSettings(**{"nulls": 2, "density": 0.15, **graph}),
+        graph=GraphSettings(F.GraphRule(**{"density": 0.15, **rule}), nulls=2),
         save_correlation=save_correlation,
         has_figures=has_figures,
         on_error="raise",

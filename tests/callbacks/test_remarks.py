@@ -104,7 +104,9 @@ def test_it_is_said_of_just_those_that_have_no_value(n: int) -> None:
 
 def test_of_measures_that_need_no_more_nothing_is_said() -> None:
     assert on_number(12, ["modularity", "n_neurons"], GraphSettings()) is None
-    assert on_number(12, ["clustering"], GraphSettings(method="threshold", threshold=0.5)) is None
+    assert (
+        on_number(12, ["clustering"], GraphSettings(F.GraphRule(method="threshold", threshold=0.5))) is None
+    )
     assert "1 neuron is watched" in str(on_number(1, ["modularity"], GraphSettings()))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.graph import Graph
 from fnet_callbacks.functional.random_correlations import hqs_null
-from fnet_callbacks.functional.selection import graph_from_correlation
+from fnet_callbacks.functional.selection import GraphRule, graph_from_correlation
 from fnet_callbacks.functional.small_world import (
     clustering_coefficient,
     distance_histogram,
@@ -261,18 +261,18 @@ class TestHqs:
         options = {"method": "density", "density": 0.1, "sign": "positive"}
         graph = graph_from_correlation(correlation, **options)
         first = graph_from_correlation(hqs_null(correlation, seed=7), **options)
-        sigma = small_world_hqs(correlation, graph, nulls=1, seed=7, **options)
+        sigma = small_world_hqs(correlation, graph, nulls=1, seed=7, rule=GraphRule(**options))
         ratio = clustering_coefficient(graph) / clustering_coefficient(first)
         assert sigma == pytest.approx(ratio / (path_length(graph) / path_length(first)))
-        several = small_world_hqs(correlation, graph, seed=7, **options)
+        several = small_world_hqs(correlation, graph, seed=7, rule=GraphRule(**options))
         monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 1)
-        assert small_world_hqs(correlation, graph, seed=7, **options) == several
+        assert small_world_hqs(correlation, graph, seed=7, rule=GraphRule(**options)) == several
 
     def test_independent_noise_is_no_small_world_against_it(self):
         correlation = planted_correlation(120, 50, 0.0)
         graph = graph_from_correlation(correlation, density=0.1)
         assert small_world(graph).sigma > 1.4
-        assert small_world_hqs(correlation, graph, density=0.1) < 1.2
+        assert small_world_hqs(correlation, graph, rule=GraphRule(density=0.1)) < 1.2
 
     def test_wrong_input_is_refused(self):
         correlation = planted_correlation(6, 20, 0.0)

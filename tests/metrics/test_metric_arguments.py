@@ -32,16 +32,8 @@ def statistics_of(activations, labels):
         (correlation_of, {"activations": ROWS}),
         (ActivationStatistics, {"num_units": 3, "num_classes": 2, "keep": 2}),
         (statistics_of, {"activations": ROWS, "labels": torch.arange(20) % 3}),
-        (
-            select_on_device,
-            {
-                "correlation": CORRELATION,
-                "method": "mst",
-                "density": 0.5,
-                "threshold": None,
-                "sign": "positive",
-            },
-        ),
+        (select_on_device, {"correlation": CORRELATION, "rule": F.GraphRule(density=0.5, sign="positive")}),
+        (F.GraphRule, {"method": "mst", "density": 0.5, "threshold": None, "sign": "positive"}),
     ],
 )
 def test_an_odd_argument_is_taken_or_refused_by_name(function, arguments):
@@ -57,5 +49,7 @@ def test_numpys_integers_are_counts_and_booleans_are_none():
 
 
 def test_numpys_scalars_are_densities():
-    selection = select_on_device(CORRELATION, density=np.float32(0.5))
-    np.testing.assert_array_equal(selection.edges, select_on_device(CORRELATION, density=0.5).edges)
+    selection = select_on_device(CORRELATION, F.GraphRule(density=np.float32(0.5)))
+    np.testing.assert_array_equal(
+        selection.edges, select_on_device(CORRELATION, F.GraphRule(density=0.5)).edges
+    )

@@ -96,7 +96,7 @@ def assert_same(selection, expected):
 def test_is_what_the_functions_of_arrays_say(n_units, matrix, sign):
     correlation = MATRICES[matrix](n_units)
     for options in OPTIONS:
-        selection = select_on_device(torch.from_numpy(correlation), sign=sign, **options)
+        selection = select_on_device(torch.from_numpy(correlation), F.GraphRule(sign=sign, **options))
         assert_same(selection, expected_of(correlation, sign, **options))
 
 
@@ -121,7 +121,7 @@ def tied_correlations(draw):
 )
 def test_ties_go_to_the_same_edges(correlation, method, sign, share):
     options = {"method": method, "threshold" if method == "threshold" else "density": share}
-    selection = select_on_device(torch.from_numpy(correlation), sign=sign, **options)
+    selection = select_on_device(torch.from_numpy(correlation), F.GraphRule(sign=sign, **options))
     assert_same(selection, expected_of(correlation, sign, **options))
 
 
@@ -152,7 +152,7 @@ def test_equals_select_from_the_sums_of_a_metric_to_the_selection(sign):
     for batch in values.split(30):
         metric.update(batch)
     with torch.inference_mode():
-        selection = select_on_device(metric.correlation(), sign=sign)
+        selection = select_on_device(metric.correlation(), F.GraphRule(sign=sign))
     assert len(selection.nodes) == 83
     assert_same(selection, F.select(metric.compute(), sign=sign))
 
@@ -162,7 +162,7 @@ def test_a_layers_block_is_a_network_of_its_own():
     whole = torch.from_numpy(correlation)
     for own in (slice(0, 50), slice(50, 120)):
         for sign in ("absolute", "positive"):
-            selection = select_on_device(whole[own, own], sign=sign)
+            selection = select_on_device(whole[own, own], F.GraphRule(sign=sign))
             assert_same(selection, expected_of(correlation[own, own].copy(), sign))
 
 
@@ -172,7 +172,7 @@ def test_layout_does_not_matter_and_the_matrix_is_left_as_it_was():
     wide[::2, ::2] = torch.from_numpy(correlation)
     for same in (wide[::2, ::2], torch.from_numpy(correlation).T):
         for sign in ("absolute", "positive"):
-            assert_same(select_on_device(same, sign=sign), expected_of(correlation, sign))
+            assert_same(select_on_device(same, F.GraphRule(sign=sign)), expected_of(correlation, sign))
         np.testing.assert_array_equal(same.numpy(), correlation)
 
 
@@ -184,7 +184,7 @@ def test_an_accelerator_selects_the_same(n_units, matrix, sign):
     correlation = MATRICES[matrix](n_units)
     on_device = torch.from_numpy(correlation).cuda()
     for options in OPTIONS:
-        selection = select_on_device(on_device, sign=sign, **options)
+        selection = select_on_device(on_device, F.GraphRule(sign=sign, **options))
         assert_same(selection, expected_of(correlation, sign, **options))
 
 
@@ -201,7 +201,7 @@ def test_an_accelerator_selects_the_same(n_units, matrix, sign):
 @pytest.mark.parametrize("n_units", [0, 5])
 def test_wrong_options_are_refused(n_units, options, message):
     with pytest.raises(FnetError, match=message):
-        select_on_device(torch.eye(n_units, dtype=torch.float64), **options)
+        select_on_device(torch.eye(n_units, dtype=torch.float64), F.GraphRule(**options))
 
 
 def changed(row, column, value):

@@ -11,6 +11,7 @@ import pytest
 from processes import is_running
 from small_scopes import activations, labels_of
 
+from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.measures import names_of
 from fnet_callbacks.record import SnapshotStore, read_record
@@ -30,7 +31,7 @@ def plan_of(folder: Path | None, **options) -> Plan:
         name="fnet",
         layer_measures=names_of("fast"),
         layers=[LayerPlan("first", "first", 60), LayerPlan("second", "second", 40)],
-        graph=GraphSettings(density=0.1, nulls=2),
+        graph=GraphSettings(F.GraphRule(density=0.1), nulls=2),
         **defaults | options,
     )
     if folder is not None:
