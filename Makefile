@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # The kernels compile once and are kept beside the code; two threads, where a command does not ask for others.
 export NUMBA_NUM_THREADS ?= 2
 export OMP_NUM_THREADS ?= 2
-BENCH ?= isolation floor scale monitors lesions peers overhead
+BENCH ?= isolation floor scale monitors lesions peers report overhead
 
 .PHONY: help install demo report test test-all audit check bench docs clean
 
@@ -43,7 +43,7 @@ check: $(READY) ## lint, types, doctests, the layer test
 	$(BIN)/pyright
 	$(BIN)/python -m pytest --doctest-modules fnet_callbacks tests/test_layers.py
 
-bench: $(READY) ## what things cost, as tables; `make bench BENCH=floor` for one of isolation, floor, scale, monitors, lesions, peers, overhead
+bench: $(READY) ## what things cost, as tables; `make bench BENCH=floor` for one of isolation, floor, scale, monitors, lesions, peers, report, overhead
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,benchmark]"
 	for name in $(BENCH); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
