@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -112,12 +113,51 @@ class Graph:
         """Number of neighbours of each node, ``[N]`` int64."""
         return np.diff(self.indptr)
 
-    def to_networkx(self) -> nx.Graph:
-        """The same graph for NetworkX, nodes 0 to N - 1."""
+    def to_networkx(
+        self,
+        *,
+        layers: Sequence[str] | np.ndarray | None = None,
+        neurons: np.ndarray | None = None,
+        communities: np.ndarray | None = None,
+        correlation: np.ndarray | None = None,
+    ) -> nx.Graph:
+        """The same graph for NetworkX, nodes 0 to N - 1, each with its ``degree``.
+
+        Args:
+            layers: ``[N]``, becomes the attribute ``layer`` of each node: a name or a number.
+            neurons: ``[N]`` integers, becomes ``index``: which neuron a node is.
+            communities: ``[N]`` integers, becomes ``community``.
+            correlation: ``[N, N]``; gives each edge its ``correlation``, r, and its ``weight``, ``|r|``.
+
+        Raises:
+            FnetError: An argument has other than N entries.
+
+        Example:
+            >>> graph = Graph.from_edges(2, np.array([[0, 1]])).to_networkx(layers=["net.1", "net.3"])
+            >>> graph.nodes[1]
+            {'degree': 1, 'layer': 'net.3'}
+        """
         import networkx as nx
 
         graph = nx.empty_graph(self.n_nodes)
-        graph.add_edges_from(self.edges.tolist())
+        pairs = self.edges.tolist()
+        graph.add_edges_from(pairs)
+        of_nodes = {"degree": self.degrees, "layer": layers, "index": neurons, "community": communities}
+        for name, values in of_nodes.items():
+            if values is None:
+                continue
+            listed = np.asarray(values).tolist()
+            if not isinstance(listed, list) or len(listed) != self.n_nodes:
+                argument = {"layer": "layers", "index": "neurons", "community": "communities"}[name]
+                raise FnetError(f"{argument} must have one entry a node, {self.n_nodes}, got {told(values)}")
+            nx.set_node_attributes(graph, dict(enumerate(listed)), name)
+        if correlation is not None:
+            matrix = checked_array("correlation", correlation, "[N, N]")
+            if matrix.shape != (self.n_nodes, self.n_nodes):
+                raise FnetError(f"correlation must be of {self.n_nodes} nodes, got shape {matrix.shape}")
+            weights = matrix[self.edges[:, 0], self.edges[:, 1]].tolist()
+            attributes = ({"correlation": r, "weight": abs(r)} for r in weights)
+            nx.set_edge_attributes(graph, dict(zip(map(tuple, pairs), attributes, strict=True)))
         return graph
 
     def __eq__(self, other: object) -> bool:

@@ -26,7 +26,7 @@ def persistence(
     *,
     max_dim: int = 1,
     threshold: float = float("inf"),
-    backend: Backend = "gudhi",
+    backend: Backend = "native",
 ) -> list[np.ndarray]:
     """Persistence diagrams of the Vietoris-Rips filtration of a distance matrix, over Z/2.
 
@@ -36,9 +36,8 @@ def persistence(
         max_dim: Highest dimension of homology: 0 components, 1 loops, 2 voids.
         threshold: Longest edge that enters the filtration. Features still open there have death ``inf``,
             in every dimension.
-        backend: ``"gudhi"``; ``"ripser"``, which rounds distances to float32 (6e-8); or ``"native"``, our own, for
-            ``max_dim`` up to 1: the diagrams of gudhi to the bit, and the fastest of the three
-            (``benchmarks/peers.py``).
+        backend: ``"native"``, our own, for ``max_dim`` up to 1: the diagrams of gudhi to the bit, and the fastest of
+            the three (``benchmarks/peers.py``); ``"gudhi"``; or ``"ripser"``, which rounds distances to float32 (6e-8).
 
     Returns:
         One diagram for each of the dimensions 0 to ``max_dim``, without features of zero persistence. A
@@ -60,7 +59,9 @@ def persistence(
     max_dim = checked_integer("max_dim", max_dim, at_least=0)
     threshold = checked_number("threshold", threshold, at_least=0)
     if backend == "native" and max_dim > 1:
-        raise FnetError(f'backend "native" has max_dim up to 1, got {max_dim}; "gudhi" goes higher')
+        raise FnetError(
+            f'backend="native" has max_dim up to 1, got {max_dim}; pass backend="gudhi" or "ripser"'
+        )
     distance = _checked_distance(distance)
     if len(distance) == 0:
         return [np.empty((0, 2)) for _ in range(max_dim + 1)]

@@ -24,7 +24,36 @@ class TestGraph:
         for node in range(n_nodes):
             neighbours = graph.indices[graph.indptr[node] : graph.indptr[node + 1]]
             assert neighbours.tolist() == sorted(expected[node])
+        nx.set_node_attributes(expected, dict(expected.degree), "degree")
         assert nx.utils.graphs_equal(graph.to_networkx(), expected)
+
+    def test_networkx_gets_what_is_known_of_nodes_and_edges(self):
+        graph = Graph.from_edges(3, np.array([[0, 1], [1, 2]]))
+        correlation = np.array([[1, -0.8, 0.1], [-0.8, 1, 0.5], [0.1, 0.5, 1]])
+        found = graph.to_networkx(
+            layers=["a", "a", "b"],
+            neurons=np.array([4, 7, 9]),
+            communities=np.array([0, 0, 1]),
+            correlation=correlation,
+        )
+        assert found.nodes[1] == {"degree": 2, "layer": "a", "index": 7, "community": 0}
+        assert found.edges[1, 0] == {"correlation": -0.8, "weight": 0.8}
+        assert nx.modularity_matrix(found).shape == (3, 3)
+        assert all(type(value) in (int, str) for _, node in found.nodes(data=True) for value in node.values())
+        assert nx.node_link_data(found)["edges"][1]["weight"] == 0.5
+
+    @pytest.mark.parametrize(
+        ("attributes", "message"),
+        [
+            ({"layers": ["a", "b"]}, "layers must have one entry a node, 3"),
+            ({"neurons": 5}, "neurons must have one entry a node"),
+            ({"communities": np.zeros(4, int)}, "communities must have one entry a node"),
+            ({"correlation": np.eye(2)}, "correlation must be of 3 nodes"),
+        ],
+    )
+    def test_attributes_of_other_nodes_are_refused(self, attributes, message):
+        with pytest.raises(FnetError, match=message):
+            Graph.from_edges(3, np.array([[0, 1]])).to_networkx(**attributes)
 
     def test_edges_come_in_any_order_orientation_and_number(self):
         graph = Graph.from_edges(4, np.array([[3, 1], [1, 3], [0, 2], [1, 3]]))

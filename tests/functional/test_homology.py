@@ -245,6 +245,8 @@ def test_wrong_distance_is_named(distance, message):
 def test_wrong_options_are_named():
     with pytest.raises(FnetError, match="backend must be"):
         persistence(np.zeros((2, 2)), backend="dionysus")  # type: ignore[arg-type]
+    with pytest.raises(FnetError, match="max_dim up to 1, got 2; pass backend="):
+        persistence(np.zeros((2, 2)), max_dim=2)
     with pytest.raises(FnetError, match="max_dim must be"):
         persistence(np.zeros((2, 2)), max_dim=-1)
     with pytest.raises(FnetError, match="threshold must be"):
