@@ -5,6 +5,7 @@ What is kept of an argument goes to checkpoints, manifests and other processes, 
 
 from __future__ import annotations
 
+import difflib
 import numbers
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ Names = str | Sequence[str]
 Numbers = float | Sequence[float]
 
 _LARGEST = 2**63 - 1
+_MAX_NAMES = 12  # in a message
 
 
 def plain(argument: str, value: Any) -> Any:
@@ -144,6 +146,16 @@ def as_list(argument: str, value: Any, what: str) -> list[Any]:
     if not isinstance(listed, list) or not listed:
         raise refused(argument, value, f"a list of {what}")
     return listed
+
+
+def some_names(names: Iterable[str], *, like: str = "") -> str:
+    """Names for a message: all of a few; of many the nearest to ``like``, else the first, and how many more."""
+    known = list(dict.fromkeys(names))
+    if len(known) <= _MAX_NAMES:
+        return ", ".join(known) or "none"
+    near = difflib.get_close_matches(like, known, n=_MAX_NAMES // 2, cutoff=0.4) if like else []
+    shown = near or known[: _MAX_NAMES // 2]
+    return f"{', '.join(shown)} and {len(known) - len(shown)} more"
 
 
 def is_number(value: Any) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -17,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from fnet_callbacks.capture.contents import parts_of
 from fnet_callbacks.errors import FnetWarning
 
+_LIGHTNING = ("lightning", "pytorch_lightning")
 _VALUES = 64  # of each tensor, that are compared where no optimiser is seen to step
 
 
@@ -93,7 +93,8 @@ class StepWatch:
     def _weights(self) -> Tensor | None:
         """A few values of each weight; None where Lightning is sure to announce its steps."""
         module = self._trainer.lightning_module
-        is_own = is_overridden("optimizer_step", module)  # which may leave some out
+        # One of the user's own may leave some out; Lightning has two names.
+        is_own = type(module).optimizer_step.__module__.partition(".")[0] not in _LIGHTNING
         if module.automatic_optimization and self._trainer.optimizers and not is_own:
             return None
         # Running statistics move without a step: buffers count where nothing else learns.

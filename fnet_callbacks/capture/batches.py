@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fnet_callbacks.arguments import plain, refused
+from fnet_callbacks.arguments import plain, refused, some_names
 from fnet_callbacks.capture.trees import described, is_list, is_record, tensors_in
 from fnet_callbacks.errors import CaptureError, FnetError
 
@@ -148,8 +148,10 @@ def submodule(module: nn.Module, path: str | None) -> nn.Module:
     try:
         return module.get_submodule(path)
     except AttributeError as error:
-        children = ", ".join(name for name, _ in module.named_children()) or "none"
-        raise CaptureError(f"`model={path!r}` is no submodule; the direct ones are: {children}") from error
+        names = [name for name, _ in module.named_modules() if name]
+        raise CaptureError(
+            f"`model={path!r}` is no submodule; there are: {some_names(names, like=path)}"
+        ) from error
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
@@ -180,9 +182,11 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     except (NotImplementedError, TypeError) as error:
         if not any(said in str(error) for said in _NO_FORWARD):
             raise
+        sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+        largest = max(sizes, key=lambda name: sizes[name], default="net")
         raise CaptureError(
-            f"{type(model).__name__} has no `forward`; pass `model='net'`, the submodule to call (to a monitor its "
-            "name)"
+            f"{type(model).__name__} has no `forward`; pass the submodule that is called instead (to a monitor its "
+            f"name), such as `model={largest!r}`; there are: {some_names(sizes)}"
         ) from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fnet_callbacks.arguments import some_names
 from fnet_callbacks.capture.axes import Signal, axes_of, samples_by_chance, shape_of, those_of_parts
 from fnet_callbacks.capture.calls import Call, trace
 from fnet_callbacks.errors import CaptureError, FnetWarning
@@ -254,7 +255,7 @@ def _matching(module: nn.Module, calls: list[Call], layers: str | Sequence[str])
         matches = {n for n in names if fnmatch.fnmatchcase(n, pattern)}
         if not matches:
             raise CaptureError(
-                f"`layers`: {pattern!r} matches no module; there are: {', '.join(names) or 'none'}"
+                f"`layers`: {pattern!r} matches no module; there are: {some_names(names, like=pattern)}"
             )
         if pattern not in names:
             matches = {n for n in matches if not any(other.startswith(n + ".") for other in matches)}
@@ -281,7 +282,7 @@ def _scripted(module: nn.Module) -> str:
 
 
 def _names(calls: list[Call]) -> str:
-    return ", ".join(sorted({plain_name(c.module) for c in calls})) or "none"
+    return some_names(sorted({plain_name(c.module) for c in calls}))
 
 
 def _layer(call: Call, *, n_calls: int, signal: Signal, n_samples: int) -> Layer:

@@ -158,19 +158,23 @@ def assigned(a: np.ndarray, b: np.ndarray, of_a: np.ndarray, of_b: np.ndarray, o
         u[start] = least
         n_waiting, n_done, i, gone = 0, 0, start, 0.0
         alone, least_alone, free = -1, np.inf, -1
+        limit = np.inf  # no path longer than this is taken: to a row that stays alone, or a free column
         while True:
             if gone - u[i] < least_alone:  # it may stay alone, which saves nothing
                 least_alone, alone = gone - u[i], i
+                limit = min(limit, least_alone)
             base = gone - u[i]
             for k in range(ends[i], ends[i + 1]):
                 j = columns[k]
                 way = base + costs[k] - v[j]
                 # Those that are done are no further than `gone`, whatever rounding says.
-                if way < far[j] and way < least_alone and far[j] > gone:
+                if way < far[j] and way < limit and far[j] > gone:
                     if far[j] == np.inf:
                         waiting[n_waiting] = j
                         n_waiting += 1
                     far[j], come_from[j] = way, i
+                    if row_of[j] < 0:
+                        limit = way
             nearest, place = np.inf, -1
             for t in range(n_waiting):
                 if far[waiting[t]] < nearest:

@@ -122,7 +122,10 @@ def test_a_forward_that_returns_a_dict_has_no_logits(tmp_path: Path) -> None:
 
 def test_no_forward_at_all(tmp_path: Path) -> None:
     assert_stops_before_the_first_step(
-        tmp_path, BareNet(), warning_monitor(), match="BareNet has no `forward`; pass `model='net'`"
+        tmp_path,
+        BareNet(),
+        warning_monitor(),
+        match=r"BareNet has no `forward`; pass .* such as `model='net'`; there are: net",
     )
 
 
@@ -131,7 +134,7 @@ def test_a_submodule_that_is_not_there(tmp_path: Path) -> None:
         tmp_path,
         BareNet(),
         warning_monitor(model="body"),
-        match="`model='body'` is no submodule; the direct ones are: net",
+        match="`model='body'` is no submodule; there are: net, net.0",
     )
 
 

@@ -220,7 +220,7 @@ def test_a_trainer_that_fits_on_with_other_settings_is_a_run_that_goes_on(tmp_pa
     monitor, model = functional_monitor(4, measures="standard"), Net()
     made = trainer(tmp_path, monitor, logger=CSVLogger(tmp_path, version="one"))
     made.fit(model, loader(), loader(32))
-    monitor.graph = replace(monitor.graph, density=0.2)
+    monitor.graph = replace(monitor.graph, rule=replace(monitor.graph.rule, density=0.2))
     made.fit_loop.max_epochs = 2
     with pytest.warns(FnetWarning, match=r"from step 8 with other settings.*`density` 0\.3 -> 0\.2"):
         made.fit(model, loader(), loader(32))

@@ -1,5 +1,7 @@
 """Which activations are watched, under which names, with which axes."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -365,3 +367,14 @@ def test_an_embedding_of_positions_is_not_missed():
             return self.head((self.lift(x) + self.places(torch.arange(x.shape[1]))).relu().mean(1))
 
     assert names(Positions(), torch.rand(S, 4, 3)) == ["lift"]
+
+
+def test_of_many_modules_a_message_names_the_nearest():
+    model = nn.Sequential(OrderedDict((f"encoder{i}", nn.Linear(2, 2)) for i in range(500)))
+    with pytest.raises(CaptureError) as caught:
+        choose_layers(model, model, torch.rand(3, 2), n_samples=3, layers="encodr17")
+    assert "'encodr17' matches no module; there are: encoder17, " in str(caught.value)
+    assert "and 494 more" in str(caught.value)
+    assert len(str(caught.value)) < 300
+    with pytest.raises(CaptureError, match=r"there are: encoder0, .*encoder5 and 494 more"):
+        choose_layers(model, model, torch.rand(3, 2), n_samples=3, layers="zzz")

@@ -95,7 +95,7 @@ CALLS = {
     "selectivity_entropies": {"class_active_share": SHARE},
     "selectivity_entropy": {"class_active_share": SHARE},
     "small_world": {"graph": GRAPH, "nulls": 2, "seed": 0},
-    "small_world_hqs": {"correlation": R, "graph": GRAPH, "nulls": 2, "seed": 0, **OPTIONS},
+    "small_world_hqs": {"correlation": R, "graph": GRAPH, "nulls": 2, "seed": 0, "rule": F.GraphRule(**OPTIONS)},
     "spanning_tree": {"correlation": R, "sign": "absolute"},
     "spectral_clusters": {"adjacency": ADJACENCY, "k": 12, "most": 6, "seed": 0},
     "spring_layout": {"graph": GRAPH, "start": ROWS[:12, :2], "iterations": 2},
