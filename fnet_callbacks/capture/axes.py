@@ -14,7 +14,21 @@ Signal = Literal["post", "pre"]
 
 def shape_of(call: Call, signal: Signal) -> tuple[int, ...] | None:
     """The shape of what is watched of a call, its output or, before a nonlinearity, its input; None for no tensor."""
-    return call.input_shape if signal == "pre" and call.is_nonlinearity else call.output_shape
+    return call.input_shape if _is_of_input(call, signal) else call.output_shape
+
+
+def obstacle_of(call: Call, signal: Signal) -> str | None:
+    """Why what is watched of a call cannot be read; None where it can."""
+    return call.input_obstacle if _is_of_input(call, signal) else call.output_obstacle
+
+
+def is_complex(call: Call, signal: Signal) -> bool:
+    """Whether what is watched of a call are complex numbers."""
+    return call.has_complex_input if _is_of_input(call, signal) else call.has_complex_output
+
+
+def _is_of_input(call: Call, signal: Signal) -> bool:
+    return signal == "pre" and call.is_nonlinearity
 
 
 def axes_of(call: Call, shape: tuple[int, ...] | None, n_samples: int) -> tuple[int, int, bool] | None:

@@ -54,8 +54,10 @@ class Call:
     input_shape: tuple[int, ...] | None
     batch_axis: int
     unit_axis: int
-    is_complex: bool  # what it gives
-    obstacle: str | None  # why what it gives, or is given, cannot be read
+    has_complex_output: bool
+    has_complex_input: bool
+    output_obstacle: str | None  # why what it gives cannot be read
+    input_obstacle: str | None
 
 
 def first_tensor(value: Any) -> Tensor | None:
@@ -130,7 +132,7 @@ def trace(module: nn.Module, run: Callable[[], object]) -> list[Call]:
             nonlocal layout
             tensor, given = first_tensor(output), first_tensor(arguments)
             layout = _layout(m, tensor, layout)
-            obstacle = _obstacle(tensor) or _obstacle(given)
+            obstacles = _obstacle(tensor), _obstacle(given)
             is_packed = isinstance(_first(output), PackedSequence)  # and shown with its samples first
             calls.append(
                 Call(
@@ -140,12 +142,14 @@ def trace(module: nn.Module, run: Callable[[], object]) -> list[Call]:
                     is_parametric=isinstance(m, PARAMETRIC),
                     is_recurrent=isinstance(m, (nn.RNNBase, nn.RNNCellBase)),
                     is_lookup=isinstance(m, (nn.Embedding, nn.EmbeddingBag)),
-                    output_shape=None if tensor is None or obstacle else tuple(tensor.shape),
-                    input_shape=None if given is None or obstacle else tuple(given.shape),
+                    output_shape=None if tensor is None or obstacles[0] else tuple(tensor.shape),
+                    input_shape=None if given is None or obstacles[1] else tuple(given.shape),
                     batch_axis=0 if is_packed else layout[0],
                     unit_axis=layout[1],
-                    is_complex=tensor is not None and tensor.is_complex(),
-                    obstacle=obstacle,
+                    has_complex_output=tensor is not None and tensor.is_complex(),
+                    has_complex_input=given is not None and given.is_complex(),
+                    output_obstacle=obstacles[0],
+                    input_obstacle=obstacles[1],
                 )
             )
             seen[name] += 1

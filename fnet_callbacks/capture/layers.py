@@ -11,7 +11,15 @@ import torch
 from torch import nn
 
 from fnet_callbacks.arguments import some_names
-from fnet_callbacks.capture.axes import Signal, axes_of, samples_by_chance, shape_of, those_of_parts
+from fnet_callbacks.capture.axes import (
+    Signal,
+    axes_of,
+    is_complex,
+    obstacle_of,
+    samples_by_chance,
+    shape_of,
+    those_of_parts,
+)
 from fnet_callbacks.capture.calls import Call, trace
 from fnet_callbacks.errors import CaptureError, FnetWarning
 
@@ -174,7 +182,7 @@ def look_for_layers(
         )
     counts = Counter(c.module for c in calls)
     said = [f"`layers='auto'` {'; it '.join(remarks)}"] if remarks else []
-    if moduli := list(dict.fromkeys(plain_name(c.module) for c in chosen if c.is_complex)):
+    if moduli := list(dict.fromkeys(plain_name(c.module) for c in chosen if is_complex(c, signal))):
         said.append(f"the values of {', '.join(moduli)} are complex, of which the modulus is taken")
     return Choice(
         [_layer(c, n_calls=counts[c.module], signal=signal, n_samples=n_samples) for c in chosen],
@@ -219,8 +227,8 @@ def _remarks(
     reasons: dict[str, list[str]] = {}
     for call in left_out:
         shape = shape_of(call, signal)
-        if call.obstacle is not None:
-            reason = call.obstacle
+        if (obstacle := obstacle_of(call, signal)) is not None:
+            reason = obstacle
         elif shape is None:
             reason = "gives no tensor"
         elif axes_of(call, shape, n_samples) is None:
@@ -288,8 +296,8 @@ def _names(calls: list[Call]) -> str:
 def _layer(call: Call, *, n_calls: int, signal: Signal, n_samples: int) -> Layer:
     shape = shape_of(call, signal)
     name = plain_name(call.module) + (f"#{call.call}" if n_calls > 1 else "")
-    if call.obstacle is not None:
-        raise CaptureError(f"`layers`: {name} cannot be watched: it is {call.obstacle}; choose another")
+    if (obstacle := obstacle_of(call, signal)) is not None:
+        raise CaptureError(f"`layers`: {name} cannot be watched: it is {obstacle}; choose another")
     if shape is None:
         raise CaptureError(
             f"`layers`: {name} gives no tensor; choose a module that returns one, or a tuple whose first is"

@@ -14,9 +14,9 @@ from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import CaptureError, FnetWarning
 
 
-def rows_of(model: nn.Module, x: Tensor, layers: Any) -> Tensor:
+def rows_of(model: nn.Module, x: Tensor, layers: Any, signal: Any = "post") -> Tensor:
     with isolated(model, seed=0):
-        chosen = choose_layers(model, model, x, n_samples=len(x), layers=layers)
+        chosen = choose_layers(model, model, x, n_samples=len(x), layers=layers, signal=signal)
         watcher = Watcher(model, chosen, [np.arange(layer.n_units) for layer in chosen])
         watcher.expect(len(x))
         with watcher.attached():
@@ -36,6 +36,41 @@ def test_of_complex_values_the_modulus_is_watched_and_that_is_said():
         rows = rows_of(model, x, ["1"])
     assert rows.dtype == torch.float32
     assert torch.allclose(rows, 5 * model[0](x).abs())
+
+
+class ModReLU(nn.ReLU):
+    """Rectifies the modulus, and gives no complex numbers."""
+
+    def forward(self, z):
+        return super().forward(z.abs() - 1)
+
+
+def test_of_complex_inputs_of_a_nonlinearity_the_modulus_is_watched_and_that_is_said():
+    model = nn.Sequential(nn.Linear(4, 6), Turning(), ModReLU())
+    x = torch.rand(8, 4)
+    with pytest.warns(FnetWarning, match=r"the values of 2 are complex, of which the modulus is taken"):
+        rows = rows_of(model, x, ["2"], signal="pre")
+    assert torch.allclose(rows, 5 * model[0](x).abs())
+    assert torch.allclose(rows_of(model, x, ["2"]), (5 * model[0](x).abs() - 1).relu())
+
+
+class Padded(nn.Module):
+    def forward(self, nested):
+        return nested.to_padded_tensor(0.0).sum(1)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_a_layer_may_be_given_what_cannot_be_read():
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.padded = Padded()
+
+        def forward(self, x):
+            return self.padded(torch.nested.nested_tensor(list(x), layout=torch.strided))
+
+    x = torch.rand(8, 3, 4)
+    assert torch.allclose(rows_of(Model(), x, ["padded"]), x.sum(1))
 
 
 def test_complex_images_are_averaged_by_their_modulus():
