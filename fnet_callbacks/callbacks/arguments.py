@@ -70,6 +70,8 @@ def as_figures(value: Any) -> Figures:
         FnetError: It is none.
     """
     value = plain("figures", value)
+    if isinstance(value, bool):
+        return "log" if value else None
     return value if value in ("log", None) else as_integer("figures", value, at_least=1)
 
 

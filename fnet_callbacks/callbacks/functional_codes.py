@@ -16,7 +16,7 @@ from fnet_callbacks.attacks import fgsm
 from fnet_callbacks.callbacks.arguments import Figures, as_figures, draws_at
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
-from fnet_callbacks.capture.batches import call_model, logits_of, path_of, resolve
+from fnet_callbacks.capture.batches import as_getter, call_model, logits_of, path_of
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodes, Samples, coded
@@ -98,13 +98,13 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
         bounds: tuple[float, float] | None = None,
         normalize: Normalize | None = None,
         figures: Figures = "log",
-        output_to_logits: Callable[[Any], Any] | str | None = None,
+        output_to_logits: Callable[[Any], Any] | str | int | None = None,
         overhead_budget: float | None = None,
         probe: Any = None,
         probe_size: int = 1024,
         probe_seed: int = 0,
-        batch_to_inputs: Callable[[Any], Any] | str | None = None,
-        batch_to_labels: Callable[[Any], Any] | str | None = None,
+        batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
+        batch_to_labels: Callable[[Any], Any] | str | int | None = None,
         model: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -127,7 +127,7 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
         self.epsilon, self.bounds = as_radius(epsilon, bounds)
         self.normalize = as_normalization(normalize)
         self.figures: Figures = as_figures(figures)
-        self.output_to_logits = resolve(output_to_logits, "output_to_logits")
+        self.output_to_logits = as_getter(output_to_logits, "output_to_logits")
         self.forget()
 
     @override

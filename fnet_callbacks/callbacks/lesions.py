@@ -16,7 +16,7 @@ from fnet_callbacks.attacks import correct_predictions
 from fnet_callbacks.callbacks.arguments import as_graph_rule
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
-from fnet_callbacks.capture.batches import logits_of, path_of, resolve
+from fnet_callbacks.capture.batches import as_getter, logits_of, path_of
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.silencer import Silencer
@@ -76,13 +76,13 @@ class LesionMonitor(ProbeMonitor):
         max_neurons: int = 1024,
         density: float = 0.05,
         seed: int = 0,
-        output_to_logits: Callable[[Any], Any] | str | None = None,
+        output_to_logits: Callable[[Any], Any] | str | int | None = None,
         overhead_budget: float | None = None,
         probe: Any = None,
         probe_size: int = 1024,
         probe_seed: int = 0,
-        batch_to_inputs: Callable[[Any], Any] | str | None = None,
-        batch_to_labels: Callable[[Any], Any] | str | None = None,
+        batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
+        batch_to_labels: Callable[[Any], Any] | str | int | None = None,
         model: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -103,7 +103,7 @@ class LesionMonitor(ProbeMonitor):
         self.max_neurons = as_integer("max_neurons", max_neurons, at_least=1)
         self.rule = as_graph_rule(density=density)
         self.seed = as_integer("seed", seed, at_least=0)
-        self.output_to_logits = resolve(output_to_logits, "output_to_logits")
+        self.output_to_logits = as_getter(output_to_logits, "output_to_logits")
 
     @property
     @override

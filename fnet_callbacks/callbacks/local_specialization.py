@@ -15,7 +15,7 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.arguments import Names, as_choice, as_patterns
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
-from fnet_callbacks.capture.batches import call_model, logits_of, path_of, resolve
+from fnet_callbacks.capture.batches import as_getter, call_model, logits_of, path_of
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError
@@ -92,13 +92,13 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
         replacement: Replacement = "zero",
         visualization_steps: int = 0,
         seed: int = 0,
-        output_to_logits: Callable[[Any], Any] | str | None = None,
+        output_to_logits: Callable[[Any], Any] | str | int | None = None,
         overhead_budget: float | None = None,
         probe: Any = None,
         probe_size: int = 1024,
         probe_seed: int = 0,
-        batch_to_inputs: Callable[[Any], Any] | str | None = None,
-        batch_to_labels: Callable[[Any], Any] | str | None = None,
+        batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
+        batch_to_labels: Callable[[Any], Any] | str | int | None = None,
         model: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -129,7 +129,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
             visualization_steps=visualization_steps,
             seed=seed,
         )
-        self.output_to_logits = resolve(output_to_logits, "output_to_logits")
+        self.output_to_logits = as_getter(output_to_logits, "output_to_logits")
         self.forget()
 
     @override

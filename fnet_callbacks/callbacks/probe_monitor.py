@@ -14,7 +14,7 @@ from fnet_callbacks.arguments import as_choice, as_integer, as_text, plain
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.schedule import Budget, Schedule
 from fnet_callbacks.callbacks.session import Session
-from fnet_callbacks.capture.batches import path_of, resolve
+from fnet_callbacks.capture.batches import as_getter, path_of
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.capture.watcher import Watcher
@@ -47,8 +47,9 @@ class ProbeMonitor(Callback):
             that returns one. Default: the validation data, else the training data.
         probe_size: Inputs in the probe, S.
         probe_seed: Of the draw; independent of the run's seed, so that runs see the same inputs.
-        batch_to_inputs: From a batch to the model's inputs; a callable or its dotted path.
-        batch_to_labels: From a batch to labels ``[S]``; a callable or its dotted path.
+        batch_to_inputs: From a batch to the model's inputs: a function, its dotted path, or the key or place of an
+            entry, such as ``"image"`` or 0.
+        batch_to_labels: From a batch to labels ``[S]``; the same.
         model: Name of the submodule to call where the LightningModule has no ``forward``.
         on_error: ``"warn"`` lets training go on where a measure fails, ``"raise"`` does not.
     """
@@ -62,8 +63,8 @@ class ProbeMonitor(Callback):
         probe: Any = None,
         probe_size: int = 1024,
         probe_seed: int = 0,
-        batch_to_inputs: Callable[[Any], Any] | str | None = None,
-        batch_to_labels: Callable[[Any], Any] | str | None = None,
+        batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
+        batch_to_labels: Callable[[Any], Any] | str | int | None = None,
         model: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -87,7 +88,7 @@ class ProbeMonitor(Callback):
         self.model = as_text("model", model)
         self.on_error: Literal["warn", "raise"] = as_choice("on_error", on_error, ("warn", "raise"))
         self.reader = BatchReader(
-            resolve(batch_to_inputs, "batch_to_inputs"), resolve(batch_to_labels, "batch_to_labels")
+            as_getter(batch_to_inputs, "batch_to_inputs"), as_getter(batch_to_labels, "batch_to_labels")
         )
         self.stopwatch = Stopwatch()
         self.when_busy: Literal["wait", "skip"] = "wait"

@@ -16,7 +16,7 @@ from fnet_callbacks.arguments import as_integer
 from fnet_callbacks.attacks import fgsm
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
-from fnet_callbacks.capture.batches import path_of, resolve
+from fnet_callbacks.capture.batches import as_getter, path_of
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.keys import folder_names
@@ -95,13 +95,13 @@ class ReLURegionMonitor(WholeProbeMonitor):
         epsilon: float | None = None,
         bounds: tuple[float, float] | None = None,
         normalize: Normalize | None = None,
-        output_to_logits: Callable[[Any], Any] | str | None = None,
+        output_to_logits: Callable[[Any], Any] | str | int | None = None,
         overhead_budget: float | None = None,
         probe: Any = None,
         probe_size: int = 1024,
         probe_seed: int = 0,
-        batch_to_inputs: Callable[[Any], Any] | str | None = None,
-        batch_to_labels: Callable[[Any], Any] | str | None = None,
+        batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
+        batch_to_labels: Callable[[Any], Any] | str | int | None = None,
         model: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -121,7 +121,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
         self.most_crossings = as_integer("most_crossings", most_crossings, at_least=1)
         self.epsilon, self.bounds = as_radius(epsilon, bounds)
         self.normalize = as_normalization(normalize)
-        self.output_to_logits = resolve(output_to_logits, "output_to_logits")
+        self.output_to_logits = as_getter(output_to_logits, "output_to_logits")
         self.forget()
 
     @override

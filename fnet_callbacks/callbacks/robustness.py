@@ -24,7 +24,7 @@ from fnet_callbacks.attacks import (
 )
 from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
-from fnet_callbacks.capture.batches import logits_of, path_of, resolve
+from fnet_callbacks.capture.batches import as_getter, logits_of, path_of, resolve
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError, FnetWarning
 from fnet_callbacks.neighbourhood import Normalize, as_bounds, as_normalization
@@ -124,12 +124,12 @@ class RobustnessMonitor(ProbeMonitor):
         random_start: bool = True,
         restarts: int = 1,
         loss: Loss | str | None = None,
-        output_to_logits: Callable[[Any], Any] | str | None = None,
+        output_to_logits: Callable[[Any], Any] | str | int | None = None,
         probe: Any = None,
         probe_size: int = 1024,
         probe_seed: int = 0,
-        batch_to_inputs: Callable[[Any], Any] | str | None = None,
-        batch_to_labels: Callable[[Any], Any] | str | None = None,
+        batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
+        batch_to_labels: Callable[[Any], Any] | str | int | None = None,
         model: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -168,7 +168,7 @@ class RobustnessMonitor(ProbeMonitor):
         self.random_start = as_flag("random_start", random_start)
         self.restarts = as_integer("restarts", restarts, at_least=1)
         self.loss = cast(Loss, resolve(cast(Any, loss), "loss") or cross_entropy)
-        self.output_to_logits = resolve(output_to_logits, "output_to_logits")
+        self.output_to_logits = as_getter(output_to_logits, "output_to_logits")
         self._check_attacks()
         self.forget()
 

@@ -39,10 +39,46 @@ def resolve(function: Callable[[Any], Any] | str | None, argument: str) -> Calla
     return found
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """Takes one entry of a batch or of a model's output: by its key or place, or the attribute of that name."""
+
+    key: str | int
+    argument: str
+
+    def __call__(self, whole: Any) -> Any:
+        """The entry.
+
+        Raises:
+            FnetError: There is none.
+        """
+        try:
+            return whole[self.key]
+        except (LookupError, TypeError):
+            if isinstance(self.key, str) and hasattr(whole, self.key):
+                return getattr(whole, self.key)
+        raise FnetError(f"`{self.argument}={self.key!r}` is no entry of a {described(whole)}")
+
+
+def as_getter(value: Callable[[Any], Any] | str | int | None, argument: str) -> Callable[[Any], Any] | None:
+    """A callable from itself, from its dotted path, or from the key or the place of an entry.
+
+    Raises:
+        FnetError: It is none of these, or cannot be imported.
+    """
+    key = value if value is None or callable(value) else plain(argument, value)
+    is_entry = (isinstance(key, int) and not isinstance(key, bool)) or (
+        isinstance(key, str) and key.isidentifier()
+    )
+    return Entry(key, argument) if is_entry else resolve(value, argument)  # type: ignore[arg-type]
+
+
 def path_of(function: Callable[..., Any] | None) -> str | None:
-    """The dotted path of a callable, as ``resolve`` takes it where it can be imported; None for none."""
+    """What ``as_getter`` makes a callable of, where it can be imported; None for none."""
     if function is None:
         return None
+    if isinstance(function, Entry):
+        return str(function.key)
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
 

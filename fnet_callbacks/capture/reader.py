@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from fnet_callbacks.capture.batches import (
+    as_getter,
     as_labels,
     as_token_labels,
     batch_inputs,
@@ -147,8 +148,8 @@ def first_samples(
     *,
     model: nn.Module,
     device: torch.device,
-    to_inputs: Callable[[Any], Any] | None = None,
-    to_labels: Callable[[Any], Any] | None = None,
+    to_inputs: Callable[[Any], Any] | str | int | None = None,
+    to_labels: Callable[[Any], Any] | str | int | None = None,
 ) -> list[tuple[Any, Tensor | None, int]]:
     """Inputs, labels and number of samples of the first batches of a loader, on a device.
 
@@ -165,10 +166,8 @@ def first_samples(
     """
     if not isinstance(most, int) or most < 2:
         raise FnetError(f"`max_samples={most!r}` should be an integer of at least 2")
-    for name, function in (("batch_to_inputs", to_inputs), ("batch_to_labels", to_labels)):
-        if function is not None and not callable(function):
-            raise FnetError(f"`{name}={function!r}` should be a function")
-    reader, found, left = BatchReader(to_inputs, to_labels), [], most
+    reader = BatchReader(as_getter(to_inputs, "batch_to_inputs"), as_getter(to_labels, "batch_to_labels"))
+    found, left = [], most
     for batch in loader:
         if not found:
             reader = _that_works(reader, model, batch, getattr(loader, "batch_size", None), device)

@@ -26,7 +26,7 @@ _WORDS = {
 
 def analyze(asked: argparse.Namespace) -> int:
     """Partitions the units of a model from a checkpoint, lesions each group, and compares it with random groups."""
-    from fnet_callbacks.capture.batches import resolve, submodule
+    from fnet_callbacks.capture.batches import as_getter, submodule
     from fnet_callbacks.cli.loading import labelled_batches, model_from
     from fnet_callbacks.specialization.local import local_specialization
 
@@ -48,9 +48,9 @@ def analyze(asked: argparse.Namespace) -> int:
         signal=asked.signal,
         correlation=asked.correlation,
         replacement=asked.replacement,
-        output_to_logits=resolve(asked.output_to_logits, "output_to_logits"),
-        batch_to_inputs=resolve(asked.batch_to_inputs, "batch_to_inputs"),
-        batch_to_labels=resolve(asked.batch_to_labels, "batch_to_labels"),
+        output_to_logits=as_getter(asked.output_to_logits, "output_to_logits"),
+        batch_to_inputs=as_getter(asked.batch_to_inputs, "batch_to_inputs"),
+        batch_to_labels=as_getter(asked.batch_to_labels, "batch_to_labels"),
         seed=asked.seed,
     )
     print(_told(found))

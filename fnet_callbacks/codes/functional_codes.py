@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns
-from fnet_callbacks.capture.batches import call_model, logits_of
+from fnet_callbacks.capture.batches import as_getter, call_model, logits_of
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal, choose_layers
 from fnet_callbacks.capture.reader import first_samples
@@ -31,9 +31,9 @@ def functional_codes(
     epsilon: float | None = None,
     bounds: tuple[float, float] | None = None,
     normalize: Normalize | None = None,
-    output_to_logits: Callable[[Any], Tensor] | None = None,
-    batch_to_inputs: Callable[[Any], Any] | None = None,
-    batch_to_labels: Callable[[Any], Any] | None = None,
+    output_to_logits: Callable[[Any], Tensor] | str | int | None = None,
+    batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
+    batch_to_labels: Callable[[Any], Any] | str | int | None = None,
     seed: int = 0,
 ) -> FunctionalCodes:
     """Finds the few codes that each layer uses, what they know of classes, and how attacks move through them.
@@ -54,7 +54,8 @@ def functional_codes(
         bounds: Smallest and largest legal value of a raw input; belongs to ``epsilon``.
         normalize: ``(mean, std)`` that were applied to the raw input.
         output_to_logits: From what the model returns to logits ``[S, C]``.
-        batch_to_inputs: From a batch to the model's inputs.
+        batch_to_inputs: From a batch to the model's inputs: a function, its dotted path, or the key or place of an
+            entry, such as ``"image"`` or 0.
         batch_to_labels: From a batch to labels ``[S]``; a sample with one below 0 has none.
         seed: Of PGD's starts and of the noise that attacks are compared with.
 
@@ -72,8 +73,7 @@ def functional_codes(
     Cost: a forward pass, ``train_map`` for each layer, and with ``epsilon`` eleven backward and some fifteen forward
         passes.
     """
-    if output_to_logits is not None and not callable(output_to_logits):
-        raise FnetError(f"`output_to_logits={output_to_logits!r}` should be a function")
+    output_to_logits = as_getter(output_to_logits, "output_to_logits")
     layers, signal = as_patterns("layers", layers), as_choice("signal", signal, ("post", "pre"))
     maxima, grid = as_flag("maxima", maxima), as_grid(grid)
     epsilon, bounds = as_radius(epsilon, bounds)

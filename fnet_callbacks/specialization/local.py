@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.arguments import Names, as_integer
+from fnet_callbacks.capture.batches import as_getter
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal
 from fnet_callbacks.capture.reader import first_samples
@@ -36,9 +37,9 @@ def local_specialization(
     shuffles: int = 0,
     replacement: Replacement = "zero",
     visualization_steps: int = 0,
-    output_to_logits: Callable[[Any], Tensor] | None = None,
-    batch_to_inputs: Callable[[Any], Any] | None = None,
-    batch_to_labels: Callable[[Any], Any] | None = None,
+    output_to_logits: Callable[[Any], Tensor] | str | int | None = None,
+    batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
+    batch_to_labels: Callable[[Any], Any] | str | int | None = None,
     seed: int = 0,
 ) -> LocalSpecialization:
     """Partitions a classifier's units, lesions each group, and asks whether it differs from random groups.
@@ -70,7 +71,8 @@ def local_specialization(
             64.
         output_to_logits: From what the model returns to logits ``[S, C]``. Of a model without a ``forward`` pass the
             submodule that is called.
-        batch_to_inputs: From a batch to the model's inputs.
+        batch_to_inputs: From a batch to the model's inputs: a function, its dotted path, or the key or place of an
+            entry, such as ``"image"`` or 0.
         batch_to_labels: From a batch to labels ``[S]``.
         seed: Of clustering, random groups and ties, which are broken at random.
 
@@ -102,8 +104,7 @@ def local_specialization(
     )
     max_samples = as_integer("max_samples", max_samples, at_least=2)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    if output_to_logits is not None and not callable(output_to_logits):
-        raise FnetError(f"`output_to_logits={output_to_logits!r}` should be a function")
+    output_to_logits = as_getter(output_to_logits, "output_to_logits")
     with isolated(model, seed=settings.seed, device=device), generators_kept(loader):
         read = first_samples(
             loader,

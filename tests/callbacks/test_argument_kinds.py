@@ -10,8 +10,9 @@ import torch
 from every_argument import ARGUMENTS, told
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
-from small_models import Net, fit, loader, record
+from small_models import Net, fit, loader, points, record, trainer
 from torch import nn
+from torch.utils.data import DataLoader
 
 import fnet_callbacks
 from fnet_callbacks import FnetError, FunctionalNetworkMonitor, RobustnessMonitor
@@ -124,6 +125,39 @@ def test_what_comes_of_them_is_what_comes_of_plain_ones_and_its_checkpoint_opens
     assert values[1:] == values[:1] * 3
 
 
+class Mapped(Net):
+    """Takes the parts of a batch by their names."""
+
+    def loss(self, batch: Any) -> Any:
+        return super().loss((batch["picture"], batch["kind"]))
+
+
+def test_entries_of_a_batch_are_named_by_their_keys(tmp_path: Path) -> None:
+    def mapped(n: int, seed: int) -> DataLoader:
+        inputs, labels = points(n, seed=seed).tensors
+        return DataLoader(
+            [{"picture": x, "kind": y} for x, y in zip(inputs, labels, strict=True)], batch_size=8
+        )
+
+    options: dict[str, Any] = {"batch_to_inputs": "picture", "batch_to_labels": "kind", "probe_size": 16}
+    network = FunctionalNetworkMonitor(8, measures="fast", figures=False, **options)
+    robust = RobustnessMonitor(8, bounds=(0, 1), epsilons=0.1, attacks="fgsm", **options)
+    assert network.figures is None
+    assert FunctionalNetworkMonitor(figures=True).figures == "log"
+    named, plain = tmp_path / "named", tmp_path / "plain"
+    trainer(named, network, robust).fit(Mapped(), mapped(64, 0), mapped(32, 5))
+    others = (
+        FunctionalNetworkMonitor(8, measures="fast", figures=None, probe_size=16),
+        RobustnessMonitor(8, bounds=(0, 1), epsilons=0.1, attacks="fgsm", probe_size=16),
+    )
+    trainer(plain, *others).fit(Net(), loader(), loader(32, seed=5))
+    found, expected = record(named), record(plain)
+    assert found.manifest["monitors"]["fnet"]["batch_to_inputs"] == "picture"
+    assert found.steps == expected.steps
+    assert np.isfinite(found.series("robust/fgsm_0.1_accuracy")).all()
+    assert found.series("fnet/n_samples").tolist() == expected.series("fnet/n_samples").tolist()
+
+
 def test_a_coarser_number_is_taken_as_it_is() -> None:
     monitor = FunctionalNetworkMonitor(density=np.float32(0.1))
     assert monitor.graph.rule.density == float(np.float32(0.1))
@@ -152,7 +186,7 @@ def test_one_radius_and_one_attack_by_themselves_are_lists_of_one() -> None:
         ("FunctionalNetworkMonitor", {"save_correlation": "no"}, "`save_correlation='no'` should be True or"),
         ("FunctionalNetworkMonitor", {"layers": {"net.1": True}}, r"`layers=\{'net.1': True\}` should be"),
         ("FunctionalNetworkMonitor", {"model": 3}, "`model=3` should be a text"),
-        ("FunctionalNetworkMonitor", {"batch_to_inputs": 3}, "`batch_to_inputs=3` should be a function"),
+        ("FunctionalNetworkMonitor", {"batch_to_inputs": 3.5}, "`batch_to_inputs=3.5` should be a function"),
         ("FunctionalNetworkMonitor", {"overhead_budget": np.float64(2)}, "`overhead_budget=2.0` should be"),
         ("RobustnessMonitor", {"bounds": {0.0}}, r"`bounds=\[0.0\]` should be \(lowest, highest\)"),
         ("RobustnessMonitor", {"normalize": {0.5, 0.25}}, r"`normalize=.* should be \(mean, std\)"),

@@ -1,19 +1,25 @@
 """Inputs and labels in a batch, and how a model is called with them."""
 
+import math
+import pickle
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from fnet_callbacks.capture.batches import (
+    as_getter,
     as_labels,
     batch_inputs,
     batch_labels,
     batch_size,
     call_model,
     holds_tensor,
+    path_of,
     resolve,
     submodule,
     token_mask,
@@ -163,6 +169,39 @@ def test_a_dotted_path_stands_for_a_function():
 def test_a_path_that_leads_nowhere_is_named(path):
     with pytest.raises(FnetError, match=f"`batch_to_inputs='{path}'` is no importable"):
         resolve(path, "batch_to_inputs")
+
+
+@pytest.mark.parametrize(
+    ("key", "batch"),
+    [
+        ("image", {"image": X, "class": 1}),
+        (0, (X, 1)),
+        (-1, [1, X]),
+        ("image", SimpleNamespace(image=X)),
+        (np.int64(1), [1, X]),
+        (np.str_("image"), {"image": X}),
+    ],
+)
+def test_a_key_or_a_place_stands_for_an_entry(key, batch):
+    getter = as_getter(key, "batch_to_inputs")
+    assert getter(batch) is X
+    assert path_of(getter) == str(key)
+    assert pickle.loads(pickle.dumps(getter)) == getter
+    assert type(getter.key) in (int, str)
+
+
+@pytest.mark.parametrize(("key", "shown"), [("img", "'img'"), (3, "3")])
+def test_an_entry_that_is_missing_is_named(key, shown):
+    with pytest.raises(FnetError, match=rf"`batch_to_inputs={shown}` is no entry of a dict of 1 \('image': "):
+        as_getter(key, "batch_to_inputs")({"image": X})
+
+
+def test_what_is_no_getter_is_refused():
+    for value in (True, 0.5, ["image"], ""):
+        with pytest.raises(FnetError, match="`batch_to_inputs="):
+            as_getter(value, "batch_to_inputs")
+    assert as_getter(None, "batch_to_inputs") is None
+    assert as_getter("math.sqrt", "batch_to_inputs") is math.sqrt
 
 
 def test_a_path_to_something_else_is_named():

@@ -352,7 +352,8 @@ def unlabelled() -> Iterator[Tensor]:
         ({"visualization_steps": -1}, "`visualization_steps=-1`"),
         ({"max_samples": 1}, "`max_samples=1`"),
         ({"layers": 3}, "`layers=3`"),
-        ({"output_to_logits": "logits"}, "`output_to_logits='logits'` should be a function"),
+        ({"output_to_logits": 0.5}, "`output_to_logits=0.5` should be a function"),
+        ({"output_to_logits": "logits"}, "`output_to_logits='logits'` is no entry of a Tensor"),
         (
             {"output_to_logits": lambda output: {"logits": output}},
             "the model returns a mapping; pass `output_to_logits`",
