@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cells import EVERY_CELL
 
 import experiments.sweep
 import experiments.trials
@@ -421,6 +422,7 @@ def test_ray_gives_the_same_numbers_bit_for_bit(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not EVERY_CELL, reason="FNET_ALL=1 runs it")
 def test_ray_stops_trials_that_are_behind(tmp_path):
     pytest.importorskip("ray")
     path = file(tmp_path, **{"model.lr": [0.01, 1e-9], "trainer.max_epochs": 8})

@@ -204,7 +204,7 @@ def watched(folder: Path, module: Any, **options: Any) -> list[str]:
 
 
 def test_without_forward_the_submodule_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match="pass `model='net'`"):
+    with pytest.raises(CaptureError, match="such as `model='net'`; there are: net"):
         watched(tmp_path / "without", zoo.NoForward())
     assert watched(tmp_path / "with", zoo.NoForward(), model="net") == ["net.1", "net.3"]
 
