@@ -23,11 +23,13 @@ def own_classes(of: type) -> tuple[type, ...]:
 
 
 @lru_cache(maxsize=4096)
-def is_of_a_script(root: str) -> bool:
-    """Whether a top-level module is a file that nobody installed: the user's own."""
+def is_users_own(root: str) -> bool:
+    """Whether a top-level module is a file, or a folder of files, that nobody installed."""
     if root == "__main__":  # a notebook's has no file
         return True
     if root in NOT_OWN or root in sys.stdlib_module_names:
         return False
-    file = getattr(sys.modules.get(root), "__file__", None)
-    return file is not None and not any(part.endswith("-packages") for part in Path(file).parts)
+    module = sys.modules.get(root)
+    # A folder without an `__init__.py` has no file, but a path.
+    places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
+    return any(place and not any(p.endswith("-packages") for p in Path(place).parts) for place in places)

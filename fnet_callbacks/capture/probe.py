@@ -136,13 +136,6 @@ def draw(
         return _put_together(work())
 
 
-def draw_probe(
-    source: Any, *, size: int, seed: int, reader: BatchReader, rank: int = 0, world_size: int = 1
-) -> Probe:
-    """What `draw` draws, as the probe of one of the ranks."""
-    return draw(source, size=size, seed=seed, reader=reader).share(reader, rank=rank, world_size=world_size)
-
-
 def keep_batches(batches: Sequence[Any], *, reader: BatchReader, rank: int = 0, world_size: int = 1) -> Probe:
     """A probe of batches that passed by on this rank: what an iterable data set allows."""
     own = _keep([detached_copy(batch) for batch in batches], reader, rank=0, world_size=1)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 
 from fnet_callbacks.capture.contents import Contents, n_bytes
-from fnet_callbacks.capture.origins import FRAMEWORKS, NOT_OWN, is_of_a_script, own_classes, root_of
+from fnet_callbacks.capture.origins import FRAMEWORKS, NOT_OWN, is_users_own, own_classes, root_of
 from fnet_callbacks.capture.records import (
     GENERATORS,
     OF_MODULES,
@@ -52,6 +52,7 @@ _LEAVES = frozenset(
         *(classmethod, staticmethod),
     }
 )
+_CHANGEABLE: tuple[tuple[Any, Any], ...] = ((list, ListRecord), (deque, DequeRecord), (set, SetRecord))
 _BARE = frozenset({dict, list, deque, set, tuple})  # have no attributes
 # Classes whose objects are looked into wherever they come from, beside dataclasses.
 _PLAIN = (types.SimpleNamespace, UserDict, UserList, ChainMap, Queue, SobolEngine)
@@ -205,35 +206,18 @@ class State:
         if self._has_room(value, len(value), place):
             self._put_down(value.items(), place)
 
-    def _list(self, value: list[Any], place: int) -> None:
-        if self._has_room(value, list.__len__(value), place):
-            record = ListRecord(value)
+    def _changeable(self, value: Any, place: int) -> None:
+        base, record_of = next((base, of) for base, of in _CHANGEABLE if isinstance(value, base))
+        if self._has_room(value, base.__len__(value), place):
+            record = record_of(value)
             self._record(value, record, place)
             self._put_down(enumerate(record.items), place)
             self._attributes(value, place)
 
-    def _deque(self, value: deque[Any], place: int) -> None:
-        if self._has_room(value, deque.__len__(value), place):
-            record = DequeRecord(value)
-            self._record(value, record, place)
-            self._put_down(enumerate(record.items), place)
-            self._attributes(value, place)
-
-    def _set(self, value: set[Any], place: int) -> None:
-        if self._has_room(value, set.__len__(value), place):
-            record = SetRecord(value)
-            self._record(value, record, place)
-            self._put_down(enumerate(record.items), place)
-            self._attributes(value, place)
-
-    def _tuple(self, value: tuple[Any, ...], place: int) -> None:
-        if self._has_room(value, tuple.__len__(value), place):
-            self._put_down(enumerate(tuple.__iter__(value)), place)
-            self._attributes(value, place)
-
-    def _frozenset(self, value: frozenset[Any], place: int) -> None:
-        if self._has_room(value, frozenset.__len__(value), place):
-            self._put_down(enumerate(frozenset.__iter__(value)), place)
+    def _unchangeable(self, value: Any, place: int) -> None:
+        base: Any = tuple if isinstance(value, tuple) else frozenset
+        if self._has_room(value, base.__len__(value), place):
+            self._put_down(enumerate(base.__iter__(value)), place)
             self._attributes(value, place)
 
     def _bytes_like(self, value: Any, place: int) -> None:
@@ -290,7 +274,7 @@ class State:
     def _instance(self, value: Any, place: int) -> None:
         kind = type(value)
         is_known = isinstance(value, _PLAIN) or hasattr(kind, "__dataclass_fields__")
-        if is_known or root_of(kind) in self._roots or is_of_a_script(root_of(kind)):
+        if is_known or root_of(kind) in self._roots or is_users_own(root_of(kind)):
             self._attributes(value, place)
 
     def _attributes(self, value: Any, place: int) -> None:
@@ -378,11 +362,8 @@ def _kind(of: type) -> Any:
         (nn.Module, State._instance),
         (dict, State._mapping),
         (types.MappingProxyType, State._proxy),
-        (list, State._list),
-        (deque, State._deque),
-        (set, State._set),
-        (tuple, State._tuple),
-        (frozenset, State._frozenset),
+        ((list, deque, set), State._changeable),
+        ((tuple, frozenset), State._unchangeable),
         ((bytearray, array.array), State._bytes_like),
         (np.ndarray, State._array),
         (GENERATORS, State._generator),

@@ -142,13 +142,13 @@ class Graph:
         graph = nx.empty_graph(self.n_nodes)
         pairs = self.edges.tolist()
         graph.add_edges_from(pairs)
-        of_nodes = {"degree": self.degrees, "layer": layers, "index": neurons, "community": communities}
-        for name, values in of_nodes.items():
+        nx.set_node_attributes(graph, dict(enumerate(self.degrees.tolist())), "degree")
+        of_nodes = {"layers": layers, "neurons": neurons, "communities": communities}
+        for (argument, values), name in zip(of_nodes.items(), ("layer", "index", "community"), strict=True):
             if values is None:
                 continue
             listed = np.asarray(values).tolist()
             if not isinstance(listed, list) or len(listed) != self.n_nodes:
-                argument = {"layer": "layers", "index": "neurons", "community": "communities"}[name]
                 raise FnetError(f"{argument} must have one entry a node, {self.n_nodes}, got {told(values)}")
             nx.set_node_attributes(graph, dict(enumerate(listed)), name)
         if correlation is not None:

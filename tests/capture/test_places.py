@@ -1,9 +1,8 @@
 """What training puts anew in a place between two passes is kept like what stood there; and what odd parts do."""
 
 import gc
+import importlib
 import queue
-import sys
-import types
 import weakref
 from collections import ChainMap
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 from torch.quasirandom import SobolEngine
 
 from fnet_callbacks.capture.isolation import isolated
+from fnet_callbacks.capture.origins import is_users_own
 from fnet_callbacks.capture.writes import Writes
 
 LARGE = 600_000  # floats: beyond what is copied without need
@@ -249,19 +249,26 @@ def test_generators_queues_and_chains_are_brought_back() -> None:
     assert model.chain["a"] == 1
 
 
-def test_objects_of_a_users_other_files_are_brought_back(tmp_path: Path) -> None:
-    path = tmp_path / "own_memory.py"
+@pytest.mark.parametrize("place", ["own_memory.py", "own_package/__init__.py", "own_folder/memory.py"])
+def test_objects_of_a_users_other_files_are_brought_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
     path.write_text("class Memory:\n    def __init__(self):\n        self.seen = []\n")
-    module = types.ModuleType("own_memory")
-    module.__file__ = str(path)
-    exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
-    sys.modules["own_memory"] = module
-    try:
-        model = Model(lambda m: m.memory.seen.append(1), memory=module.Memory())
-        passes(model, Writes())
-        assert model.memory.seen == []
-    finally:
-        del sys.modules["own_memory"]
+    monkeypatch.syspath_prepend(tmp_path)
+    name = place.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    model = Model(lambda m: m.memory.seen.append(1), memory=importlib.import_module(name).Memory())
+    passes(model, Writes())
+    assert model.memory.seen == []
+
+
+@pytest.mark.parametrize(
+    ("root", "is_own"), [("torch", False), ("sklearn", False), ("json", False), ("__main__", True)]
+)
+def test_what_is_installed_is_nobodys_own(root: str, is_own: bool) -> None:
+    importlib.import_module(root)
+    assert is_users_own(root) == is_own
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,6 +1,7 @@
 """The probe: which inputs, in which batches, on which rank."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,20 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 from fnet_callbacks.capture import probe as probe_module
 from fnet_callbacks.capture.indices import dataset_labels, draw_indices
 from fnet_callbacks.capture.isolation import isolated
-from fnet_callbacks.capture.probe import draw_probe, keep_batches
+from fnet_callbacks.capture.probe import Probe, draw, keep_batches
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.errors import CaptureError
 
 READER = BatchReader()
 LABELS = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
 INPUTS = torch.arange(100.0)[:, None]
+
+
+def draw_probe(
+    source: Any, *, size: int, seed: int, reader: BatchReader, rank: int = 0, world_size: int = 1
+) -> Probe:
+    """What is drawn, as the probe of one of the ranks."""
+    return draw(source, size=size, seed=seed, reader=reader).share(reader, rank=rank, world_size=world_size)
 
 
 def labelled() -> TensorDataset:
