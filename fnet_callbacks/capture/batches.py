@@ -52,11 +52,12 @@ class Entry:
         Raises:
             FnetError: There is none.
         """
-        try:
-            return whole[self.key]
-        except (LookupError, TypeError):
-            if isinstance(self.key, str) and hasattr(whole, self.key):
-                return getattr(whole, self.key)
+        if not isinstance(whole, Tensor):  # whose entries are samples
+            try:
+                return whole[self.key]
+            except (LookupError, TypeError):
+                if isinstance(self.key, str) and hasattr(whole, self.key):
+                    return getattr(whole, self.key)
         raise FnetError(f"`{self.argument}={self.key!r}` is no entry of a {described(whole)}")
 
 

@@ -52,7 +52,6 @@ from fnet_callbacks import FnetError, FunctionalNetworkMonitor, RobustnessMonito
         {"nulls": 2.5},
         {"max_neurons": 1.5},
         {"seed": 0.5},
-        {"figures": True},
         {"density": "much"},
         {"homology_radius": "far"},
     ],

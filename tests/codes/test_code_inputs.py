@@ -142,7 +142,7 @@ def test_logits_are_found_where_it_is_said() -> None:
         ({"epsilon": 0.1, "bounds": 1.0}, "`bounds=1.0`"),
         ({"epsilon": 0.1, "bounds": (0, 1), "normalize": 0.5}, "`normalize=0.5`"),
         ({"max_samples": 1}, "`max_samples=1`"),
-        ({"output_to_logits": 3}, "`output_to_logits=3`"),
+        ({"output_to_logits": 3}, "`output_to_logits=3` is no entry of a Tensor"),
         ({"batch_to_labels": 3}, "`batch_to_labels=3`"),
         ({"layers": "nothing"}, "matches no module"),
         ({"signal": "both"}, "`signal='both'`"),
