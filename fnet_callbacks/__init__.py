@@ -1,30 +1,36 @@
 """See what the neurons of a network do together while it trains.
 
-The monitors are Lightning callbacks, ``FunctionalNetworkMonitor`` first of all; ``fnet_callbacks.functional`` has every
-measure as a function of NumPy arrays; ``read_record`` opens what a run has written; ``local_specialization`` asks what
-groups of units of a finished model are for.
+``Monitor`` is the Lightning callback, and the instruments are what it measures, ``FunctionalNetwork`` first of all;
+``fnet_callbacks.functional`` has every measure as a function of NumPy arrays; ``read_record`` opens what a run has
+written; ``local_specialization`` asks what groups of units of a finished model are for.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fnet_callbacks.callbacks import (
-        BurnInEarlyStopping,
-        FunctionalCodeMonitor,
-        FunctionalNetworkMonitor,
-        LesionMonitor,
-        LocalSpecializationMonitor,
-        ReLURegionMonitor,
-        RobustnessMonitor,
-    )
-    from fnet_callbacks.codes.analysis import FunctionalCodes
-    from fnet_callbacks.codes.functional_codes import functional_codes
-    from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
-    from fnet_callbacks.record import Record, read_record
-    from fnet_callbacks.regions.relu import ReLURegions, relu_regions
-    from fnet_callbacks.specialization.findings import LocalSpecialization
-    from fnet_callbacks.specialization.local import local_specialization
+    from fnet_callbacks.codes.analysis import FunctionalCodesResult as FunctionalCodesResult
+    from fnet_callbacks.codes.functional_codes import functional_codes as functional_codes
+    from fnet_callbacks.drivers.early_stopping import BurnInEarlyStopping as BurnInEarlyStopping
+    from fnet_callbacks.drivers.lightning import Monitor as Monitor
+    from fnet_callbacks.errors import CaptureError as CaptureError
+    from fnet_callbacks.errors import FnetError as FnetError
+    from fnet_callbacks.errors import FnetWarning as FnetWarning
+    from fnet_callbacks.errors import RecordError as RecordError
+    from fnet_callbacks.functional.selection import GraphRule as GraphRule
+    from fnet_callbacks.instruments.functional_codes import FunctionalCodes as FunctionalCodes
+    from fnet_callbacks.instruments.functional_network import FunctionalNetwork as FunctionalNetwork
+    from fnet_callbacks.instruments.instrument import Instrument as Instrument
+    from fnet_callbacks.instruments.lesions import Lesions as Lesions
+    from fnet_callbacks.instruments.local_specialization import LocalSpecialization as LocalSpecialization
+    from fnet_callbacks.instruments.relu_regions import ReLURegions as ReLURegions
+    from fnet_callbacks.instruments.robustness import Robustness as Robustness
+    from fnet_callbacks.record import Record as Record
+    from fnet_callbacks.record import read_record as read_record
+    from fnet_callbacks.regions.relu import ReLURegionsResult as ReLURegionsResult
+    from fnet_callbacks.regions.relu import relu_regions as relu_regions
+    from fnet_callbacks.specialization.findings import LocalSpecializationResult as LocalSpecializationResult
+    from fnet_callbacks.specialization.local import local_specialization as local_specialization
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,17 +38,20 @@ __all__ = [
     "CaptureError",
     "FnetError",
     "FnetWarning",
-    "FunctionalCodeMonitor",
     "FunctionalCodes",
-    "FunctionalNetworkMonitor",
-    "LesionMonitor",
+    "FunctionalCodesResult",
+    "FunctionalNetwork",
+    "GraphRule",
+    "Instrument",
+    "Lesions",
     "LocalSpecialization",
-    "LocalSpecializationMonitor",
-    "ReLURegionMonitor",
+    "LocalSpecializationResult",
+    "Monitor",
     "ReLURegions",
+    "ReLURegionsResult",
     "Record",
     "RecordError",
-    "RobustnessMonitor",
+    "Robustness",
     "functional_codes",
     "local_specialization",
     "read_record",
@@ -51,21 +60,24 @@ __all__ = [
 
 # Resolved when asked for, so that `import fnet_callbacks.functional` pulls in neither torch nor Lightning.
 _HOME = {
-    "BurnInEarlyStopping": "callbacks",
+    "BurnInEarlyStopping": "drivers.early_stopping",
     "CaptureError": "errors",
     "FnetError": "errors",
     "FnetWarning": "errors",
-    "FunctionalCodeMonitor": "callbacks",
-    "FunctionalCodes": "codes.analysis",
-    "FunctionalNetworkMonitor": "callbacks",
-    "LesionMonitor": "callbacks",
-    "LocalSpecialization": "specialization.findings",
-    "LocalSpecializationMonitor": "callbacks",
-    "ReLURegionMonitor": "callbacks",
-    "ReLURegions": "regions.relu",
+    "FunctionalCodes": "instruments.functional_codes",
+    "FunctionalCodesResult": "codes.analysis",
+    "FunctionalNetwork": "instruments.functional_network",
+    "GraphRule": "functional.selection",
+    "Instrument": "instruments.instrument",
+    "Lesions": "instruments.lesions",
+    "LocalSpecialization": "instruments.local_specialization",
+    "LocalSpecializationResult": "specialization.findings",
+    "Monitor": "drivers.lightning",
+    "ReLURegions": "instruments.relu_regions",
+    "ReLURegionsResult": "regions.relu",
     "Record": "record",
     "RecordError": "errors",
-    "RobustnessMonitor": "callbacks",
+    "Robustness": "instruments.robustness",
     "functional_codes": "codes.functional_codes",
     "local_specialization": "specialization.local",
     "read_record": "record",

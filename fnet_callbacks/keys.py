@@ -1,17 +1,30 @@
-"""What layers are called in the keys of scalars."""
+"""The keys of scalars, each written down once, with what it is of; nothing reads them apart again."""
 
-import re
-from collections.abc import Sequence
+from __future__ import annotations
 
-_NO_PART_OF_A_KEY = re.compile(r"[/\x00-\x1f\x7f]")
+from dataclasses import dataclass
 
 
-def folder_names(names: Sequence[str]) -> dict[str, str]:
-    """What each layer is called in keys: no slash parts its name, no two are called alike."""
-    folders: dict[str, str] = {}
-    for name in names:
-        folder = _NO_PART_OF_A_KEY.sub("_", name)
-        while folder in folders.values():
-            folder += "_"
-        folders[name] = folder
-    return folders
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The key of a scalar.
+
+    Attributes:
+        key: As loggers and record have it.
+        instrument: Name of the instrument that it comes from.
+        quantity: What is measured.
+        place: Place of the layer among those that are watched, from 01; None for the whole network.
+        layer: Name of that layer.
+    """
+
+    key: str
+    instrument: str
+    quantity: str
+    place: str | None = None
+    layer: str | None = None
+
+
+def places(n_layers: int) -> list[str]:
+    """The places of layers in keys: two digits from 01, three where there are 100 layers or more."""
+    width = max(2, len(str(n_layers)))
+    return [f"{number:0{width}d}" for number in range(1, n_layers + 1)]

@@ -62,6 +62,3 @@ class CodePortrait:
 
     title: str
     maps: Sequence[MapPortrait]
-
-
-PORTRAITS = (Portrait, MapPortrait, CodePortrait)

@@ -24,7 +24,7 @@ from fnet_callbacks.errors import RecordError
 from fnet_callbacks.spans import Span, are_spans, breaks, spans_of
 
 FORMAT = "fnet-record"
-VERSION = 1
+VERSION = 2
 MANIFEST, SCALARS = "manifest.json", "scalars.jsonl"
 # What a reader accepts of one file: far above what a snapshot of 4,096 neurons needs, far below a bomb.
 MAX_BYTES = 2**30
@@ -56,6 +56,7 @@ class Snapshot:
     time: float = field(default_factory=time.time)
     logged: Mapping[str, float] = field(default_factory=dict)
     logged_at_end: Mapping[str, float] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 class SnapshotStore:
@@ -263,11 +264,11 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
         raise RecordError(
             f"{folder} is a record of version {manifest.get('version')!r}; this package reads {VERSION}"
         )
-    _check_monitors(manifest.get("monitors", {}), folder / MANIFEST)
+    _check_monitors(manifest.get("instruments", {}), folder / MANIFEST)
     if not are_spans(manifest.get("spans", [])):
         raise RecordError(f"{folder / MANIFEST}: `spans` should be a list with steps, monitors and probes")
     for span in spans_of(manifest):
-        _check_monitors(span.monitors, folder / MANIFEST)
+        _check_monitors(span.instruments, folder / MANIFEST)
     snapshots = {s.step: s for s in _read_lines(folder / SCALARS)}
     return Record(folder, manifest, tuple(snapshots[step] for step in sorted(snapshots)))
 

@@ -41,14 +41,14 @@ class Span:
     """
 
     begin: int
-    monitors: Mapping[str, Mapping[str, Any]]
-    probes: Mapping[str, Mapping[str, Any]]
+    instruments: Mapping[str, Mapping[str, Any]]
+    probe: Mapping[str, Any]
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any], *, begin: int) -> Span:
         """That of what a manifest says at its top level, as JSON has it."""
         plain = json.loads(json.dumps(dict(manifest), default=str), parse_constant=lambda _: None)
-        monitors, probes = (plain.get(key) for key in ("monitors", "probes"))
+        monitors, probes = (plain.get(key) for key in ("instruments", "probe"))
         return cls(
             begin,
             monitors if isinstance(monitors, dict) else {},
@@ -57,7 +57,7 @@ class Span:
 
     def told(self) -> dict[str, Any]:
         """As the manifest has it."""
-        return {"begin": self.begin, "monitors": self.monitors, "probes": self.probes}
+        return {"begin": self.begin, "instruments": self.instruments, "probe": self.probe}
 
 
 def spans_of(manifest: Mapping[str, Any]) -> tuple[Span, ...]:
@@ -65,7 +65,7 @@ def spans_of(manifest: Mapping[str, Any]) -> tuple[Span, ...]:
     told = manifest.get("spans")
     if not told:
         return (Span.of(manifest, begin=0),)
-    return tuple(Span(one["begin"], one["monitors"], one["probes"]) for one in told)
+    return tuple(Span(one["begin"], one["instruments"], one["probe"]) for one in told)
 
 
 def are_spans(told: Any) -> bool:
@@ -73,8 +73,8 @@ def are_spans(told: Any) -> bool:
     return isinstance(told, list) and all(
         isinstance(one, dict)
         and isinstance(one.get("begin"), int)
-        and isinstance(one.get("monitors"), dict)
-        and isinstance(one.get("probes"), dict)
+        and isinstance(one.get("instruments"), dict)
+        and isinstance(one.get("probe"), dict)
         for one in told
     )
 
@@ -89,12 +89,12 @@ def go_on(before: Sequence[Span], now: Span) -> list[Span]:
     kept = [span for span in before if span.begin < now.begin]
     if not kept or changes(kept[-1], now):
         return [*kept, now]
-    return [*kept[:-1], Span(kept[-1].begin, now.monitors, now.probes)]
+    return [*kept[:-1], Span(kept[-1].begin, now.instruments, now.probe)]
 
 
 def breaks(spans: Sequence[Span], monitor: str) -> list[int]:
     """The steps from which on a monitor measured something else than before."""
-    having = [span for span in spans if monitor in span.monitors]
+    having = [span for span in spans if monitor in span.instruments]
     return [b.begin for a, b in itertools.pairwise(having) if monitor in changes(a, b)]
 
 
@@ -104,9 +104,9 @@ def changes(before: Span, now: Span) -> dict[str, dict[str, tuple[str, str]]]:
     What only one of both says is left aside: an earlier version did not say it.
     """
     found = {}
-    for name in before.monitors.keys() & now.monitors.keys():
-        own = dict(_of_monitor(before.monitors[name], now.monitors[name]))
-        probes = [span.probes.get(name) for span in (before, now)]
+    for name in before.instruments.keys() & now.instruments.keys():
+        own = dict(_of_monitor(before.instruments[name], now.instruments[name]))
+        probes = [span.probe for span in (before, now)]
         if all(isinstance(probe, Mapping) for probe in probes):
             own |= _of_probe(*probes)  # type: ignore[arg-type]
         if own:

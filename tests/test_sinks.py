@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wandb
+from fnet_callbacks.sinks import Sinks
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -14,7 +15,6 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from wandb_file import history, run_file, step_metrics
 
 from fnet_callbacks.errors import FnetWarning
-from fnet_callbacks.sinks import Sinks
 
 KEYS = [
     "fnet/modularity",

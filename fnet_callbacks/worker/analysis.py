@@ -1,4 +1,4 @@
-"""From what the training thread saw to what is known: the measures of a step, and its place in the record.
+"""From what the training thread brought together to what is known: the findings of a step, and its place in the record.
 
 Runs in the worker, or where there is none on the training thread: the same code, the same numbers.
 """
@@ -6,120 +6,137 @@ Runs in the worker, or where there is none on the training thread: the same code
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
-import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError, RecordError
-from fnet_callbacks.history import Previous
-from fnet_callbacks.measures import compare_snapshots, measure
+from fnet_callbacks.findings import EVERYTHING, Analysis, Bench, Findings, as_findings
 from fnet_callbacks.portrait import CodePortrait, Portrait
 from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
-from fnet_callbacks.scope import Activity, Scope, Stopwatch
-from fnet_callbacks.worker.jobs import (
-    EVERYTHING,
-    WHOLE,
-    Job,
-    Measured,
-    Moments,
-    NetworkPlan,
-    Plan,
-    Reading,
-    Result,
-)
+from fnet_callbacks.scope import Stopwatch
+from fnet_callbacks.worker.jobs import Job, Plan, Result
 
-# What the taking of each measure, and all that is done between them, stands in: a time limit, a progress bar.
-Around = Callable[[NetworkPlan, str], AbstractContextManager[object]]
+# What each part of an instrument's analysis stands in: a time limit, a progress bar.
+Around = Callable[[str, str], AbstractContextManager[object]]
 
 
-def nothing_around(network: NetworkPlan, measure: str) -> AbstractContextManager[object]:
-    """Takes a measure as it is."""
+def nothing_around(instrument: str, part: str) -> AbstractContextManager[object]:
+    """Takes a part as it is."""
     return nullcontext()
 
 
-class Analysis:
-    """Measures the networks of one fit and writes its record.
+def analyzed(analysis: Analysis, arrays: Any, bench: Bench) -> Findings:
+    """What an analysis finds on a bench.
+
+    Raises:
+        TimeoutError: The whole analysis was given up.
+        Exception: Whatever it raises.
+    """
+    if (reason := bench.given_up.get(EVERYTHING)) is not None:
+        raise TimeoutError(reason)
+    analysis.bench = bench
+    with _one_blas_thread():
+        return as_findings(analysis.analyze(arrays), analysis.name)
+
+
+class Desk:
+    """Analyzes what one fit brings together, and writes its record.
 
     Args:
-        plan: What is measured.
+        plan: What is analyzed.
+        analyses: By instrument, those that need not be made by its recipe.
         is_worker: Whether this is another process than that of the training thread.
     """
 
-    def __init__(self, plan: Plan, *, is_worker: bool = False) -> None:
-        self._is_worker = is_worker
+    def __init__(
+        self, plan: Plan, *, analyses: Mapping[str, Analysis] | None = None, is_worker: bool = False
+    ) -> None:
+        self._plan, self._is_worker = plan, is_worker
         self._cpu_seconds = 0.0  # of this process, that were told of already
-        self._networks = {
-            name: NetworkAnalysis(network, plan.carry.get(name, {}), plan.given_up.get(name, {}))
-            for name, network in plan.networks.items()
-        }
-        self._given_up = {name: own.get(EVERYTHING) for name, own in plan.given_up.items()}
+        self._analyses: dict[str, Analysis] = dict(analyses or {})
         self._store = None if plan.folder is None else SnapshotStore(plan.folder, manifest=plan.manifest)
         self._last: Snapshot | None = None
-        self._made: dict[str, tuple[int, Portrait | CodePortrait]] = {}  # by monitor, the last, and its step
+        self._made: dict[
+            str, tuple[int, Portrait | CodePortrait]
+        ] = {}  # by instrument, the last, and its step
 
     def run(self, job: Job, around: Around = nothing_around) -> Result:
-        """Does a job; takes each measure in ``around``.
+        """Does a job; takes each part of it in ``around``.
 
         Raises:
-            Exception: What a measure raised, where its monitor's ``on_error`` is ``"raise"``; at step 0 also an
-                ``FnetError``: the configuration is wrong.
+            Exception: What an analysis raised, where ``on_error`` is ``"raise"``; at step 0 also an ``FnetError``: the
+                configuration is wrong.
         """
-        measured, failures = dict(job.measured), {}
-        costs = {name: _Cost(parts) for name, parts in job.cost_ms.items()}
-        for name, reading in job.readings.items():
-            network, stopwatch = self._networks[name], Stopwatch()
+        found, failures = dict(job.findings), dict[str, str]()
+        seconds: dict[str, float] = {}
+        costs = {name: dict(parts) for name, parts in job.cost_ms.items()}
+        paid = {name: sum(parts.values()) for name, parts in costs.items()}  # by the training thread
+        for name, arrays in job.arrays.items():
+            watch = Stopwatch()
+            bench = Bench(
+                job.step,
+                self._plan.on_error,
+                watch,
+                partial(around, name),
+                self._plan.given_up.get(name, {}),
+            )
             try:
-                if (reason := self._given_up.get(name)) is not None:
-                    raise TimeoutError(reason)
-                with _one_blas_thread():
-                    measured[name] = network.measure(job.step, reading, stopwatch, around)
+                found[name] = analyzed(self._analysis(name), arrays, bench)
             except Exception as error:
-                if network.plan.on_error == "raise" or (isinstance(error, FnetError) and job.step == 0):
+                if self._plan.on_error == "raise" or (isinstance(error, FnetError) and job.step == 0):
                     raise
                 failures[name] = repr(error)
-            costs[name].add(stopwatch.ms, self._worker_ms() if self._is_worker else None)
+            for part, ms in watch.ms.items():
+                costs[name][part] = costs[name].get(part, 0.0) + ms
+            seconds[name] = self._cpu_time() if self._is_worker else 0.0
+            if not self._is_worker:
+                paid[name] += sum(watch.ms.values())
         result = Result(
             step=job.step,
-            scalars={**_scalars(measured, job.step), **job.scalars} if measured else {},
-            notes={key: note for m in measured.values() for key, note in m.notes.items()},
-            cost_ms={
-                f"{name}/cost_ms/{part}": ms
-                for name in measured
-                for part, ms in costs[name].by_part().items()
-            },
-            carry={name: self._networks[name].previous for name in job.readings},
-            portraits=self._portraits(job, measured),
+            scalars=_scalars(found, job) if found else {},
+            notes={key: note for own in found.values() for key, note in own.notes.items()},
+            cost_ms=_costs(found, costs, paid, seconds),
+            states={name: self._analyses[name].state() for name in job.arrays if name in self._analyses},
+            portraits=self._portraits(job, found),
             failures=failures,
-            worker_seconds={name: costs[name].worker_ms / 1e3 for name in job.readings},
+            worker_seconds={name: seconds.get(name, 0.0) for name in job.cost_ms},
         )
-        if measured:
-            self._record(job, result, measured, failures)
+        if found:
+            self._record(job, result, found, failures)
         elif job.logged and (last := self._written_at(job.step)) is not None:
             self._append(replace(last, logged_at_end=job.logged), failures)
         return result
 
-    def _worker_ms(self) -> float:
+    def _analysis(self, name: str) -> Analysis:
+        """That of an instrument, made when it is first needed."""
+        if name not in self._analyses:
+            analysis = self._plan.recipes[name].make()
+            analysis.restore(self._plan.states.get(name, {}))
+            self._analyses[name] = analysis
+        return self._analyses[name]
+
+    def _cpu_time(self) -> float:
         """CPU time of this process since this was last asked: its start, the way here and the record are in it."""
         before, self._cpu_seconds = self._cpu_seconds, time.process_time()
-        return (self._cpu_seconds - before) * 1e3
+        return self._cpu_seconds - before
 
     def _record(
-        self, job: Job, result: Result, measured: Mapping[str, Measured], failures: dict[str, str]
+        self, job: Job, result: Result, found: Mapping[str, Findings], failures: dict[str, str]
     ) -> None:
         snapshot = Snapshot(
             step=job.step,
             scalars=result.scalars,
             cost_ms=result.cost_ms,
             notes=result.notes,
-            arrays={f"{name}.{k}": a for name, m in measured.items() for k, a in m.arrays.items()},
+            arrays={f"{name}.{k}": a for name, own in found.items() for k, a in own.arrays.items()},
             is_end=job.is_end,
             logged=job.logged,
+            left_out=job.left_out,
         )
         last = self._written_at(job.step) if job.is_end else self._last
         self._append(_merged(last, snapshot), failures)
@@ -140,154 +157,36 @@ class Analysis:
                 # Without the file's name, which is another at each step: it is told once.
                 failures["record"] = f"is not in the record: {error.strerror or error}"
 
-    def _portraits(self, job: Job, measured: Mapping[str, Measured]) -> dict[str, Portrait | CodePortrait]:
+    def _portraits(self, job: Job, found: Mapping[str, Findings]) -> dict[str, Portrait | CodePortrait]:
         """Those of this step that are wanted."""
-        for name, found in measured.items():
-            if found.portrait is not None:
-                self._made[name] = job.step, found.portrait
+        for name, own in found.items():
+            if own.portrait is not None:
+                self._made[name] = job.step, own.portrait
         return {n: self._made[n][1] for n in job.draw if n in self._made and self._made[n][0] == job.step}
 
 
-class NetworkAnalysis:
-    """Measures one monitor's network; remembers the last snapshot, which the next is compared with.
-
-    Args:
-        plan: What is measured.
-        previous: By scope, the last snapshot of an interrupted run.
-        given_up: Measures that are not tried any more, and why.
-    """
-
-    def __init__(
-        self,
-        plan: NetworkPlan,
-        previous: Mapping[str, Previous],
-        given_up: Mapping[str, str] | None = None,
-    ) -> None:
-        self.plan = plan
-        self._given_up = given_up
-        self.previous = dict(previous)
-        # Of each neuron.
-        self._layers = np.repeat(np.arange(len(plan.layers)), [layer.n_neurons for layer in plan.layers])
-
-    def measure(
-        self, step: int, reading: Reading, stopwatch: Stopwatch, around: Around = nothing_around
-    ) -> Measured:
-        """Measures the whole network and its layers; costs go to ``stopwatch``."""
-        with around(self.plan, EVERYTHING), stopwatch.part("correlation"):
-            moments = _moments(reading)
-        found, following = Measured(), dict(self.previous)
-        activity = Activity(
-            moments.active_share, moments.class_active_share, moments.kept, moments.kept_labels
-        )
-
-        networks: dict[str, Scope] = {}
-        for scope, keys, neurons, names in self.plan.scopes():
-            network = networks[scope] = self._scope(scope, moments, activity, neurons, stopwatch)
-            values = measure(
-                network,
-                names,
-                on_error=self.plan.on_error,
-                around=lambda name: around(self.plan, name),
-                given_up=self._given_up,
-            )
-            found.scalars.update({keys + name: value for name, value in values.items()})
-            found.notes.update({keys + name: note for name, note in network.notes.items()})
-            if scope == WHOLE or compare_snapshots(names):  # the record has names that last
-                with around(self.plan, EVERYTHING):
-                    following[scope] = network.to_previous()
-        found.scalars[f"{self.plan.name}/n_samples"] = float(moments.count)
-        with around(self.plan, EVERYTHING), stopwatch.part("record"):
-            found.arrays.update(self._arrays(networks[WHOLE]))
-            portrait = self._portrait(networks[WHOLE], step) if self.plan.has_figures else None
-        self.previous = following
-        return replace(found, portrait=portrait)
-
-    def _scope(
-        self, name: str, moments: Moments, activity: Activity, neurons: slice, stopwatch: Stopwatch
-    ) -> Scope:
-        n_neurons = len(moments.active_share[neurons])
-        previous, first_name = self.previous.get(name), 0
-        if (
-            previous is not None and len(previous.partition) != n_neurons
-        ):  # the run was resumed with other settings
-            first_name = 0 if previous.history is None else previous.history.n_names
-            previous = None
-        # Streams of null graphs depend on seed and scope alone, so that the series is smooth in time.
-        settings = replace(self.plan.graph, seed=self.plan.graph.seed + zlib.crc32(name.encode()))
-        return Scope(
-            None if moments.correlation is None else moments.correlation[neurons, neurons],
-            activity if name == WHOLE else activity.of(neurons),
-            layers=self._layers if name == WHOLE and len(self.plan.layers) > 1 else None,
-            selection=moments.selections.get(name),
-            previous=previous,
-            first_name=first_name,
-            settings=settings,
-            stopwatch=stopwatch,
-        )
-
-    def _arrays(self, whole: Scope) -> dict[str, np.ndarray]:
-        arrays = {"layer": self._layers[whole.nodes], **whole.arrays()}
-        if self.plan.save_correlation:
-            arrays["correlation"] = whole.correlation.astype(np.float32)
-        return arrays
-
-    def _portrait(self, whole: Scope, step: int) -> Portrait:
-        return Portrait(
-            title=f"step {step}",
-            n_neurons=whole.n_neurons,
-            nodes=whole.nodes,
-            correlation=whole.correlation.astype(np.float32),
-            edges=whole.graph.edges,
-            partition=whole.partition,
-            diagrams=whole.known_diagrams,
-            scale=whole.scale if whole.known_diagrams else None,
-        )
+def _scalars(found: Mapping[str, Findings], job: Job) -> dict[str, float]:
+    # Python's own numbers: a checkpoint holds them, and is not opened with others.
+    values = {key: float(value) for own in found.values() for key, value in own.scalars.items()}
+    return {"monitor/step": float(job.step), **values, **job.scalars}
 
 
-def _moments(reading: Reading) -> Moments:
-    if isinstance(reading, Moments):
-        return reading
-    rows, labels, of_class = reading.values, reading.labels, None
-    if labels is not None and (known := labels >= 0).any():
-        of_class = F.class_active_share(rows[known], labels[known], reading.num_classes)
-    return Moments(
-        count=len(rows),
-        correlation=F.correlation_matrix(rows),
-        active_share=F.active_share(rows),
-        class_active_share=of_class,
-        kept=rows if reading.has_histogram else None,
-        kept_labels=labels if reading.has_histogram else None,
+def _costs(
+    found: Mapping[str, Findings],
+    costs: Mapping[str, Mapping[str, float]],
+    paid: Mapping[str, float],
+    worker_seconds: Mapping[str, float],
+) -> dict[str, float]:
+    """What the snapshot cost, in milliseconds by key: its parts, who paid for them, and all of it."""
+    keys: dict[str, float] = {}
+    for name in found:
+        worker_ms = worker_seconds.get(name, 0.0) * 1e3
+        total = sum(costs[name].values())
+        whole = {"total": total, "training_thread": paid[name], "worker": worker_ms}
+        keys |= {f"monitor_cost/{name}/{part}": ms for part, ms in {**costs[name], **whole}.items()}
+    return (
+        {**keys, "monitor/cost_ms": sum(keys[f"monitor_cost/{name}/total"] for name in found)} if keys else {}
     )
-
-
-def _scalars(measured: Mapping[str, Measured], step: int) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for name, found in measured.items():
-        # Python's own numbers: a checkpoint holds them, and is not opened with others.
-        values |= {f"{name}/step": float(step), **{key: float(value) for key, value in found.scalars.items()}}
-    return values
-
-
-class _Cost:
-    """What one monitor's snapshot cost, in milliseconds: parts, and who paid."""
-
-    def __init__(self, parts: Mapping[str, float]) -> None:
-        self._parts = dict(parts)
-        self._training_thread_ms = sum(parts.values())
-        self.worker_ms = 0.0
-
-    def add(self, parts: Mapping[str, float], worker_ms: float | None) -> None:
-        """Adds what measuring took: CPU time of the worker, or, where that is None, time of the training thread."""
-        for part, ms in parts.items():
-            self._parts[part] = self._parts.get(part, 0.0) + ms
-        if worker_ms is None:
-            self._training_thread_ms += sum(parts.values())
-        else:
-            self.worker_ms += worker_ms
-
-    def by_part(self) -> dict[str, float]:
-        whole = {"training_thread": self._training_thread_ms, "worker": self.worker_ms}
-        return {**self._parts, "total": sum(self._parts.values()), **whole}
 
 
 def _read_back(store: SnapshotStore, step: int) -> Snapshot | None:
@@ -300,7 +199,7 @@ def _read_back(store: SnapshotStore, step: int) -> Snapshot | None:
 
 
 def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
-    """One snapshot of a step where some monitors were due at it and the others come because training ended there."""
+    """One snapshot of a step where some instruments were due at it and the others come because training ended there."""
     if before is None or before.step != snapshot.step:
         return snapshot
     return Snapshot(

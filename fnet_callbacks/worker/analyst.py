@@ -14,19 +14,19 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 from fnet_callbacks.errors import FnetWarning
-from fnet_callbacks.history import Previous
+from fnet_callbacks.findings import EVERYTHING, Analysis
 from fnet_callbacks.interrupts import handlers_held
 from fnet_callbacks.measures import reading_alike
-from fnet_callbacks.worker.analysis import Analysis, Around, nothing_around
-from fnet_callbacks.worker.jobs import EVERYTHING, TYPES, Job, NetworkPlan, Plan, Result
+from fnet_callbacks.worker.analysis import Around, Desk, nothing_around
+from fnet_callbacks.worker.jobs import Job, Plan, Result
 from fnet_callbacks.worker.process import Child, board, serve
-from fnet_callbacks.worker.wire import Segment, Wire
+from fnet_callbacks.worker.wire import Segment, unpack
 
-_WIRE = Wire(TYPES)
 _NICENESS = 5
-_BETWEEN = "\n"  # a monitor and its measure, on the board
+_BETWEEN = "\n"  # an instrument and a part of its analysis, on the board
 _SECONDS_LEFT = 5.0  # less than a run takes to start again and go on with the record
 
 
@@ -34,21 +34,24 @@ class Analyst:
     """The training thread's side.
 
     Args:
-        plan: What is measured.
-        threads: Of the child's kernels; None measures on the calling thread.
+        plan: What is analyzed.
+        threads: Of the child's kernels; None analyzes on the calling thread.
+        analyses: By instrument, what analyzes on the calling thread, in place of what its recipe makes.
     """
 
-    def __init__(self, plan: Plan, *, threads: int | None) -> None:
+    def __init__(
+        self, plan: Plan, *, threads: int | None, analyses: Mapping[str, Analysis] | None = None
+    ) -> None:
         self._plan = plan
-        self._carry: dict[str, Mapping[str, Previous]] = dict(plan.carry)
-        self._given_up: defaultdict[str, dict[str, str]] = defaultdict(dict)  # by monitor and measure, why
+        self._states: dict[str, Mapping[str, Any]] = dict(plan.states)
+        self._given_up: defaultdict[str, dict[str, str]] = defaultdict(dict)  # by instrument and part, why
         self._threads = threads
         self._done: deque[Result] = deque()
-        self._analysis: Analysis | None = None
+        self._desk: Desk | None = None
         self._child: Child | None = None
         self._has_ended_before = False
         if threads is None:
-            self._analysis = Analysis(plan)
+            self._desk = Desk(plan, analyses=analyses)
         else:
             self._start()
 
@@ -72,7 +75,7 @@ class Analyst:
         """Hands over a job; waits while too many are on the way.
 
         Raises:
-            Exception: Where there is no child: see ``Analysis.run``.
+            Exception: Where there is no child: see ``Desk.run``.
         """
         while self.is_busy:
             self.wait()
@@ -82,8 +85,8 @@ class Analyst:
                 return
             except OSError as error:
                 self._take_over(f"there is too little shared memory for a snapshot ({error})")
-        assert self._analysis is not None
-        self._done.append(self._analysis.run(job, around))
+        assert self._desk is not None
+        self._done.append(self._desk.run(job, around))
 
     def results(self, *, wait: bool) -> list[Result]:
         """The results that came since the last call, in the order of the jobs; with ``wait`` all there will be."""
@@ -118,14 +121,14 @@ class Analyst:
                 self._go_on_without_it(self._child)
                 return True
             if result is not None:
-                self._carry.update(result.carry)
+                self._states.update(result.states)
                 self._done.append(result)
             # Nothing was there where a handler took it while this one waited.
             return result is not None or (wait and bool(self._child.unanswered))
 
     def _start(self) -> None:
         try:
-            self._child = Child(__name__, _WIRE, threads=self._threads or 1, niceness=_NICENESS)
+            self._child = Child(__name__, threads=self._threads or 1, niceness=_NICENESS)
             self._child.tell(self._plan_from_here())
         except OSError as error:
             self._take_over(f"the worker cannot start ({error})")
@@ -152,18 +155,18 @@ class Analyst:
             for segment in child.unanswered:
                 self._child.ask_again(segment)
 
-    def _leave_out(self, network: str, measure: str) -> None:
-        """Gives up a measure that did not end, with those that read the same; the second time all of the network.
+    def _leave_out(self, instrument: str, part: str) -> None:
+        """Gives up a part that did not end, with those that read the same; the second time all of the analysis.
 
         The snapshot is done once more, and says so.
         """
-        own, seconds = self._given_up[network], self._plan.networks[network].measure_timeout_s
+        own, seconds = self._given_up[instrument], self._plan.time_limits.get(instrument)
         reason = f"no value after {seconds} s, the `measure_timeout_s`; not tried again in this run"
-        own.update(dict.fromkeys([EVERYTHING] if own else reading_alike(measure), reason))
+        own.update(dict.fromkeys([EVERYTHING] if own else reading_alike(part), reason))
 
     def _plan_from_here(self) -> Plan:
         """The plan for another to go on with."""
-        return replace(self._plan, carry=self._carry, given_up=self._given_up)
+        return replace(self._plan, states=self._states, given_up=self._given_up)
 
     def _take_over(self, reason: str) -> None:
         warnings.warn(f"snapshots are measured on the training thread: {reason}", FnetWarning, stacklevel=2)
@@ -173,37 +176,38 @@ class Analyst:
         self._measure_here(())
 
     def _measure_here(self, jobs: Iterable[Segment]) -> None:
-        if self._analysis is None:
-            self._analysis = Analysis(self._plan_from_here())
+        if self._desk is None:
+            self._desk = Desk(self._plan_from_here())
         for segment in jobs:
-            job: Job = _WIRE.unpack(segment)
+            job: Job = unpack(segment)
             segment.close()
             try:
-                self._done.append(self._analysis.run(job))
+                self._done.append(self._desk.run(job))
             except Exception as error:  # other ranks may be waiting for the results
                 self._done.append(Result(step=job.step, error=repr(error)))
 
 
 def main() -> None:
     """The child: gets the plan, then jobs."""
-    analysis: Analysis | None = None
+    desk: Desk | None = None
+    limits: Mapping[str, float | None] = {}
 
-    def in_time(network: NetworkPlan, measure: str) -> AbstractContextManager[None]:
-        return board().at(network.name + _BETWEEN + measure, seconds=network.measure_timeout_s)
+    def in_time(instrument: str, part: str) -> AbstractContextManager[None]:
+        return board().at(instrument + _BETWEEN + part, seconds=limits.get(instrument))
 
-    def answer(asked: Plan | Job) -> Result | None:
-        nonlocal analysis
-        if isinstance(asked, Plan):
-            analysis = Analysis(asked, is_worker=True)
+    def answer(message: Plan | Job) -> Result | None:
+        nonlocal desk, limits
+        if isinstance(message, Plan):
+            desk, limits = Desk(message, is_worker=True), message.time_limits
             return None
-        assert analysis is not None
+        assert desk is not None
         try:
-            return analysis.run(asked, in_time)
+            return desk.run(message, in_time)
         except Exception as error:
             traceback.print_exc()
-            return Result(step=asked.step, error=repr(error))
+            return Result(step=message.step, error=repr(error))
 
-    serve(_WIRE, answer, seconds_left=_SECONDS_LEFT)
+    serve(answer, seconds_left=_SECONDS_LEFT)
 
 
 if __name__ == "__main__":

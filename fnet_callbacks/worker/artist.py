@@ -16,13 +16,13 @@ import numpy as np
 
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.interrupts import handlers_held
-from fnet_callbacks.portrait import PORTRAITS, CodePortrait, Portrait
+from fnet_callbacks.portrait import CodePortrait, Portrait
 from fnet_callbacks.worker.process import Child, board, serve
-from fnet_callbacks.worker.wire import Wire
+from fnet_callbacks.worker.wire import unpack
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Request:
     """A portrait that is to be drawn: of a step and a monitor."""
 
     step: int
@@ -32,10 +32,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What came of an order.
+    """What came of a request.
 
     Attributes:
-        step: See ``Order``.
+        step: See ``Request``.
         sitter: See there.
         images: By name, the bytes of a PNG file, uint8.
         seconds: CPU time that it took, off the training thread.
@@ -49,7 +49,6 @@ class Pictures:
     failure: str | None = None
 
 
-_WIRE = Wire((Order, Pictures, *PORTRAITS))
 _MOST_SECONDS = 600.0  # for the figures of a portrait
 _NICENESS = 10  # behind the analysis, for which training may be waiting
 
@@ -57,12 +56,12 @@ _NICENESS = 10  # behind the analysis, for which training may be waiting
 class Artist:
     """The parent's side.
 
-    The child starts with the first order. Where none can start, the caller's thread draws.
+    The child starts with the first request. Where none can start, the caller's thread draws.
     """
 
     def __init__(self) -> None:
         self._child: Child | None = None
-        self._draw_here: Callable[[Order], Pictures] | None = None
+        self._draw_here: Callable[[Request], Pictures] | None = None
         self._done: deque[Pictures] = deque()
 
     @property
@@ -70,7 +69,7 @@ class Artist:
         """Whether pictures are there or on their way."""
         return bool(self._done) or (self._child is not None and bool(self._child.unanswered))
 
-    def paint(self, order: Order) -> None:
+    def paint(self, request: Request) -> None:
         """Asks for pictures; positions and colours carry over between those of one sitter.
 
         Waits while too many are on the way.
@@ -79,8 +78,8 @@ class Artist:
             self._receive(wait=True)
         if self._draw_here is None:
             try:
-                self._child = self._child or Child(__name__, _WIRE, niceness=_NICENESS)
-                self._child.ask(order)
+                self._child = self._child or Child(__name__, niceness=_NICENESS)
+                self._child.ask(request)
                 return
             except OSError as error:
                 warnings.warn(f"figures are drawn on the training thread: {error}", FnetWarning, stacklevel=2)
@@ -88,7 +87,7 @@ class Artist:
                     pass
                 self.close()
                 self._draw_here = _painter()
-        self._done.append(replace(self._draw_here(order), seconds=0.0))
+        self._done.append(replace(self._draw_here(request), seconds=0.0))
 
     def pictures(self, *, wait: bool) -> list[Pictures]:
         """The pictures that came since the last call, in order; with ``wait`` all there will be."""
@@ -128,23 +127,23 @@ class Artist:
         failure = f"the process that draws has ended (exit status {status})"
         if child.stuck_at is not None:
             failure = f"they were not done after {_MOST_SECONDS:g} s"
-        lost: list[Order] = [_WIRE.unpack(segment) for segment in child.unanswered]
+        lost: list[Request] = [unpack(segment) for segment in child.unanswered]
         child.give_up()
-        self._done.extend(Pictures(order.step, order.sitter, failure=failure) for order in lost)
+        self._done.extend(Pictures(request.step, request.sitter, failure=failure) for request in lost)
 
 
-def _painter() -> Callable[[Order], Pictures]:
+def _painter() -> Callable[[Request], Pictures]:
     from fnet_callbacks.figures import Painter  # matplotlib stays out of the training process
 
     painters: defaultdict[str, Painter] = defaultdict(Painter)
 
-    def draw(order: Order) -> Pictures:
+    def draw(request: Request) -> Pictures:
         start = time.process_time()
         try:
-            images = {k: _png(image) for k, image in painters[order.sitter].paint(order.portrait).items()}
+            images = {k: _png(image) for k, image in painters[request.sitter].paint(request.portrait).items()}
         except Exception as error:
-            return Pictures(order.step, order.sitter, failure=f"{type(error).__name__}: {error}")
-        return Pictures(order.step, order.sitter, images, time.process_time() - start)
+            return Pictures(request.step, request.sitter, failure=f"{type(error).__name__}: {error}")
+        return Pictures(request.step, request.sitter, images, time.process_time() - start)
 
     return draw
 
@@ -170,11 +169,11 @@ def main() -> None:
     """The child."""
     draw = _painter()
 
-    def answer(order: Order) -> Pictures:
+    def answer(request: Request) -> Pictures:
         with board().at("figures", seconds=_MOST_SECONDS):
-            return draw(order)
+            return draw(request)
 
-    serve(_WIRE, answer)
+    serve(answer)
 
 
 if __name__ == "__main__":

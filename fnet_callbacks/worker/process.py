@@ -24,7 +24,7 @@ from typing import Any
 
 from fnet_callbacks.interrupts import handlers_held, signals_blocked
 from fnet_callbacks.worker.board import Board
-from fnet_callbacks.worker.wire import Segment, Wire, receive, send
+from fnet_callbacks.worker.wire import Segment, pack, receive, send, unpack
 
 _SECONDS_TO_END = 2.0
 _SECONDS_BETWEEN_LOOKS = 0.002
@@ -38,7 +38,6 @@ class Child:
 
     Args:
         module: What it runs; a module that calls `serve`.
-        wire: What messages are made of.
         threads: How many threads its kernels use.
         niceness: How far it stands back, as ``os.nice`` has it, from its start on: training comes first.
 
@@ -50,14 +49,13 @@ class Child:
         OSError: It cannot be started here.
     """
 
-    def __init__(self, module: str, wire: Wire, *, threads: int = 1, niceness: int = 0) -> None:
+    def __init__(self, module: str, *, threads: int = 1, niceness: int = 0) -> None:
         if not hasattr(socket, "send_fds"):
             raise OSError("this platform does not hand file descriptors between processes")
         if not sys.executable or getattr(sys, "frozen", False):
             raise OSError("sys.executable is no Python interpreter")
         self.unanswered: deque[Segment] = deque()
         self.stuck_at: str | None = None
-        self._wire = wire
         self._channel, theirs = socket.socketpair()
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
@@ -111,7 +109,7 @@ class Child:
         Raises:
             OSError: There is not enough shared memory.
         """
-        segment = self._wire.pack(message)
+        segment = pack(message)
         self._send(segment)
         segment.close()
 
@@ -121,7 +119,7 @@ class Child:
         Raises:
             OSError: There is not enough shared memory.
         """
-        self.ask_again(self._wire.pack(message))
+        self.ask_again(pack(message))
 
     def ask_again(self, segment: Segment) -> None:
         """Hands it a message that another process did not answer."""
@@ -210,7 +208,7 @@ class Child:
             segment = receive(self._channel)
             if segment is None:
                 raise EOFError
-            answer = self._wire.unpack(segment)
+            answer = unpack(segment)
         except (EOFError, OSError) as error:
             self.unanswered.appendleft(owed)
             raise EOFError from error
@@ -223,11 +221,10 @@ class Child:
             send(self._channel, segment)
 
 
-def serve(wire: Wire, answer: Callable[[Any], Any], *, seconds_left: float = 0.0) -> None:
+def serve(answer: Callable[[Any], Any], *, seconds_left: float = 0.0) -> None:
     """The child's side: answers messages, those whose answer is not None, until there is nobody to answer.
 
     Args:
-        wire: What messages are made of.
         answer: From a message to its answer.
         seconds_left: How long it may go on with what it was handed when the process that did so is gone.
     """
@@ -243,10 +240,10 @@ def serve(wire: Wire, answer: Callable[[Any], Any], *, seconds_left: float = 0.0
             segment = receive(channel)
             if segment is None:
                 break
-            found = answer(wire.unpack(segment))
+            found = answer(unpack(segment))
             segment.close()
             if found is not None:
-                segment = wire.pack(found)
+                segment = pack(found)
                 with contextlib.suppress(OSError):  # nobody is there, but more may have been handed over
                     send(channel, segment)
                 segment.close()

@@ -12,80 +12,76 @@ import os
 import socket
 import struct
 import tempfile
-from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
+
+from fnet_callbacks.imports import imported
 
 _HEAD = struct.Struct("<qq")  # bytes of the segment, place of the JSON in it
 _ALIGNMENT = 64
 _ARRAY, _TYPE = "\0array", "\0type"
 
 
-class Wire:
-    """Packs messages: dictionaries, lists, text, numbers, None, NumPy arrays and the dataclasses that it knows.
+def pack(message: Any) -> Segment:
+    """Copies a message into a segment: dictionaries, lists, text, numbers, None, NumPy arrays and dataclasses.
 
     A tuple arrives as a list, an array as one that shares the segment's memory.
 
-    Args:
-        types: Frozen dataclasses that may be in a message.
+    Raises:
+        OSError: There is not that much shared memory.
+        TypeError: There is something in the message that cannot travel.
     """
+    arrays: list[np.ndarray] = []
+    places: list[int] = []
+    end = 0
 
-    def __init__(self, types: Iterable[type]) -> None:
-        self._types = {t.__name__: t for t in types}
+    def plain(value: Any) -> Any:
+        nonlocal end
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            arrays.append(value)
+            places.append(end)
+            end = _aligned(end + value.nbytes)
+            return {_ARRAY: [places[-1], value.dtype.str, value.shape]}
+        if is_dataclass(value) and not isinstance(value, type):
+            kind = type(value)
+            return {
+                _TYPE: f"{kind.__module__}:{kind.__qualname__}",
+                **{f.name: getattr(value, f.name) for f in fields(value)},
+            }
+        raise TypeError(f"{type(value).__name__} cannot travel between processes")
 
-    def pack(self, message: Any) -> Segment:
-        """Copies a message into a segment.
+    text = json.dumps(message, default=plain).encode()
+    segment = Segment(new_file(), end + len(text), end)
+    try:
+        for place, array in zip(places, arrays, strict=True):
+            segment.write(place, np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+        segment.write(end, text)
+    except OSError:
+        segment.close()
+        raise
+    return segment
 
-        Raises:
-            OSError: There is not that much shared memory.
-            TypeError: There is something in the message that cannot travel.
-        """
-        arrays: list[np.ndarray] = []
-        places: list[int] = []
-        end = 0
 
-        def plain(value: Any) -> Any:
-            nonlocal end
-            if isinstance(value, np.generic):
-                return value.item()
-            if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-                arrays.append(value)
-                places.append(end)
-                end = _aligned(end + value.nbytes)
-                return {_ARRAY: [places[-1], value.dtype.str, value.shape]}
-            if is_dataclass(value) and type(value).__name__ in self._types:
-                return {
-                    _TYPE: type(value).__name__,
-                    **{f.name: getattr(value, f.name) for f in fields(value)},
-                }
-            raise TypeError(f"{type(value).__name__} cannot travel between processes")
+def unpack(segment: Segment) -> Any:
+    """The message in a segment; its arrays live as long as they are held, also when the segment is closed."""
+    memory = segment.mapped()
 
-        text = json.dumps(message, default=plain).encode()
-        segment = Segment(new_file(), end + len(text), end)
-        try:
-            for place, array in zip(places, arrays, strict=True):
-                segment.write(place, np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-            segment.write(end, text)
-        except OSError:
-            segment.close()
-            raise
-        return segment
+    def whole(found: dict[str, Any]) -> Any:
+        if _ARRAY in found:
+            place, dtype, shape = found[_ARRAY]
+            return _view(memory, place, np.dtype(dtype), shape)
+        if _TYPE in found:
+            kind = imported(found.pop(_TYPE))
+            if not (isinstance(kind, type) and is_dataclass(kind)):
+                raise TypeError(f"{kind} is no dataclass")
+            return kind(**found)
+        return found
 
-    def unpack(self, segment: Segment) -> Any:
-        """The message in a segment; its arrays live as long as they are held, also when the segment is closed."""
-        memory = segment.mapped()
-
-        def whole(found: dict[str, Any]) -> Any:
-            if _ARRAY in found:
-                place, dtype, shape = found[_ARRAY]
-                return _view(memory, place, np.dtype(dtype), shape)
-            if _TYPE in found:
-                return self._types[found.pop(_TYPE)](**found)
-            return found
-
-        return json.loads(memory[segment.text_at : segment.size], object_hook=whole)
+    return json.loads(memory[segment.text_at : segment.size], object_hook=whole)
 
 
 class Segment:

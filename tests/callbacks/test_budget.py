@@ -7,11 +7,11 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+from fnet_callbacks.callbacks import session as session_module
 from lightning.pytorch.loggers import CSVLogger
 from small_models import Net, csv_record, functional_monitor, loader, robustness_monitor, trainer
 
 from fnet_callbacks import Record
-from fnet_callbacks.callbacks import session as session_module
 
 
 class SlowStep(pl.Callback):

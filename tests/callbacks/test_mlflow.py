@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fnet_callbacks.sinks import Sinks
 from lightning.pytorch.loggers import MLFlowLogger
 from small_models import CLASSES, FEATURES, Ledger, Net, fast, loader, record, robustness_monitor, trainer
 from torch import Tensor, nn
-
-from fnet_callbacks.sinks import Sinks
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*filesystem tracking backend.*:FutureWarning",  # in which everything is a file, as here

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from fnet_callbacks.callbacks.readings import RowReader, SumReader, reader_of
 from small_scopes import activations
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.callbacks.readings import RowReader, SumReader, reader_of
 from fnet_callbacks.measures import names_of
 from fnet_callbacks.scope import GraphSettings, Stopwatch
 from fnet_callbacks.worker.analysis import NetworkAnalysis

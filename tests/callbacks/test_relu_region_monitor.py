@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fnet_callbacks.callbacks.relu_regions import _pairs
 from lightning import seed_everything
 from small_models import BareNet, Net, loader, mlp, record, trainer
 from torch import Tensor, nn
 
 from fnet_callbacks import CaptureError, FnetError, ReLURegionMonitor, relu_regions
 from fnet_callbacks.attacks import fgsm
-from fnet_callbacks.callbacks.relu_regions import _pairs
 from fnet_callbacks.regions.walk import count_crossings
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fnet_callbacks.callbacks.remarks import on_number
 from small_models import CLASSES, FEATURES, Net, fast, functional_monitor, mlp, points, record, trainer
 from small_runs import network
 from torch import Tensor, nn
@@ -15,7 +16,6 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from fnet_callbacks import FnetWarning
 from fnet_callbacks import functional as F
-from fnet_callbacks.callbacks.remarks import on_number
 from fnet_callbacks.measures import MEASURES, beyond_tree, measure
 from fnet_callbacks.scope import GraphSettings, Scope
 

@@ -12,10 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from fnet_callbacks.callbacks.schedule import Budget, Schedule, Waiting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnet_callbacks.callbacks.schedule import Budget, Schedule, Waiting
 from fnet_callbacks.errors import FnetError
 
 schedules = st.builds(Schedule, st.one_of(st.just("log"), st.integers(1, 1000)))

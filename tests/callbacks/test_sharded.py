@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sharded_run
 import torch
+from fnet_callbacks.callbacks.sharding import check_sharding
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from processes import run_script
 from sharded_run import Sharded
@@ -25,7 +26,6 @@ from fnet_callbacks import (
     ReLURegionMonitor,
     read_record,
 )
-from fnet_callbacks.callbacks.sharding import check_sharding
 
 
 def run(folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:

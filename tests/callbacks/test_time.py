@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from small_models import (
@@ -21,7 +22,6 @@ from small_models import (
 )
 
 from fnet_callbacks import FnetWarning, FunctionalNetworkMonitor, read_record
-from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
 
 KEY = "fnet/mean_abs_correlation"
 

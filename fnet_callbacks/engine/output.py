@@ -1,0 +1,308 @@
+"""Where the snapshots of a run go, on rank 0: to the analysis and its record, to the loggers, to be drawn."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fnet_callbacks.engine.entry import Entry
+from fnet_callbacks.engine.loggers import Loggers
+from fnet_callbacks.engine.options import Options
+from fnet_callbacks.errors import FnetWarning, RecordError
+from fnet_callbacks.findings import Recipe
+from fnet_callbacks.host import Host
+from fnet_callbacks.record import SnapshotStore
+from fnet_callbacks.spans import Span, changes, go_on, spans_of
+from fnet_callbacks.worker.analysis import Around
+from fnet_callbacks.worker.analyst import Analyst
+from fnet_callbacks.worker.artist import Artist, Pictures, Request
+from fnet_callbacks.worker.jobs import Job, Plan, Result
+
+_RECORD = "fnet"  # the record's folder in that of the run
+_LIBRARIES = ("torch", "lightning", "numpy", "scipy", "numba", "gudhi", "networkx", "scikit-learn")
+_MAX_THREADS = 8  # of the worker; the nulls that run side by side are ten
+
+
+class Output:
+    """The record, the loggers and the figures of one run; nothing that fails in them stops training.
+
+    Args:
+        host: Gives the run's folder and the loggers.
+        options: Of the monitor.
+        entries: The instruments whose snapshots are written.
+    """
+
+    def __init__(self, host: Host, options: Options, entries: Sequence[Entry]) -> None:
+        self._host, self._options = host, options
+        self._entries = {entry.name: entry for entry in entries}
+        self.keys: frozenset[str] = frozenset()
+        self.measured: dict[str, Any] | None = None  # what is measured how, in plain values, once it is known
+        self._folder: Path | None = None
+        self._analyst: Analyst | None = None
+        self._loggers: Loggers | None = None
+        self._artist = Artist()
+        self._complained: set[str] = set()
+
+    @property
+    def record(self) -> str | None:
+        """The record's folder; None where none is written."""
+        return None if self._folder is None else str(self._folder.resolve())
+
+    @property
+    def measures_here(self) -> bool:
+        """Whether the training thread does all the measuring, by choice or for want of a worker; on rank 0."""
+        return self._analyst is not None and self._analyst.pid is None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether another snapshot would have to wait."""
+        return self._analyst is not None and self._analyst.is_busy
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether a snapshot or its figures are on their way."""
+        return (self._analyst is not None and self._analyst.is_owed) or self._artist.is_owed
+
+    def open(
+        self,
+        *,
+        resumed_from: str | None,
+        step: int,
+        probe: Mapping[str, Any],
+        measured: Mapping[str, Any] | None,
+    ) -> None:
+        """Begins the record, or goes on from that of an interrupted run; every rank calls it.
+
+        Args:
+            resumed_from: Folder of the interrupted run's record.
+            step: Where its checkpoint stood.
+            probe: What the manifest says of the probe.
+            measured: What the interrupted run's checkpoint says was measured how; see ``Output.measured``.
+        """
+        run = self._host.folder(self._options.folder)
+        folder = None if run is None else run / _RECORD
+        manifest = self._manifest(probe)
+        is_resumed = resumed_from is not None or measured is not None
+        now = Span.of(manifest, begin=step + 1 if is_resumed else 0)
+        self.measured = {"instruments": now.instruments, "probe": now.probe}
+        keys = [key for entry in self._entries.values() for key in entry.instrument.keys]
+        self.keys = frozenset(key.key for key in keys)
+        if not self._host.is_global_zero:
+            return
+        store, before = _begun(folder, manifest, resumed_from, step, now)
+        if measured is not None:
+            before.append(Span.of(measured, begin=0))
+        self._break_off(before, now, step)
+        self._folder = None if store is None else store.folder.absolute()
+        if self._folder is not None:
+            self._host.inform(f"monitor: the record is {self._folder}")
+        self._place_analyses()
+        plan = self._plan(store)
+        here = {
+            name: entry.analysis
+            for name, entry in self._entries.items()
+            if entry.analysis is not None and not entry.instrument.analyzes_here
+        }
+        threads = self._threads() if plan.recipes else None
+        self._analyst = Analyst(plan, threads=threads, analyses=here if threads is None else {})
+        self._loggers = Loggers(
+            self._host.loggers, keys=sorted(self.keys), figure_folder=folder and folder / "figures"
+        )
+
+    def analyzes_here(self, entry: Entry) -> bool:
+        """Whether an instrument's analysis is made on the training thread before its snapshot is handed over."""
+        return entry.instrument.analyzes_here or (entry.analysis is not None and not self.measures_here)
+
+    def _place_analyses(self) -> None:
+        """Decides which analyses the worker makes, and lets those of the training thread go on from their state."""
+        for entry in self._entries.values():
+            analysis = entry.instrument.analysis
+            if self._options.worker == "process" and not entry.instrument.analyzes_here:
+                try:
+                    entry.recipe = Recipe.of(analysis)
+                    continue
+                except ImportError as error:
+                    warnings.warn(
+                        f"{entry.name}: is analyzed on the training thread: {error}. Define it in a module of its own "
+                        "for the worker",
+                        FnetWarning,
+                        stacklevel=2,
+                    )
+            entry.analysis = analysis
+            analysis.restore(entry.state)
+
+    def _plan(self, store: SnapshotStore | None) -> Plan:
+        entries = {name: entry for name, entry in self._entries.items() if entry.recipe is not None}
+        return Plan(
+            None if self._folder is None else str(self._folder),
+            {name: entry.recipe for name, entry in entries.items() if entry.recipe is not None},
+            {name: entry.state for name, entry in entries.items()},
+            {name: entry.instrument.time_limit for name, entry in entries.items()},
+            self._options.on_error,
+            manifest=store and store.manifest,
+        )
+
+    def wait(self, *, for_results: bool) -> None:
+        """Returns when a result is there or none owed; else when another snapshot need not wait. Nothing is taken."""
+        if self._analyst is not None and (for_results or self._analyst.is_busy):
+            self._analyst.wait()
+
+    @property
+    def owes_results(self) -> bool:
+        """Whether the values of a snapshot are on their way."""
+        return self._analyst is not None and self._analyst.is_owed
+
+    def submit(self, job: Job, around: Around) -> None:
+        """Hands over a snapshot; see ``Analyst.submit``."""
+        assert self._analyst is not None
+        self._analyst.submit(job, around)
+
+    def collect(self) -> tuple[list[Result], float]:
+        """Writes what has come to the loggers, and has drawn what is to be drawn.
+
+        Returns:
+            The results, and the seconds of CPU time that figures took off the training thread.
+        """
+        if self._analyst is None:
+            return [], 0.0
+        results = self._analyst.results(wait=False)
+        for result in results:
+            self._write(result)
+        pictures = self._artist.pictures(wait=False)
+        self._show(pictures)
+        return results, sum(p.seconds for p in pictures)
+
+    def finish(self) -> None:
+        """Waits for the figures."""
+        self._show(self._artist.pictures(wait=True))
+
+    def close(self) -> None:
+        """Ends the processes; safe to call twice."""
+        if self._analyst is not None:
+            self._analyst.close()
+        self._artist.close()
+
+    def _write(self, result: Result) -> None:
+        assert self._loggers is not None
+        if result.scalars:
+            self._loggers.scalars(result.step, {**result.scalars, **result.cost_ms})
+        for sitter, portrait in result.portraits.items() if self._loggers.takes_figures else ():
+            self._artist.paint(Request(result.step, sitter, portrait))
+        for key, note in result.notes.items():
+            if note.startswith("failed: "):
+                self._complain(key, f"{key} {note}; it is NaN, training goes on")
+        for name, reason in result.failures.items():
+            what = "" if name == "record" else f"has no snapshot of {name}: "
+            self._complain(f"{name} {reason}", f"step {result.step} {what}{reason}")
+
+    def _show(self, pictures: Sequence[Pictures]) -> None:
+        assert self._loggers is not None or not pictures
+        for p in pictures:
+            if p.failure is not None:
+                warnings.warn(
+                    f"no figures of {p.sitter} at step {p.step}: {p.failure}", FnetWarning, stacklevel=2
+                )
+            elif self._loggers is not None:
+                self._loggers.figures(
+                    p.step, {f"{p.sitter}/figures/{k}": image for k, image in p.images.items()}
+                )
+
+    def _complain(self, what: str, text: str) -> None:
+        if what not in self._complained:
+            self._complained.add(what)
+            warnings.warn(text, FnetWarning, stacklevel=2)
+
+    def _threads(self) -> int:
+        """The cores that training leaves, one at least."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, min(_MAX_THREADS, cores - self._host.n_local_ranks * torch.get_num_threads()))
+
+    def _manifest(self, probe: Mapping[str, Any]) -> dict[str, Any]:
+        keys = [key for entry in self._entries.values() for key in entry.instrument.keys]
+        return {
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "writer": uuid.uuid4().hex,  # no other run's manifest is the same
+            "model": type(self._host.module).__name__,
+            "configuration": self._host.configuration(),
+            "monitor": self._options.settings(),
+            "probe": dict(probe),
+            "classes": None,
+            "instruments": {name: _settings(entry) for name, entry in self._entries.items()},
+            "keys": {key.key: [key.instrument, key.quantity, key.place] for key in keys},
+            "versions": {
+                "python": platform.python_version(),
+                **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+            },
+        }
+
+    def _break_off(self, before: Sequence[Span], now: Span, step: int) -> None:
+        """Lets instruments begin anew that measured otherwise in a span before this one, and says what changed."""
+        found = {name: own for span in before for name, own in changes(span, now).items()}
+        for name in found:
+            self._entries[name].state = self._entries[name].instrument.outlasting(self._entries[name].state)
+        if found:
+            what = "; ".join(
+                f"{name}: " + ", ".join(f"`{key}` {was} -> {is_now}" for key, (was, is_now) in own.items())
+                for name, own in sorted(found.items())
+            )
+            warnings.warn(
+                f"the run goes on from step {step} with other settings, and what is measured from there on is not what "
+                f"was measured before: {what}. The record keeps both, nothing is compared across",
+                FnetWarning,
+                stacklevel=2,
+            )
+
+
+def _settings(entry: Entry) -> dict[str, Any]:
+    """What the record says of an instrument."""
+    instrument, schedule = entry.instrument, entry.schedule
+    steps, epochs = schedule.every_n_steps, schedule.every_n_epochs
+    options = {key: value for key, value in instrument.options.items() if key != "name"}
+    return {
+        "kind": type(instrument).__name__,
+        **options,
+        "every_n_steps": steps * schedule.multiple if isinstance(steps, int) else steps,
+        "every_n_epochs": epochs and epochs * schedule.multiple,
+        **instrument.facts,
+    }
+
+
+def _begun(
+    folder: Path | None, manifest: Mapping[str, Any], resumed_from: str | None, step: int, now: Span
+) -> tuple[SnapshotStore | None, list[Span]]:
+    """A record that was begun, None where it cannot be; and the last span of the one that it goes on from."""
+    if folder is None:
+        return None, []
+    store, before = SnapshotStore(folder), list[Span]()
+    try:
+        if resumed_from is not None and (source := _adopted(store, resumed_from, step)) is not None:
+            spans = go_on(spans_of(source), now)
+            before = [span for span in spans_of(source) if span.begin < now.begin][-1:]
+            told = {"spans": [span.told() for span in spans]} if len(spans) > 1 else {}
+            store.write_manifest({**manifest, **told, "resumed_from": source.get("writer")})
+        else:
+            store.start(manifest)
+    except OSError as error:
+        warnings.warn(f"no record is written: {folder} cannot be ({error})", FnetWarning, stacklevel=2)
+        return None, before
+    return store, before
+
+
+def _adopted(store: SnapshotStore, source: str, step: int) -> Mapping[str, Any] | None:
+    """The manifest of the record that was taken over; None where it cannot be."""
+    try:
+        return store.adopt(source, step=step)
+    except RecordError as error:
+        warnings.warn(
+            f"the record of the interrupted run is not taken over: {error}", FnetWarning, stacklevel=2
+        )
+        return None

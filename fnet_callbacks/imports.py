@@ -1,0 +1,31 @@
+"""Classes and functions by the path from which another process imports them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def import_path(named: Any) -> str | None:
+    """``module:qualified name`` of a class or function; None where another process cannot import it from there."""
+    module, name = getattr(named, "__module__", None), getattr(named, "__qualname__", None)
+    if not module or not name or module == "__main__":
+        return None
+    path = f"{module}:{name}"
+    try:
+        return path if imported(path) is named else None
+    except Exception:  # whatever the import of the module raises
+        return None
+
+
+def imported(path: str) -> Any:
+    """What ``module:qualified name`` leads to; None where the module has no such name.
+
+    Raises:
+        Exception: Whatever the import of the module raises.
+    """
+    module, _, name = path.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found

@@ -1,0 +1,285 @@
+"""The base of all instruments: their options, which are fixed, and what they do in a run, on a copy."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+from fnet_callbacks.arguments import as_integer, plain
+from fnet_callbacks.capture.batches import path_of
+from fnet_callbacks.capture.probe import Probe
+from fnet_callbacks.capture.watcher import Watcher
+from fnet_callbacks.errors import FnetError
+from fnet_callbacks.findings import Analysis, Bench, Findings
+from fnet_callbacks.instruments.forward import Batch, Forward
+from fnet_callbacks.instruments.live import LiveBatches
+from fnet_callbacks.keys import Key
+from fnet_callbacks.scope import Stopwatch
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_RESERVED = ("monitor", "monitor_cost", "checkpoints", "figures")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What is said once for all instruments of a monitor.
+
+    Attributes:
+        probe_size: Inputs that the probe should have.
+        probe_seed: Of all draws of inputs and neurons.
+        on_error: ``"raise"`` where what fails should end the run.
+        has_figures: Whether anything is ever drawn.
+    """
+
+    probe_size: int = 1024
+    probe_seed: int = 0
+    on_error: Literal["warn", "raise"] = "warn"
+    has_figures: bool = False
+
+
+class Instrument(ABC):
+    """What is measured of a model at a snapshot.
+
+    An instrument is its options, which do not change. In a run the engine works on a copy, made by `running`, on which
+    the methods below may keep what they like. At each snapshot it calls, on every rank and in isolation, `begin`; `see`
+    for each batch of the probe; `share`, the results of which are brought together as ``together``; and `compute`, the
+    results of which are brought together too. On rank 0 `analyze` makes findings of that, in the worker where there
+    is one and the class can be imported there.
+
+    One of your own declares its ``quantities``, and implements `analyze`, with `see` or `compute` or both.
+
+    Args:
+        name: Prefix of the keys; unique in the monitor.
+        every_n_steps: Steps between its snapshots, or ``"log"`` for ten a decade. Default: ``default_interval`` times
+            the monitor's.
+        every_n_epochs: Epochs between its snapshots, in place of steps.
+
+    Raises:
+        FnetError: An argument is out of range; the message names it.
+    """
+
+    default_interval: ClassVar[int] = 1
+    """Snapshots of the monitor to one of this instrument, where it has no schedule of its own."""
+    quantities: ClassVar[tuple[str, ...]] = ()
+    """What `analyze` gives of the whole model, where it gives values by quantity."""
+    analyzes_here: ClassVar[bool] = False
+    """Whether `analyze` is so quick that it is called on the training thread."""
+    source: Literal["probe", "train"] = "probe"
+    """What it measures: the probe, or the ``live`` batches of training."""
+    makes_passes: ClassVar[bool] = True
+    """Whether it calls the model itself, beside the passes that all ranks make together."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls.__init__ = _freezing(cls, cls.__init__)
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        every_n_steps: int | Literal["log"] | None = None,
+        every_n_epochs: int | None = None,
+    ) -> None:
+        self.name = as_name(name)
+        self.every_n_steps, self.every_n_epochs = as_interval(every_n_steps, every_n_epochs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if vars(self).get("_is_frozen") and name in self.options:
+            raise FnetError(
+                f"`{name}` of {type(self).__name__} is fixed: it may be in several monitors. Make another instrument"
+            )
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{type(self).__name__}({told})"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What it was made with, as the record has it: plain values, callables by their path."""
+        names = [p.name for p in inspect.signature(type(self)).parameters.values() if p.kind != p.VAR_KEYWORD]
+        values = {name: getattr(self, name, None) for name in names}
+        return {name: path_of(value) if callable(value) else value for name, value in values.items()}
+
+    def running(self, shared: Shared) -> Self:
+        """A copy for one run."""
+        made = copy.copy(self)
+        vars(made)["_is_frozen"] = False
+        made.shared, made.bench, made.stopwatch, made.together = shared, Bench(), Stopwatch(), None
+        return made
+
+    shared: Shared
+    bench: Bench
+    stopwatch: Stopwatch
+    together: Any
+
+    # What it says of itself, after `prepare`.
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the record says of it beside its options, such as its ``layers``."""
+        return {}
+
+    @property
+    def description(self) -> str:
+        """What is measured, in a line for the user."""
+        return type(self).__name__
+
+    @property
+    def keys(self) -> list[Key]:
+        """The keys of all values that it gives."""
+        return [self.key(quantity) for quantity in self.quantities]
+
+    @property
+    def watcher(self) -> Watcher | None:
+        """The hooks that a pass needs; None where the output is enough."""
+        return None
+
+    @property
+    def live(self) -> LiveBatches | None:
+        """The training batches that it measures in place of the probe; None where it measures the probe."""
+        return None
+
+    @property
+    def takes_token_labels(self) -> bool:
+        """Whether labels are one integer a token, and not one an input."""
+        return False
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether there is anything to draw of its findings."""
+        return False
+
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds after which the worker gives up a part of `analyze`; None for no limit."""
+        return None
+
+    @property
+    def analysis(self) -> Analysis:
+        """What analyzes; what is imported to make it is imported in the worker."""
+        return self
+
+    # What it does.
+
+    @abstractmethod
+    def prepare(self, forward: Forward, probe: Probe) -> None:
+        """Looks at model and data once, before the first snapshot; every rank, isolated.
+
+        Args:
+            forward: The model; ``forward.example`` is the first batch of the probe, on its device.
+            probe: The probe of this rank.
+
+        Raises:
+            FnetError: They do not fit the options.
+        """
+
+    def num_classes(self, probe: Probe) -> int:
+        """Classes among the labels that this rank knows of; 0 where there are none."""
+        return probe.num_classes or 0
+
+    def begin(self, probe: Probe, num_classes: int) -> None:  # noqa: B027 - an instrument need not do anything here
+        """Starts a snapshot with nothing seen.
+
+        Args:
+            probe: The probe, which may have grown since the last snapshot.
+            num_classes: The most that a rank knows of, C; 0 where one has none.
+        """
+
+    def see(self, batch: Batch, output: Any) -> None:  # noqa: B027
+        """Takes in a batch and what the model returned for it; every rank, isolated. May attack; no collective."""
+
+    def share(self) -> Any:
+        """What every rank needs of all ranks before `compute`; see `compute` for what can be brought together."""
+        return {}
+
+    def compute(self, model: Any) -> Any:
+        """Makes passes of its own and sums up what was seen; every rank, isolated. No collective.
+
+        Args:
+            model: The part of the model that is called.
+
+        Returns:
+            Tensors and numbers, in dictionaries and lists, which are summed over ranks; or of the kinds of
+            ``instruments.together``, which say themselves how they are brought together.
+        """
+        return {}
+
+    @abstractmethod
+    def analyze(self, arrays: Any) -> Findings | Mapping[str, float]:
+        """Makes findings of what was brought together, on rank 0 or in the worker; NumPy alone.
+
+        Where it is not defined in a module that can be imported, it is called on the training thread. In the worker
+        it finds those attributes that `__init__` and `prepare` set which are numbers, texts, arrays or lists of such.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What the next snapshot is compared with, for the checkpoint; asked where `analyze` was called."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+        """Goes on from a `state`; from an empty one as at the start."""
+
+    @staticmethod
+    def outlasting(state: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a `state` holds where the run goes on with other settings, that is measured otherwise."""
+        return {}
+
+    def key(self, quantity: str, place: str | None = None, layer: str | None = None) -> Key:
+        """The key of a value, of the whole model or of a layer."""
+        prefix = self.name if place is None else f"{self.name}_layers/{place}"
+        return Key(f"{prefix}/{quantity}", self.name, quantity, place, layer)
+
+
+def as_name(value: Any) -> str:
+    """The name of an instrument.
+
+    Raises:
+        FnetError: It could not be a folder and a part of keys, or is one of the monitor's own.
+    """
+    name = plain("name", value)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise FnetError(
+            f"`name={name!r}` should be letters, digits, '_', '.', '-': it is the prefix of the keys"
+        )
+    if name in _RESERVED or name.endswith("_layers"):
+        raise FnetError(f"`name={name!r}` is taken by other keys and folders of a run; use another")
+    return name
+
+
+def as_interval(every_n_steps: Any, every_n_epochs: Any) -> tuple[int | Literal["log"] | None, int | None]:
+    """Steps or epochs between snapshots, at most one of them given.
+
+    Raises:
+        FnetError: Both are given, or one is out of range.
+    """
+    steps, epochs = plain("every_n_steps", every_n_steps), plain("every_n_epochs", every_n_epochs)
+    if steps is not None and epochs is not None:
+        raise FnetError(
+            f"`every_n_steps={steps!r}` and `every_n_epochs={epochs!r}` are two schedules; give one of them"
+        )
+    if (
+        steps is not None
+        and steps != "log"
+        and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1)
+    ):
+        raise FnetError(f"`every_n_steps={steps!r}` should be an integer of at least 1, or 'log'")
+    return steps, None if epochs is None else as_integer("every_n_epochs", epochs, at_least=1)
+
+
+def _freezing(cls: type[Instrument], init: Any) -> Any:
+    """The constructor of a class, after which an object of just this class does not change."""
+
+    @functools.wraps(init)
+    def freezing(self: Instrument, *arguments: Any, **keywords: Any) -> None:
+        init(self, *arguments, **keywords)
+        if type(self) is cls:
+            vars(self)["_is_frozen"] = True
+
+    return freezing
