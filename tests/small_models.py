@@ -1,5 +1,6 @@
 """Models, data and a trainer small enough that a fit takes a fraction of a second."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from fnet_callbacks import FunctionalNetworkMonitor, Record, RobustnessMonitor, read_record
+from fnet_callbacks import FunctionalNetwork, Instrument, Monitor, Record, Robustness, read_record
 
 CLASSES = 3
 FEATURES = 8
@@ -165,16 +166,39 @@ class Ledger(Logger):
         return [step for step, metrics in self.rows if key in metrics]
 
 
-def functional_monitor(every_n_steps: int = 2, **options: Any) -> FunctionalNetworkMonitor:
-    """One that raises where a measure fails and draws nothing."""
-    settings: dict[str, Any] = {"nulls": 2, "density": 0.3, "figures": None, "on_error": "raise"}
-    return FunctionalNetworkMonitor(every_n_steps, **{**settings, **options})
+def monitor(every_n_steps: Any = 2, *instruments: Instrument, **options: Any) -> Monitor:
+    """One that raises where a measure fails and draws nothing; each instrument is due at each of its snapshots."""
+    settings: dict[str, Any] = {"figures": None, "on_error": "raise"}
+    return Monitor(instruments or None, every_n_steps=every_n_steps, **{**settings, **options})
 
 
-def robustness_monitor(every_n_steps: int = 2, **options: Any) -> RobustnessMonitor:
+def network(**options: Any) -> FunctionalNetwork:
+    """A functional network with few null graphs."""
+    return FunctionalNetwork(**{"nulls": 2, "density": 0.3, **options})
+
+
+def robustness(every_n_steps: Any = 2, **options: Any) -> Robustness:
     """Two steps of PGD on inputs in [0, 1]."""
-    settings: dict[str, Any] = {"bounds": (0.0, 1.0), "epsilons": [0.1], "steps": 2, "on_error": "raise"}
-    return RobustnessMonitor(every_n_steps, **{**settings, **options})
+    settings: dict[str, Any] = {"bounds": (0.0, 1.0), "epsilons": [0.1], "steps": 2}
+    return Robustness(every_n_steps=every_n_steps, **{**settings, **options})
+
+
+def parted(kind: type[Instrument], options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that are an instrument's, and those that are the monitor's."""
+    own = inspect.signature(kind).parameters.keys() - {"every_n_steps", "every_n_epochs"}
+    return {k: v for k, v in options.items() if k in own}, {k: v for k, v in options.items() if k not in own}
+
+
+def functional_monitor(every_n_steps: Any = 2, **options: Any) -> Monitor:
+    """A monitor of the functional network alone; options are those of either."""
+    own, of_monitor = parted(FunctionalNetwork, options)
+    return monitor(every_n_steps, network(**own), **of_monitor)
+
+
+def robustness_monitor(every_n_steps: Any = 2, **options: Any) -> Monitor:
+    """A monitor of robustness alone; options are those of either."""
+    own, of_monitor = parted(Robustness, options)
+    return monitor(every_n_steps, robustness(every_n_steps, **own), **of_monitor)
 
 
 def trainer(folder: Path | str, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
@@ -201,7 +225,7 @@ class At(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         if trainer.global_step == self.step:
-            assert "fnet/step" in trainer.callback_metrics  # looking waits
+            assert "monitor/step" in trainer.callback_metrics  # looking waits
             self.change(pl_module)
 
 
@@ -210,7 +234,7 @@ def values(ledger: Ledger, key: str) -> dict[int | None, float]:
     return {step: metrics[key] for step, metrics in ledger.rows if key in metrics}
 
 
-def fast(every_n_steps: int = 4, **options: Any) -> FunctionalNetworkMonitor:
+def fast(every_n_steps: int = 4, **options: Any) -> Monitor:
     """One of the fast tier."""
     return functional_monitor(every_n_steps, **{"measures": "fast", **options})
 
@@ -243,7 +267,7 @@ def counting(sizes: list[int]) -> Net:
     return model
 
 
-def warning_monitor(every_n_steps: int = 4, **options: Any) -> FunctionalNetworkMonitor:
+def warning_monitor(every_n_steps: int = 4, **options: Any) -> Monitor:
     """As a user has it: failures are warned of."""
     return functional_monitor(every_n_steps, **{"on_error": "warn", **options})
 

@@ -24,8 +24,8 @@ from fnet_callbacks.record import SnapshotStore
 from fnet_callbacks.spans import Span, changes, go_on, spans_of
 from fnet_callbacks.worker.analysis import Around
 from fnet_callbacks.worker.analyst import Analyst
-from fnet_callbacks.worker.artist import Artist, Pictures, Request
-from fnet_callbacks.worker.jobs import Job, Plan, Result
+from fnet_callbacks.worker.artist import Artist
+from fnet_callbacks.worker.jobs import Job, Pictures, Plan, Request, Result
 
 _RECORD = "fnet"  # the record's folder in that of the run
 _LIBRARIES = ("torch", "lightning", "numpy", "scipy", "numba", "gudhi", "networkx", "scikit-learn")

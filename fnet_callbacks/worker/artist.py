@@ -10,46 +10,17 @@ import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.interrupts import handlers_held
-from fnet_callbacks.portrait import CodePortrait, Portrait
+from fnet_callbacks.worker.jobs import Pictures, Request
 from fnet_callbacks.worker.process import Child, board, serve
 from fnet_callbacks.worker.wire import unpack
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A portrait that is to be drawn: of a step and a monitor."""
-
-    step: int
-    sitter: str
-    portrait: Portrait | CodePortrait
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """What came of a request.
-
-    Attributes:
-        step: See ``Request``.
-        sitter: See there.
-        images: By name, the bytes of a PNG file, uint8.
-        seconds: CPU time that it took, off the training thread.
-        failure: Why there are none.
-    """
-
-    step: int
-    sitter: str
-    images: dict[str, np.ndarray] = field(default_factory=dict)
-    seconds: float = 0.0
-    failure: str | None = None
-
-
-_MOST_SECONDS = 600.0  # for the figures of a portrait
+_MAX_SECONDS = 600.0  # for the figures of a portrait
 _NICENESS = 10  # behind the analysis, for which training may be waiting
 
 
@@ -126,7 +97,7 @@ class Artist:
         status = child.end()
         failure = f"the process that draws has ended (exit status {status})"
         if child.stuck_at is not None:
-            failure = f"they were not done after {_MOST_SECONDS:g} s"
+            failure = f"they were not done after {_MAX_SECONDS:g} s"
         lost: list[Request] = [unpack(segment) for segment in child.unanswered]
         child.give_up()
         self._done.extend(Pictures(request.step, request.sitter, failure=failure) for request in lost)
@@ -170,7 +141,7 @@ def main() -> None:
     draw = _painter()
 
     def answer(request: Request) -> Pictures:
-        with board().at("figures", seconds=_MOST_SECONDS):
+        with board().at("figures", seconds=_MAX_SECONDS):
             return draw(request)
 
     serve(answer)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from fnet_callbacks.findings import Findings, Recipe
 from fnet_callbacks.portrait import CodePortrait, Portrait
 
@@ -85,3 +87,31 @@ class Result:
     failures: Mapping[str, str] = field(default_factory=dict)
     worker_seconds: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A portrait that is to be drawn: of a step and a monitor."""
+
+    step: int
+    sitter: str
+    portrait: Portrait | CodePortrait
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What came of a request.
+
+    Attributes:
+        step: See ``Request``.
+        sitter: See there.
+        images: By name, the bytes of a PNG file, uint8.
+        seconds: CPU time that it took, off the training thread.
+        failure: Why there are none.
+    """
+
+    step: int
+    sitter: str
+    images: dict[str, np.ndarray] = field(default_factory=dict)
+    seconds: float = 0.0
+    failure: str | None = None
