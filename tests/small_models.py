@@ -195,6 +195,13 @@ def functional_monitor(every_n_steps: Any = 2, **options: Any) -> Monitor:
     return monitor(every_n_steps, network(**own), **of_monitor)
 
 
+def monitor_of(kind: type[Instrument], every_n_steps: Any = 100, **options: Any) -> Monitor:
+    """A monitor of one instrument alone, which takes a snapshot whenever it does; options are those of either."""
+    own, of_monitor = parted(kind, options)
+    made: Any = kind(every_n_steps=every_n_steps, **own)  # type: ignore[call-arg]
+    return monitor(every_n_steps, made, **of_monitor)
+
+
 def robustness_monitor(every_n_steps: Any = 2, **options: Any) -> Monitor:
     """A monitor of robustness alone; options are those of either."""
     own, of_monitor = parted(Robustness, options)
