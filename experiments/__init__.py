@@ -1,1 +1,1 @@
-"""Experiments that show what the monitors say about real training runs; read top to bottom."""
+"""Experiments that show what the monitor says about real training runs; read top to bottom."""

@@ -68,8 +68,7 @@ def epochs_of(run: Run) -> Epochs:
     if [s.step * epochs for s in snapshots] != [(i + 1) * snapshots[-1].step for i in range(epochs)]:
         raise FnetError(
             f"{run.name}: there should be a snapshot after each of {epochs} epochs, not at the steps "
-            f"{', '.join(str(s.step) for s in snapshots[:3])} ...; set every_n_steps of the monitor to the "
-            "batches of an epoch"
+            f"{', '.join(str(s.step) for s in snapshots[:3])} ...; give the monitor every_n_epochs=1"
         )
     return Epochs(
         np.array(persistence),

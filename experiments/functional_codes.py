@@ -37,7 +37,7 @@ from matplotlib.figure import Figure
 
 from experiments.data import DataModule, DatasetName
 from experiments.models import Classifier
-from fnet_callbacks import FnetError, FunctionalCodeMonitor, Record, RobustnessMonitor, read_record
+from fnet_callbacks import FnetError, FunctionalCodes, Monitor, Record, Robustness, read_record
 from fnet_callbacks.codes.measures import live_scale, participation_ratio
 from fnet_callbacks.compare.effects import Interval, mean_band, mean_interval, rank_correlation, signs_p
 from fnet_callbacks.figures.canvas import PALETTE
@@ -58,7 +58,7 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A trained network: its record, names of its layers as in the keys, and the participation ratio of its pixels."""
+    """A trained network: its record, places of its layers as in the keys, and the participation ratio of its pixels."""
 
     record: Record
     layers: Sequence[str]
@@ -71,7 +71,9 @@ class Run:
     @property
     def widths(self) -> np.ndarray:
         """Units of the layers, ``[L]``."""
-        return np.array([layer["n_units"] for layer in self.record.manifest["monitors"]["codes"]["layers"]])
+        return np.array(
+            [layer["n_units"] for layer in self.record.manifest["instruments"]["codes"]["layers"]]
+        )
 
 
 def run_of(dataset: DatasetName, seed: int, asked: argparse.Namespace) -> Run:
@@ -86,8 +88,8 @@ def run_of(dataset: DatasetName, seed: int, asked: argparse.Namespace) -> Run:
         done.write_text(json.dumps(options))
     elif (kept := json.loads(done.read_text())) != options:
         raise FnetError(f"`out`: {folder} was made with {kept}, not {options}; take another folder")
-    record = read_record(folder / "codes")
-    layers = [layer["name"] for layer in record.manifest["monitors"]["codes"]["layers"]]
+    record = read_record(folder / "fnet")
+    layers = [layer["place"] for layer in record.manifest["instruments"]["codes"]["layers"]]
     assert data.validation is not None
     values = data.validation.tensors[0][: asked.samples].flatten(1)
     mean, scale = live_scale(values)
@@ -107,14 +109,21 @@ def _train(
         num_classes=data.num_classes,
     )
     steps = len(data.train_dataloader())
-    options = {"probe_size": asked.samples, "bounds": (0.0, 1.0)}
     every = max(1, steps * asked.epochs // asked.snapshots)
-    codes = FunctionalCodeMonitor(every, epsilon=EPSILONS[dataset], figures=1, **options)
-    robust = RobustnessMonitor(every, epsilons=[EPSILONS[dataset]], **options)
+    epsilon, bounds = EPSILONS[dataset], (0.0, 1.0)
+    monitor = Monitor(
+        [
+            FunctionalCodes(epsilon=epsilon, bounds=bounds, every_n_steps=every),
+            Robustness(epsilons=[epsilon], bounds=bounds, every_n_steps=every),
+        ],
+        every_n_steps=every,
+        probe_size=asked.samples,
+        figures=1,
+    )
     trainer = L.Trainer(
         max_epochs=asked.epochs,
         accelerator="cpu",
-        callbacks=[codes, robust],
+        callbacks=[monitor],
         logger=CSVLogger(folder, name="", version=""),
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from fnet_callbacks import FnetError, FunctionalNetworkMonitor, Record, read_record
+from fnet_callbacks import FnetError, FunctionalNetwork, Monitor, Record, read_record
 from fnet_callbacks.report.wording import Key
 
 KNOWN = 0.95  # accuracy from which on a set of pairs counts as known
@@ -130,7 +130,7 @@ def train(
     L.seed_everything(seed, verbose=False)
     known, unknown = pairs_of(prime, share, seed)
     test = TensorDataset(*unknown)
-    monitor = FunctionalNetworkMonitor(every, layers=["net.act"], probe=test, figures=None)
+    monitor = Monitor(FunctionalNetwork(layers=["net.act"]), every_n_steps=every, probe=test, figures=None)
     trainer = L.Trainer(
         max_steps=steps,
         max_epochs=-1,

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.data import DataModule
 from experiments.models import Classifier
-from fnet_callbacks import FunctionalNetworkMonitor, Record, read_record
+from fnet_callbacks import FunctionalNetwork, Monitor, Record, read_record
 from fnet_callbacks.figures.canvas import PALETTE, image_of, tint
 
 TRAIN, VALIDATION = "train_accuracy", "val_accuracy"
@@ -94,14 +94,9 @@ def train(out: Path, case: Case, *, steps: int, seed: int) -> Record:
     data.setup("fit")
     assert data.train is not None
     assert data.validation is not None
-    monitor = FunctionalNetworkMonitor(
-        max(1, steps // SNAPSHOTS),
-        measures=list(MEASURES),
-        layer_measures=[],
-        probe=data.validation,
-        save_correlation=True,
-        figures=None,
-    )
+    network = FunctionalNetwork(measures=list(MEASURES), layer_measures=[], save_correlation=True)
+    every = max(1, steps // SNAPSHOTS)
+    monitor = Monitor(network, every_n_steps=every, probe=data.validation, figures=None)
     trainer = L.Trainer(
         max_steps=steps,
         max_epochs=-1,

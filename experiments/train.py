@@ -1,4 +1,4 @@
-"""Train one model with the monitors on, from a flat YAML file: a classifier of images, or a reader of a text.
+"""Train one model with the monitor on, from a flat YAML file: a classifier of images, or a reader of a text.
 
     python -m experiments.train fit --config experiments/configs/digits_mlp.yaml
     python -m experiments.train fit --config experiments/configs/fashion_cnn.yaml --data-dir DATA
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-import fnet_callbacks  # noqa: F401 - makes the monitors known to YAML by their short names
+import fnet_callbacks  # noqa: F401 - makes monitor and instruments known to YAML by their short names
 from experiments.data import DataModule
 from experiments.language import LanguageModel, TextModule
 from experiments.models import Classifier
@@ -83,7 +83,7 @@ class TextCLI(_CLI):
 def summary(folder: Path) -> str:
     """A table of a record's main values before training, where clean accuracy was best, and at the end.
 
-    Without a `RobustnessMonitor` there is no accuracy in the record, and so no best.
+    Without `Robustness` there is no accuracy in the record, and so no best.
     """
     record = read_record(folder)
     if not record.snapshots:
