@@ -14,7 +14,7 @@ MODULES = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p i
 # A room may import those of the floors below it and its neighbours on its own floor.
 FLOORS = [
     {"errors", "interrupts"},
-    {"arguments", "checks"},
+    {"arguments", "checks", "imports"},
     {"functional"},
     {
         "keys",
@@ -28,10 +28,14 @@ FLOORS = [
         "record",
         "portrait",
         "spans",
+        "findings",
+        "host",
     },
-    {"figures", "sinks", "compare", "specialization", "regions", "codes"},
+    {"figures", "compare", "specialization", "regions", "codes"},
+    {"instruments"},
     {"worker", "report"},
-    {"callbacks", "cli"},
+    {"engine"},
+    {"drivers", "cli"},
 ]
 HEAVY_FOR_FUNCTIONAL = {
     "torch",
@@ -54,8 +58,14 @@ def room(module: str) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
-def imports(path: Path, *, only_at_import: bool) -> Iterator[str]:
-    """Full names of what a module imports; with ``only_at_import`` without functions and type checking."""
+def imports(path: Path, *, everywhere: bool = True, type_checking: bool = True) -> Iterator[str]:
+    """Full names of what a module imports.
+
+    Args:
+        path: The module's.
+        everywhere: Also in functions, which import when they are called.
+        type_checking: Also for annotations alone.
+    """
 
     def visit(node: ast.AST) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
@@ -64,13 +74,18 @@ def imports(path: Path, *, only_at_import: bool) -> Iterator[str]:
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, f"{path}: relative import"
                 yield from (f"{child.module}.{alias.name}" for alias in child.names)
-            lazy = isinstance(child, (ast.FunctionDef, ast.Lambda)) or (
-                isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
-            )
-            if not (only_at_import and lazy):
+            of_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            of_call = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            if (everywhere or not of_call) and (type_checking or not of_types):
                 yield from visit(child)
 
     yield from visit(ast.parse(path.read_text()))
+
+
+def packages(module: str, *, everywhere: bool = True) -> set[str]:
+    """The packages that a module imports; those for annotations alone count where ``everywhere`` does."""
+    found = imports(MODULES[module], everywhere=everywhere, type_checking=everywhere)
+    return {name.split(".")[0] for name in found}
 
 
 def own(name: str) -> str | None:
@@ -91,11 +106,7 @@ def test_a_room_imports_only_from_its_floor_and_below(module):
         return
     floor = next(i for i, rooms in enumerate(FLOORS) if room(module) in rooms)
     allowed = set().union(*FLOORS[: floor + 1])
-    found = {
-        room(o)
-        for name in imports(MODULES[module], only_at_import=False)
-        if (o := own(name)) not in (None, "fnet_callbacks")
-    }
+    found = {room(o) for name in imports(MODULES[module]) if (o := own(name)) not in (None, "fnet_callbacks")}
     assert found <= allowed, f"{module} imports {found - allowed}"
 
 
@@ -103,7 +114,7 @@ def test_no_module_imports_itself_by_way_of_others():
     graph = {
         module.removesuffix(".__init__"): {
             o
-            for name in imports(path, only_at_import=True)
+            for name in imports(path, everywhere=False)
             if (o := own(name)) is not None and o != module.removesuffix(".__init__")
         }
         for module, path in MODULES.items()
@@ -122,29 +133,24 @@ def test_no_module_imports_itself_by_way_of_others():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_only_callbacks_import_lightning_and_only_sinks_wandb_and_tensorboard_lazily(module):
-    everywhere = {name.split(".")[0] for name in imports(MODULES[module], only_at_import=False)}
-    at_import = {name.split(".")[0] for name in imports(MODULES[module], only_at_import=True)}
-    if room(module) != "callbacks":
-        assert not everywhere & {"lightning", "pytorch_lightning"}
-    if room(module) != "sinks":
-        assert not everywhere & {"wandb", "tensorboard"}
-    assert not at_import & {"wandb", "tensorboard"}
+def test_only_drivers_know_a_training_framework(module):
+    if room(module) != "drivers":
+        assert not packages(module) & {"lightning", "pytorch_lightning", "transformers"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_loggers_know_wandb_and_tensorboard_and_import_them_when_they_write(module):
+    if module != "fnet_callbacks.engine.loggers":
+        assert not packages(module) & {"wandb", "tensorboard"}
+    assert not packages(module, everywhere=False) & {"wandb", "tensorboard"}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room(m) == "functional"])
 def test_functional_imports_nothing_heavier_than_its_numerics(module):
-    everywhere = {name.split(".")[0] for name in imports(MODULES[module], only_at_import=False)}
-    at_import = {name.split(".")[0] for name in imports(MODULES[module], only_at_import=True)}
-    outside = at_import - set(sys.stdlib_module_names) - {"fnet_callbacks"}
-    assert outside <= ALLOWED_IN_FUNCTIONAL
-    assert everywhere - at_import - set(sys.stdlib_module_names) <= {
-        "networkx",
-        "gudhi",
-        "ripser",
-        "scipy",
-        "sklearn",
-    }
+    ours = {*sys.stdlib_module_names, "fnet_callbacks"}
+    at_import = packages(module, everywhere=False) - ours
+    assert at_import <= ALLOWED_IN_FUNCTIONAL
+    assert packages(module) - at_import - ours <= {"networkx", "gudhi", "ripser", "scipy", "sklearn"}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -153,7 +159,7 @@ def test_a_module_is_short_says_what_it_is_and_imports_no_star(module):
     assert len(text.splitlines()) <= 400
     assert MODULES[module].stem not in ("utils", "helpers", "common", "misc")
     assert ast.get_docstring(ast.parse(text))
-    assert not any(name.endswith(".*") for name in imports(MODULES[module], only_at_import=False))
+    assert not any(name.endswith(".*") for name in imports(MODULES[module]))
 
 
 def pulled_in_by(statement: str) -> set[str]:
@@ -166,9 +172,10 @@ def pulled_in_by(statement: str) -> set[str]:
 
 
 def test_what_is_numpy_pulls_in_neither_torch_nor_lightning():
-    rooms = "functional, measures, record, sinks, figures, portrait"
+    rooms = "functional, measures, record, figures, findings, portrait"
     loaded = pulled_in_by(
-        f"from fnet_callbacks import {rooms}; from fnet_callbacks.worker import analyst, artist"
+        f"from fnet_callbacks import {rooms}; from fnet_callbacks.worker import analyst, artist; "
+        "from fnet_callbacks.instruments import network_analysis"
     )
     assert "numba" in loaded
     assert not loaded & {"torch", "lightning", "pytorch_lightning", "torchmetrics", "wandb", "tensorboard"}
@@ -182,8 +189,18 @@ def test_functional_is_light():
     assert not pulled_in_by("import fnet_callbacks.functional") & HEAVY_FOR_FUNCTIONAL
 
 
+def test_instruments_and_the_engine_run_without_lightning():
+    loaded = pulled_in_by(
+        "from fnet_callbacks import FunctionalCodes, Lesions; from fnet_callbacks.engine import engine"
+    )
+    assert "torch" in loaded
+    assert not loaded & {"lightning", "pytorch_lightning", "wandb", "tensorboard"}
+
+
 def test_the_package_itself_pulls_in_nothing_and_has_its_names():
-    names = "CaptureError, FnetError, FunctionalNetworkMonitor, Record, RecordError, RobustnessMonitor, read_record"
+    names = (
+        "CaptureError, FnetError, FunctionalNetwork, Monitor, Record, RecordError, Robustness, read_record"
+    )
     assert not pulled_in_by("import fnet_callbacks") & {"numpy", "torch", "lightning"}
     assert "lightning" in pulled_in_by(f"from fnet_callbacks import {names}")
 
@@ -191,6 +208,6 @@ def test_the_package_itself_pulls_in_nothing_and_has_its_names():
 def test_a_name_that_is_not_there_is_an_attribute_error():
     import fnet_callbacks
 
-    assert "FunctionalNetworkMonitor" in dir(fnet_callbacks)
+    assert "Monitor" in dir(fnet_callbacks)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = fnet_callbacks.nothing
