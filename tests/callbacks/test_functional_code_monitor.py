@@ -1,4 +1,4 @@
-"""The monitor of functional codes: its numbers on a finished model, its figures, and what it leaves untouched."""
+"""The instrument of functional codes: its numbers on a finished model, its figures, and what it leaves untouched."""
 
 from pathlib import Path
 from typing import Any
@@ -8,19 +8,20 @@ import pytest
 import torch
 from lightning import seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
-from small_models import BareNet, DictNet, Net, functional_monitor, loader, mlp, record, trainer
+from small_models import BareNet, DictNet, Net, loader, mlp, monitor_of, network, record, trainer
+from small_models import monitor as monitor_with
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from fnet_callbacks import FnetError, FnetWarning, FunctionalCodeMonitor, functional_codes, read_record
+from fnet_callbacks import FnetError, FnetWarning, FunctionalCodes, Monitor, functional_codes
 from fnet_callbacks.codes.layer import LABEL_MEASURES, MEASURES
 
 
-def monitor(**options: Any) -> FunctionalCodeMonitor:
-    return FunctionalCodeMonitor(**{"every_n_steps": 100, "probe_size": 64, "figures": None, **options})
+def monitor(**options: Any) -> Monitor:
+    return monitor_of(FunctionalCodes, **{"probe_size": 64, **options})
 
 
-def fit(folder: Path, *monitors: FunctionalCodeMonitor, model: Any = None, epochs: int = 2) -> Any:
+def fit(folder: Path, *monitors: Monitor, model: Any = None, epochs: int = 2) -> Any:
     seed_everything(3)
     model = Net() if model is None else model
     trainer(folder, *monitors, max_epochs=epochs).fit(model, loader(), loader(16))
@@ -33,7 +34,7 @@ def test_it_logs_what_the_function_finds_of_the_finished_model(tmp_path: Path) -
     model = fit(tmp_path, watching).eval()
     own = record(tmp_path)
     scalars, start = own.snapshots[-1].scalars, own.snapshots[0]
-    assert {key for key in scalars if key.startswith("codes")} - {"codes/step"} == set(watching.keys)
+    assert {key for key in scalars if key.startswith("codes")} == set(own.manifest["keys"])
     assert len(own.snapshots) == 2
     # Cold, of the model before training, which is the seed's.
     seed_everything(3)
@@ -42,27 +43,28 @@ def test_it_logs_what_the_function_finds_of_the_finished_model(tmp_path: Path) -
     )
     assert found.layers[0].map.grid == tuple(own.arrays(0)["codes.grid"]) == (6, 6)
     for place, layer in enumerate(found.layers):
+        prefix = f"codes/{place + 1:02d}"
         for name in (*MEASURES, *LABEL_MEASURES):
-            key = f"codes/net.{layer.name}/{name}"
+            key = f"{prefix}/{name}"
             close = (
                 0.05 if name == "compactness" else 1e-3
             )  # whose shuffles depend on the order of the samples
             assert start.scalars[key] == pytest.approx(getattr(layer, name), rel=close, nan_ok=True), key
         means = found.paths["fgsm"].attack.means
         for what, values in means.items():
-            assert start.scalars[f"codes/net.{layer.name}/fgsm_{what}"] == pytest.approx(
+            assert start.scalars[f"{prefix}/fgsm_{what}"] == pytest.approx(
                 values[place], rel=1e-3
             )
         assert sorted(own.arrays(0)["codes.units"][place]) == sorted(layer.units)
     last = functional_codes(model.net, [tuple(data.dataset.tensors)])
-    assert scalars["codes/net.1/participation_ratio"] == pytest.approx(last.layers[0].participation_ratio)
-    assert 0 <= scalars["codes/net.1/map_change"] <= 1
-    assert np.isnan(start.scalars["codes/net.1/map_change"])
+    assert scalars["codes/01/participation_ratio"] == pytest.approx(last.layers[0].participation_ratio)
+    assert 0 <= scalars["codes/01/map_change"] <= 1
+    assert np.isnan(start.scalars["codes/01/map_change"])
     for snapshot in own.snapshots:  # nothing is NaN without a reason
         unknown = {k for k, v in snapshot.scalars.items() if k.startswith("codes/") and np.isnan(v)}
         assert unknown == {k for k in snapshot.notes if k.startswith("codes/")}
-    assert start.notes["codes/net.1/map_distance"] == "there is no layer before it"
-    assert start.notes["codes/net.1/map_change"] == "it has no snapshot before"
+    assert start.notes["codes/01/map_distance"] == "there is no layer before it"
+    assert start.notes["codes/01/map_change"] == "it has no snapshot before"
 
 
 def test_training_is_not_touched(tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_the_last_maps_are_carried_over_a_checkpoint(tmp_path: Path) -> None:
     fitted.save_checkpoint(tmp_path / "last.ckpt")
     resumed = trainer(tmp_path / "second", monitor(every_n_steps=4), max_epochs=2)
     resumed.fit(Net(), loader(), loader(16), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
-    for key in ("codes/net.1/map_change", "codes/net.3/quantization_error", "codes/net.3/label_ami"):
+    for key in ("codes/01/map_change", "codes/02/quantization_error", "codes/02/label_ami"):
         series = record(tmp_path / "whole").series(key)
         np.testing.assert_array_equal(record(tmp_path / "second").series(key), series)
         assert np.isfinite(series[1:]).all()
@@ -108,16 +110,17 @@ def test_maps_and_mean_inputs_are_drawn_to_tensorboard(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="")
     trainer(tmp_path, watching, max_epochs=2, logger=logger).fit(Picture(), data, data)
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
-    tags = {f"codes/figures/net.{layer}{what}" for layer in (1, 4) for what in ("", "/inputs")}
+    tags = {f"codes/figures/{place}{what}" for place in ("01", "02") for what in ("", "/inputs")}
     assert set(events.Tags()["images"]) == tags
-    assert [image.step for image in events.Images("codes/figures/net.1")] == [0, 8, 16]
-    assert "codes/net.4/fgsm_departed_share" in events.Tags()["scalars"]
+    assert [image.step for image in events.Images("codes/figures/01")] == [0, 8, 16]
+    assert "codes/02/fgsm_departed_share" in events.Tags()["scalars"]
 
 
 def test_without_labels_there_is_nothing_of_classes(tmp_path: Path) -> None:
     watching = monitor(batch_to_labels=lambda batch: None)
     fit(tmp_path, watching)
-    assert not any(measure in key for key in watching.keys for measure in LABEL_MEASURES)
+    keys = record(tmp_path).manifest["keys"]
+    assert not any(measure in key for key in keys for measure in LABEL_MEASURES)
     with pytest.raises(FnetError, match="`epsilon` needs labels"):
         fit(tmp_path, monitor(batch_to_labels=lambda batch: None, epsilon=0.1, bounds=(0.0, 1.0)))
 
@@ -142,10 +145,10 @@ def test_a_layer_that_breaks_is_nan_with_its_reason_and_training_goes_on(tmp_pat
     own = record(tmp_path)
     assert [snapshot.step for snapshot in own.snapshots] == [0, 4, 8, 12, 16]
     first, last = own.snapshots[0], own.snapshots[-1]
-    assert np.isfinite(first.scalars["codes/net.3.0/label_nmi"])
-    assert np.isnan(last.scalars["codes/net.3.0/quantization_error"])
-    assert "NaN or infinite" in last.notes["codes/net.3.0/quantization_error"]
-    assert np.isfinite(last.scalars["codes/net.1/quantization_error"])
+    assert np.isfinite(first.scalars["codes/02/label_nmi"])
+    assert np.isnan(last.scalars["codes/02/quantization_error"])
+    assert "NaN or infinite" in last.notes["codes/02/quantization_error"]
+    assert np.isfinite(last.scalars["codes/01/quantization_error"])
     units = own.arrays(16)["codes.units"]
     assert (units[1] == -1).all()
     assert (units[0] >= 0).all()
@@ -153,7 +156,7 @@ def test_a_layer_that_breaks_is_nan_with_its_reason_and_training_goes_on(tmp_pat
 
 def test_a_part_of_the_module_may_be_called(tmp_path: Path) -> None:
     trainer(tmp_path, monitor(model="net", layers=["net.1"]), max_epochs=1).fit(BareNet(), loader())
-    assert record(tmp_path).snapshots[-1].scalars["codes/1/used_units"] > 1
+    assert record(tmp_path).snapshots[-1].scalars["codes/01/used_units"] > 1
 
 
 def test_logits_in_a_mapping_are_taken_where_it_is_said(tmp_path: Path) -> None:
@@ -162,13 +165,13 @@ def test_logits_in_a_mapping_are_taken_where_it_is_said(tmp_path: Path) -> None:
     trainer(tmp_path / "told", monitor(output_to_logits=path), max_epochs=2).fit(
         DictNet(), loader(), loader(16)
     )
-    assert np.isfinite(record(tmp_path / "told").snapshots[-1].scalars["codes/net.1/prediction_nmi"])
+    assert np.isfinite(record(tmp_path / "told").snapshots[-1].scalars["codes/01/prediction_nmi"])
     trainer(tmp_path / "untold", monitor(), max_epochs=1).fit(DictNet(), loader(), loader(16))
     scalars = record(tmp_path / "untold").snapshots[-1].scalars
-    assert np.isnan(scalars["codes/net.1/prediction_nmi"])
-    note = record(tmp_path / "untold").snapshots[-1].notes["codes/net.1/prediction_nmi"]
+    assert np.isnan(scalars["codes/01/prediction_nmi"])
+    note = record(tmp_path / "untold").snapshots[-1].notes["codes/01/prediction_nmi"]
     assert "pass `output_to_logits`" in note
-    assert np.isfinite(scalars["codes/net.1/label_nmi"])
+    assert np.isfinite(scalars["codes/01/label_nmi"])
 
 
 def test_a_map_of_more_units_than_samples_is_refused_before_the_first_step(tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ def test_mixed_precision_is_the_trainers(tmp_path: Path) -> None:
     watching = monitor(epsilon=0.1, bounds=(0.0, 1.0))
     made = trainer(tmp_path, watching, max_epochs=1, precision="bf16-mixed")
     made.fit(Net(mlp(16, 12)), loader(), loader(16))
-    assert record(tmp_path).snapshots[-1].scalars["codes/net.1/pgd_displacement"] > 0
+    assert record(tmp_path).snapshots[-1].scalars["codes/01/pgd_displacement"] > 0
 
 
 def test_a_probe_that_grows_is_measured_as_it_is(tmp_path: Path) -> None:
@@ -193,13 +196,13 @@ def test_a_probe_that_grows_is_measured_as_it_is(tmp_path: Path) -> None:
     own = record(tmp_path)
     sizes = [own.arrays(snapshot.step)["codes.units"].shape[1] for snapshot in own.snapshots]
     assert sizes[0] < sizes[-1]
-    assert np.isnan(own.snapshots[1].scalars["codes/net.1/map_change"])
+    assert np.isnan(own.snapshots[1].scalars["codes/01/map_change"])
 
 
 def test_a_snapshot_that_fails_is_told_and_training_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
-    watching = monitor(every_n_steps=4)
+    watching = monitor(every_n_steps=4, on_error="warn")
     monkeypatch.setattr(
-        "fnet_callbacks.callbacks.functional_codes.coded",
+        "fnet_callbacks.instruments.functional_codes.coded",
         lambda *a, **k: (_ for _ in ()).throw(ValueError("no")),
     )
     with pytest.warns(FnetWarning, match="codes: no snapshot"):
@@ -214,19 +217,17 @@ def test_a_snapshot_that_fails_is_told_and_training_goes_on(tmp_path: Path, monk
         ({"grid": 5}, "`grid=5`"),
         ({"epsilon": 0.1}, "belong together"),
         ({"epsilon": 0.0, "bounds": (0.0, 1.0)}, "`epsilon=0.0`"),
-        ({"figures": 0}, "`figures=0`"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FnetError, match=message):
-        FunctionalCodeMonitor(**arguments)
+        FunctionalCodes(**arguments)
 
 
-def test_beside_a_network_it_writes_to_the_networks_record(tmp_path: Path) -> None:
+def test_beside_a_network_it_writes_to_the_same_record(tmp_path: Path) -> None:
     seed_everything(3)
-    trainer(tmp_path, monitor(), functional_monitor(100), max_epochs=1).fit(Net(), loader(), loader(16))
+    both = monitor_with(100, FunctionalCodes(), network(), probe_size=64)
+    trainer(tmp_path, both, max_epochs=1).fit(Net(), loader(), loader(16))
     (manifest,) = tmp_path.rglob("manifest.json")
-    assert manifest.parent.parent.name == "fnet"  # without a logger each run has a folder of its own there
-    assert {"codes/net.1/used_units", "fnet/modularity"} <= set(
-        read_record(manifest.parent).snapshots[-1].scalars
-    )
+    assert manifest.parent.name == "fnet"
+    assert {"codes/01/used_units", "fnet/modularity"} <= set(record(tmp_path).snapshots[-1].scalars)

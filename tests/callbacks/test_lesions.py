@@ -1,4 +1,4 @@
-"""The monitor of lesions: what is left of accuracy as neurons are silenced."""
+"""The instrument of lesions: what is left of accuracy as neurons are silenced."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from lightning import seed_everything
-from small_models import BareNet, Net, loader, record, trainer
+from small_models import BareNet, Net, loader, monitor_of, record, trainer
 from torch import Tensor, nn
 
-from fnet_callbacks import FnetError, LesionMonitor
+from fnet_callbacks import FnetError, Lesions, Monitor
 from fnet_callbacks import functional as F
 
 
-def fit(folder: Path, monitor: LesionMonitor | None, model: Any = None, data: Any = None) -> Any:
+def fit(folder: Path, monitor: Monitor | None, model: Any = None, data: Any = None) -> Any:
     seed_everything(3)
     model = Net() if model is None else model
     made = trainer(folder, *([] if monitor is None else [monitor]), max_epochs=2)
@@ -22,8 +22,8 @@ def fit(folder: Path, monitor: LesionMonitor | None, model: Any = None, data: An
     return model
 
 
-def monitor(**options: Any) -> LesionMonitor:
-    return LesionMonitor(**{"every_n_steps": 100, "points": 4, "density": 0.2, **options})
+def monitor(**options: Any) -> Monitor:
+    return monitor_of(Lesions, **{"points": 4, "density": 0.2, **options})
 
 
 def test_accuracy_is_that_of_a_network_whose_activations_are_set_to_zero(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_channels_and_recurrent_units_are_silenced(tmp_path: Path) -> None:
     model = fit(tmp_path, monitor(), Net(Pixels()))
     found = record(tmp_path)
     arrays = found.arrays(found.steps[-1])
-    layers = found.manifest["monitors"]["lesion"]["layers"]
+    layers = found.manifest["instruments"]["lesion"]["layers"]
     assert [(layer["name"], layer["n_units"]) for layer in layers] == [("net.act", 6), ("net.gru", 5)]
     # With all units silenced every input gets the head's bias.
     guess = int(model.net.head.bias.argmax())
@@ -96,7 +96,7 @@ def test_channels_and_recurrent_units_are_silenced(tmp_path: Path) -> None:
 
 
 def test_what_needs_labels_says_so(tmp_path: Path) -> None:
-    with pytest.raises(FnetError, match="LesionMonitor found no labels"):
+    with pytest.raises(FnetError, match="Lesions found no labels"):
         fit(tmp_path, monitor(batch_to_labels=lambda batch: None))
 
 
@@ -112,7 +112,7 @@ def test_what_needs_labels_says_so(tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FnetError, match=message):
-        LesionMonitor(**arguments)
+        Lesions(**arguments)
 
 
 def test_a_part_of_the_module_may_be_called(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The monitor of local specialization: what `local_specialization` says of the same weights, while they are trained."""
+"""The instrument of local specialization: what `local_specialization` says of the same weights, while they are trained."""
 
 from pathlib import Path
 from typing import Any
@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 from lightning import seed_everything
-from small_models import BareNet, DictNet, Net, loader, logits_of_dict, record, trainer
+from small_models import BareNet, DictNet, Net, loader, logits_of_dict, monitor_of, record, trainer
 from torch import Tensor
 
-from fnet_callbacks import CaptureError, FnetError, LocalSpecializationMonitor, local_specialization
+from fnet_callbacks import CaptureError, FnetError, LocalSpecialization, Monitor, local_specialization
 
 SMALL = {"k": 3, "references": 19, "shuffles": 3, "probe_size": 64}
 
 
-def monitor(**options: Any) -> LocalSpecializationMonitor:
-    return LocalSpecializationMonitor(**{"every_n_steps": 100, **SMALL, **options})
+def monitor(**options: Any) -> Monitor:
+    return monitor_of(LocalSpecialization, **{**SMALL, **options})
 
 
-def fit(folder: Path, *monitors: LocalSpecializationMonitor, model: Any = None, epochs: int = 2) -> Any:
+def fit(folder: Path, *monitors: Monitor, model: Any = None, epochs: int = 2) -> Any:
     seed_everything(3)
     model = Net() if model is None else model
     trainer(folder, *monitors, max_epochs=epochs).fit(model, loader(), loader(16))
@@ -33,8 +33,8 @@ def test_it_says_what_the_function_says_of_the_finished_model(
     data = loader(64)
     watching = monitor(probe=data, **options)
     model = fit(tmp_path, watching).eval()
-    asked = {"k": 3, "references": 19, "shuffles": 3, **options}
-    expected = local_specialization(model, data, **asked)
+    same = {"k": 3, "references": 19, "shuffles": 3, **options}
+    expected = local_specialization(model, data, **same)
     found = record(tmp_path)
     last = found.snapshots[-1]
     arrays = {name.removeprefix("specialization."): a for name, a in found.arrays(last.step).items()}
@@ -55,8 +55,8 @@ def test_it_says_what_the_function_says_of_the_finished_model(
         p = [getattr(s, question).p_value for s in expected.subclusters]
         np.testing.assert_allclose(arrays[f"{question}_p"], p)
         assert scalars[f"specialization/{question}_share"] == pytest.approx(np.mean(np.array(p) <= 0.05))
-    own = {key for key in scalars if key.startswith("specialization/") and "cost_ms" not in key}
-    assert own - {"specialization/step", "specialization/n_samples"} == set(watching.keys)
+    own = {key for key in scalars if not key.startswith("monitor")}
+    assert own == set(found.manifest["keys"])
     assert ("specialization/objective_p" in own) == ("visualization_steps" in options)
 
 
@@ -100,7 +100,8 @@ def test_a_part_of_the_module_may_be_called_and_a_mapping_returned(tmp_path: Pat
     bare = tmp_path / "bare"
     watching = monitor(model="net", layers=["net.3"])
     trainer(bare, watching, max_epochs=1).fit(BareNet(), loader())
-    assert [layer["name"] for layer in watching.settings["layers"]] == ["3"]
+    (layer,) = record(bare).manifest["instruments"]["specialization"]["layers"]
+    assert layer["name"] == "3"
     fit(
         tmp_path / "dict",
         monitor(graph="activations", output_to_logits="small_models.logits_of_dict"),
@@ -112,7 +113,7 @@ def test_a_part_of_the_module_may_be_called_and_a_mapping_returned(tmp_path: Pat
 
 
 def test_what_needs_labels_says_so(tmp_path: Path) -> None:
-    with pytest.raises(FnetError, match="LocalSpecializationMonitor found no labels"):
+    with pytest.raises(FnetError, match="LocalSpecialization found no labels"):
         fit(tmp_path, monitor(batch_to_labels=lambda batch: None))
 
 
@@ -128,7 +129,7 @@ def test_what_needs_labels_says_so(tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FnetError, match=message):
-        LocalSpecializationMonitor(**arguments)
+        LocalSpecialization(**arguments)
 
 
 def test_more_clusters_than_units_stop_the_run_before_its_first_step(tmp_path: Path) -> None:

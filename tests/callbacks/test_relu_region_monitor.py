@@ -1,4 +1,4 @@
-"""The monitor of linear regions: its numbers on a finished model, and what it leaves untouched."""
+"""The instrument of linear regions: its numbers on a finished model, and what it leaves untouched."""
 
 from pathlib import Path
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fnet_callbacks.callbacks.relu_regions import _pairs
 from lightning import seed_everything
-from small_models import BareNet, Net, loader, mlp, record, trainer
+from small_models import BareNet, Net, loader, mlp, monitor_of, record, trainer
 from torch import Tensor, nn
 
-from fnet_callbacks import CaptureError, FnetError, ReLURegionMonitor, relu_regions
+from fnet_callbacks import CaptureError, FnetError, Monitor, ReLURegions, relu_regions
 from fnet_callbacks.attacks import fgsm
+from fnet_callbacks.instruments.relu_regions import _pairs
 from fnet_callbacks.regions.walk import count_crossings
 
 
-def monitor(**options: Any) -> ReLURegionMonitor:
-    return ReLURegionMonitor(**{"every_n_steps": 100, "probe_size": 64, "lines": 8, **options})
+def monitor(**options: Any) -> Monitor:
+    return monitor_of(ReLURegions, **{"probe_size": 64, "lines": 8, **options})
 
 
-def fit(folder: Path, *monitors: ReLURegionMonitor, model: Any = None, epochs: int = 2) -> Any:
+def fit(folder: Path, *monitors: Monitor, model: Any = None, epochs: int = 2) -> Any:
     seed_everything(3)
     model = Net() if model is None else model
     trainer(folder, *monitors, max_epochs=epochs).fit(model, loader(), loader(16))
@@ -42,19 +42,19 @@ def test_it_logs_what_the_function_finds_of_the_finished_model(tmp_path: Path) -
     assert scalars["regions/purity"] == pytest.approx((found.purity * shares).sum())
     layers = found.patterns.layers
     assert scalars["regions/dead_share"] == pytest.approx(sum(layer.dead for layer in layers) / 28)
-    assert scalars["regions_layers/net.1/always_on_share"] == pytest.approx(layers[0].always_on / 16)
+    assert scalars["regions_layers/01/always_on_share"] == pytest.approx(layers[0].always_on / 16)
     arrays = record(tmp_path).arrays(snapshot.step)
     assert sorted(np.bincount(arrays["regions.region"])) == sorted(found.sizes)
     attacked = fgsm(model.net, inputs, labels, epsilon=0.1, bounds=(0.0, 1.0))
     moved = found.patterns.distances(relu_regions(model.net, attacked).patterns).mean() / 28
     assert scalars["regions/attacked_distance"] == pytest.approx(moved)
-    own = {key for key in scalars if key.startswith("regions")}
-    assert own - {"regions/step", "regions/n_samples"} == set(watching.keys)
+    own = {key for key in scalars if not key.startswith("monitor")}
+    assert own == set(record(tmp_path).manifest["keys"])
 
 
 def test_lines_are_between_inputs_of_one_class_and_of_two(tmp_path: Path) -> None:
     data = loader(64)
-    model = fit(tmp_path, monitor(probe=data, lines=200, most_crossings=500)).eval()
+    model = fit(tmp_path, monitor(probe=data, lines=200, max_crossings=500)).eval()
     scalars = record(tmp_path).snapshots[-1].scalars
     inputs, labels = data.dataset.tensors
     first, second = (places.flatten() for places in np.mgrid[:64, :64])
@@ -104,7 +104,7 @@ def test_a_model_that_is_not_piecewise_linear_is_named_before_the_first_step(tmp
 
 def test_a_part_of_the_module_may_be_called(tmp_path: Path) -> None:
     trainer(tmp_path, monitor(model="net"), max_epochs=1).fit(BareNet(), loader())
-    assert record(tmp_path).snapshots[-1].scalars["regions_layers/1/dead_share"] >= 0
+    assert record(tmp_path).snapshots[-1].scalars["regions_layers/01/dead_share"] >= 0
 
 
 def test_of_many_classes_there_are_as_many_lines() -> None:
@@ -135,7 +135,7 @@ def test_mixed_precision_is_the_trainers(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"lines": -1}, "`lines=-1`"),
-        ({"most_crossings": 0}, "`most_crossings=0`"),
+        ({"max_crossings": 0}, "`max_crossings=0`"),
         ({"epsilon": 0.1}, "belong together"),
         ({"epsilon": 0.0, "bounds": (0.0, 1.0)}, "`epsilon=0.0`"),
         ({"bounds": (0.0, 1.0)}, "belong together"),
@@ -143,4 +143,4 @@ def test_mixed_precision_is_the_trainers(tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FnetError, match=message):
-        ReLURegionMonitor(**arguments)
+        ReLURegions(**arguments)

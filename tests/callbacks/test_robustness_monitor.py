@@ -16,6 +16,7 @@ from small_models import (
     loader,
     logits_of_dict,
     points,
+    record,
     robustness_monitor,
     trainer,
     values,
@@ -25,7 +26,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.data import DataModule
 from experiments.models import Classifier
-from fnet_callbacks import FnetError, FnetWarning, RobustnessMonitor
+from fnet_callbacks import FnetError, FnetWarning, Monitor
+from fnet_callbacks.findings import as_findings
 
 MEAN, STD = 0.4, 0.25
 
@@ -44,7 +46,7 @@ def last(ledger: Ledger, key: str) -> float:
 def test_pgd_is_stronger_than_fgsm_and_both_than_nothing_on_trained_digits(tmp_path: Path) -> None:
     pl.seed_everything(0, verbose=False)
     model = Classifier("mlp", hidden=[64, 64], lr=3e-3, input_shape=(1, 8, 8), num_classes=10)
-    monitor = RobustnessMonitor(30, bounds=(0.0, 1.0), epsilons=[0.05, 0.1], on_error="raise")
+    monitor = robustness_monitor(30, epsilons=[0.05, 0.1], steps=10)
     ledger = Ledger()
     trainer(tmp_path, monitor, logger=ledger, max_epochs=4).fit(model, DataModule("digits"))
     clean = last(ledger, "robust/clean_accuracy")
@@ -65,21 +67,23 @@ def test_clean_accuracy_is_that_of_validation(tmp_path: Path) -> None:
 
 
 class MeasuresInValidation(pl.Callback):
-    """Shows the probe to a monitor at the end of validation, where gradients are off."""
+    """Shows the probe to an instrument at the end of validation, where gradients are off."""
 
-    def __init__(self, monitor: RobustnessMonitor, *, inference_mode: bool) -> None:
+    def __init__(self, monitor: Monitor, *, inference_mode: bool) -> None:
         self.monitor = monitor
         self.inference_mode = inference_mode
         self.found: list[dict[str, float]] = []
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        session = self.monitor._session
-        if trainer.sanity_checking or session is None:
+        engine = self.monitor._engine
+        if trainer.sanity_checking or engine is None:
             return
         assert not torch.is_grad_enabled()
         with torch.inference_mode(self.inference_mode), torch.no_grad():
-            session._passes.show([self.monitor], session.step)
-            self.found.append(self.monitor.measure(session.step).scalars)
+            (entry,) = engine._entries
+            ((_, arrays),) = engine._passes.show([entry], engine.step)
+            assert entry.analysis is not None
+            self.found.append(dict(as_findings(entry.analysis.analyze(arrays), entry.name).scalars))
 
 
 @pytest.mark.parametrize("inference_mode", [True, False])
@@ -231,17 +235,14 @@ def test_inputs_that_are_no_floating_point_tensor_are_refused(tmp_path: Path) ->
 def test_keys_name_the_attack_and_its_epsilon(tmp_path: Path) -> None:
     monitor = robustness_monitor(8, name="adv", attacks=["pgd"], epsilons=[8 / 255, 0.5])
     ledger = fit(tmp_path, monitor)
-    keys = {k for _, m in ledger.rows for k in m if k.startswith("adv")}
-    assert keys == {
-        "adv/step",
+    keys = {k for _, m in ledger.rows for k in m if k.startswith(("adv", "monitor_cost"))}
+    measured = {
         "adv/clean_accuracy",
         *(f"adv/pgd_{e}_{what}" for e in ("0.03137", "0.5") for what in ("accuracy", "zero_gradients")),
-        *(
-            f"adv/cost_ms/{part}"
-            for part in ("clean", "probe", "pgd", "output", "total", "training_thread", "worker")
-        ),
     }
-    assert set(monitor.keys) <= keys
+    parts = ("clean", "probe", "pgd", "analysis", "output", "total", "training_thread", "worker")
+    assert keys == {*measured, *(f"monitor_cost/adv/{part}" for part in parts)}
+    assert set(record(tmp_path).manifest["keys"]) == measured
 
 
 def test_l2_and_restarts_are_carried_through(tmp_path: Path) -> None:
