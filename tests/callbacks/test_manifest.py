@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 import torch
 from lightning import LightningDataModule, seed_everything
-from small_models import Net, fast, loader, record, trainer
+from small_models import Net, fast, loader, monitor, record, trainer
 from torch import Tensor, nn
 
 from fnet_callbacks import (
-    FunctionalCodeMonitor,
-    FunctionalNetworkMonitor,
-    LesionMonitor,
-    LocalSpecializationMonitor,
+    FunctionalCodes,
+    FunctionalNetwork,
+    Lesions,
+    LocalSpecialization,
+    Monitor,
     Record,
-    ReLURegionMonitor,
-    RobustnessMonitor,
+    ReLURegions,
+    Robustness,
     read_record,
 )
 
@@ -117,40 +118,27 @@ def test_a_snapshot_has_what_the_run_had_logged(tmp_path: Path, worker: str, eve
     assert not any(s.logged_at_end for s in record.snapshots[:-1])
     if every == 4:  # it was taken before the epoch's values were there
         assert record.snapshots[-1].logged["train_accuracy"] == pytest.approx(0.5)
-    assert not any(key.startswith("fnet") for s in record.snapshots for key in s.logged)
+    assert not any(key.startswith(("fnet", "monitor")) for s in record.snapshots for key in s.logged)
     before = [s.logged.get("train_accuracy", math.nan) for s in record.snapshots[:-1]]
     assert all(math.isnan(value) or value == pytest.approx(0.5) for value in before)
     assert [len(record.arrays(step)) for step in record.steps] == [len(record.arrays(0))] * len(record.steps)
 
 
-def test_the_manifest_has_every_argument_that_says_what_is_measured(tmp_path: Path) -> None:
-    """What is left out stands elsewhere in it (the probe, the layers), or changes no number."""
-    elsewhere = {
-        "name",
-        "probe",
-        "probe_size",
-        "probe_seed",
-        "layers",
-        "on_error",
-        "figures",
-        "save_correlation",
-    }
-    kinds: list[Any] = [
-        FunctionalNetworkMonitor,
-        RobustnessMonitor,
-        LesionMonitor,
-        LocalSpecializationMonitor,
-    ]
-    kinds += [ReLURegionMonitor, FunctionalCodeMonitor]
+def test_the_manifest_has_every_argument_of_the_monitor_and_of_each_instrument(tmp_path: Path) -> None:
+    """What is left out stands elsewhere in it: the probe, the record itself."""
+    kinds: list[Any] = [FunctionalNetwork, Lesions, LocalSpecialization, ReLURegions, FunctionalCodes]
+    instruments = [Robustness(bounds=(0.0, 1.0)), *(kind() for kind in kinds)]
     options: dict[str, Any] = {"batch_to_inputs": first_of_batch, "probe_size": 32}
-    of_kind: dict[type, dict[str, Any]] = {RobustnessMonitor: {"bounds": (0.0, 1.0)}}
-    trainer(tmp_path, *(kind(8, **options, **of_kind.get(kind, {})) for kind in kinds)).fit(Net(), loader())
-    settings = {s["kind"]: s for s in record(tmp_path).manifest["monitors"].values()}
-    for kind in kinds:
-        wanted = set(inspect.signature(kind).parameters) - elsewhere
-        assert wanted <= set(settings[kind.__name__]), kind
-        assert settings[kind.__name__]["batch_to_inputs"].endswith("test_manifest.first_of_batch")
-    assert settings["RobustnessMonitor"]["loss"] == "fnet_callbacks.attacks.cross_entropy"
+    trainer(tmp_path, monitor(8, *instruments, **options)).fit(Net(), loader())
+    manifest = record(tmp_path).manifest
+    of_monitor = set(inspect.signature(Monitor).parameters) - {"instruments", "probe", "folder"}
+    assert of_monitor <= set(manifest["monitor"])
+    assert manifest["monitor"]["batch_to_inputs"].endswith("test_manifest.first_of_batch")
+    settings = {own["kind"]: own for own in manifest["instruments"].values()}
+    for kind in (Robustness, *kinds):
+        assert set(inspect.signature(kind).parameters) - {"name"} <= set(settings[kind.__name__]), kind
+    assert settings["Robustness"]["loss"] == "fnet_callbacks.attacks.cross_entropy"
+    assert settings["Robustness"]["bounds"] == [0.0, 1.0]
 
 
 def first_of_batch(batch: Any) -> Tensor:

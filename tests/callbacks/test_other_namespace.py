@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import loader, mlp
+from small_models import loader, mlp, monitor, network
 from torch import nn
 
 from fnet_callbacks import (
     BurnInEarlyStopping,
-    FunctionalNetworkMonitor,
+    Monitor,
     Record,
-    RobustnessMonitor,
+    Robustness,
     read_record,
 )
 
@@ -68,12 +68,10 @@ def fit(namespace: str, folder: Path, *callbacks: Any, epochs: int = 2) -> tuple
 
 
 def followed(namespace: str, folder: Path) -> tuple[Record, dict[str, torch.Tensor]]:
-    monitors = [
-        FunctionalNetworkMonitor(4, nulls=2, density=0.3, figures=None, on_error="raise"),
-        RobustnessMonitor(4, bounds=(0.0, 1.0), steps=2, on_error="raise"),
-    ]
-    trainer, model = fit(namespace, folder, *monitors)
-    assert trainer.callback_metrics["fnet/step"] == trainer.callback_metrics["robust/step"] == 16
+    watching = monitor(4, network(), Robustness(every_n_steps=4, bounds=(0.0, 1.0), steps=2))
+    trainer, model = fit(namespace, folder, watching)
+    assert trainer.callback_metrics["monitor/step"] == 16
+    assert {"fnet/modularity", "robust/clean_accuracy"} <= trainer.callback_metrics.keys()
     return read_record(folder / "csv" / "version_0" / "fnet"), model.state_dict()
 
 
@@ -81,22 +79,22 @@ def followed(namespace: str, folder: Path) -> tuple[Record, dict[str, torch.Tens
 def test_monitors_write_the_same_record_under_either_name(
     tmp_path: Path, worker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FunctionalNetworkMonitor.__init__.__kwdefaults__, "worker", worker)
+    monkeypatch.setitem(Monitor.__init__.__kwdefaults__, "worker", worker)
     (ours, weights), (theirs, same_weights) = (
         followed(namespace, tmp_path / namespace) for namespace in ("lightning.pytorch", "pytorch_lightning")
     )
     assert ours.steps == theirs.steps == [0, 4, 8, 12, 16]
     for expected, found in zip(ours.snapshots, theirs.snapshots, strict=True):
         assert f"{found.scalars}" == f"{expected.scalars}"
-    assert ours.manifest["probes"] == theirs.manifest["probes"]
+    assert ours.manifest["probe"] == theirs.manifest["probe"]
     for name, weight in weights.items():
         assert torch.equal(weight, same_weights[name])
 
 
 def test_checkpoints_hold_the_snapshots_before_them(tmp_path: Path) -> None:
-    fit("pytorch_lightning", tmp_path, FunctionalNetworkMonitor(4, nulls=2, density=0.3, figures=None))
+    fit("pytorch_lightning", tmp_path, monitor(4, network()))
     steps = [
-        torch.load(path, weights_only=True)["callbacks"]["fnet"]["values"]["fnet/step"]
+        torch.load(path, weights_only=True)["callbacks"]["fnet_callbacks"]["values"]["monitor/step"]
         for path in sorted(tmp_path.glob("*.ckpt"), key=lambda p: int(p.stem.rpartition("=")[2]))
     ]
     assert steps == [4, 8, 12, 16]
@@ -109,5 +107,5 @@ def test_early_stopping_stops(tmp_path: Path) -> None:
 
 
 def test_the_package_does_not_import_it() -> None:
-    code = "import sys, fnet_callbacks.callbacks; assert 'pytorch_lightning' not in sys.modules"
+    code = "import sys, fnet_callbacks; fnet_callbacks.Monitor; assert 'pytorch_lightning' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -40,7 +40,7 @@ def drawn(folder: Path, val: Any, **options: Any) -> tuple[Any, dict[str, float]
     torch.manual_seed(0)
     trainer(folder, fast(4, **options), limit_val_batches=1).fit(Several(), loader(), val)
     own = record(folder)
-    return own.manifest["probes"]["fnet"], own.snapshots[0].scalars
+    return own.manifest["probe"], own.snapshots[0].scalars
 
 
 @pytest.mark.filterwarnings("ignore:Total length of `DataLoader` across ranks is zero")
@@ -85,7 +85,7 @@ def test_loaders_of_other_shapes_beside_the_first_do_no_harm(tmp_path: Path) -> 
 
     made = trainer(tmp_path, fast(4))
     made.fit(Skips(), loader(), [first(), loader(8, shape=(5, 5))])
-    assert record(tmp_path).manifest["probes"]["fnet"]["n_samples"] == 24
+    assert record(tmp_path).manifest["probe"]["n_samples"] == 24
 
 
 def split(sampler: Any, **options: Any) -> DataLoader:
@@ -100,11 +100,11 @@ def split(sampler: Any, **options: Any) -> DataLoader:
 def test_a_split_by_samplers_is_drawn_from_its_own_part(tmp_path: Path, sampler: Any) -> None:
     torch.manual_seed(0)
     trainer(tmp_path, fast(4)).fit(Several(), split(SubsetRandomSampler(range(48))), split(sampler))
-    probe = record(tmp_path).manifest["probes"]["fnet"]
+    probe = record(tmp_path).manifest["probe"]
     assert probe["source"] == "validation data"
     assert sorted(probe["indices"]) == list(range(48, 64))
 
 
 def test_a_sampler_that_gives_nothing_is_passed_over(tmp_path: Path) -> None:
     trainer(tmp_path, fast(4), limit_val_batches=0).fit(Several(), loader(), split(SubsetRandomSampler([])))
-    assert record(tmp_path).manifest["probes"]["fnet"]["source"] == "training data"
+    assert record(tmp_path).manifest["probe"]["source"] == "training data"

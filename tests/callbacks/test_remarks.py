@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fnet_callbacks.callbacks.remarks import on_number
-from small_models import CLASSES, FEATURES, Net, fast, functional_monitor, mlp, points, record, trainer
+from small_models import CLASSES, FEATURES, Net, fast, mlp, monitor, points, record, trainer
 from small_runs import network
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from fnet_callbacks import FnetWarning
+from fnet_callbacks import FnetWarning, FunctionalNetwork
 from fnet_callbacks import functional as F
+from fnet_callbacks.instruments.remarks import on_number
 from fnet_callbacks.measures import MEASURES, beyond_tree, measure
 from fnet_callbacks.scope import GraphSettings, Scope
 
@@ -157,15 +157,14 @@ def test_two_hundred_classes_of_a_classifier_are_classes(tmp_path: Path) -> None
     assert said(tmp_path, model, data, batch_to_labels=lambda batch: batch[1]) == []
 
 
-def test_two_monitors_that_read_the_same_labels_say_it_once(tmp_path: Path) -> None:
+def test_of_labels_that_several_instruments_read_it_is_said_once(tmp_path: Path) -> None:
     def floats(batch: Any) -> Tensor:
         return batch[1].float()
 
-    monitors = [
-        functional_monitor(4, name=name, measures="fast", batch_to_labels=floats) for name in ("a", "b")
-    ]
+    instruments = [FunctionalNetwork(name=name, measures="fast") for name in ("a", "b")]
     with pytest.warns(FnetWarning, match="`batch_to_labels` gives") as caught:
-        trainer(tmp_path, *monitors).fit(Net(), DataLoader(points(), batch_size=8))
+        watching = monitor(4, *instruments, batch_to_labels=floats)
+        trainer(tmp_path, watching).fit(Net(), DataLoader(points(), batch_size=8))
     assert len([w for w in caught if "batch_to_labels" in str(w.message)]) == 1
 
 
