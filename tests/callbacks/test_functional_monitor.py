@@ -1,4 +1,4 @@
-"""What the monitor of the functional network watches, on which inputs, and with whom it shares them."""
+"""What the functional network watches, on which inputs, and with whom it shares them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,28 +21,32 @@ from small_models import (
     functional_monitor,
     loader,
     mlp,
+    monitor,
+    network,
     points,
     record,
-    robustness_monitor,
+    robustness,
     trainer,
     values,
 )
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from fnet_callbacks import FnetError
+from fnet_callbacks import FnetError, FunctionalNetwork
 from fnet_callbacks.functional import correlation_matrix
 
 CORRELATION = "fnet/mean_abs_correlation"
 
 
+def quick(**options: Any) -> FunctionalNetwork:
+    """One of the fast tier."""
+    return network(**{"measures": "fast", **options})
+
+
 def ours(ledger: Ledger) -> list[tuple[Any, dict[str, float]]]:
     """Everything but the costs."""
     return [
-        (
-            step,
-            {k: v for k, v in m.items() if k.startswith(("fnet", "robust", "late")) and "cost_ms" not in k},
-        )
+        (step, {k: v for k, v in m.items() if k.startswith(("fnet", "robust", "late"))})
         for step, m in ledger.rows
     ]
 
@@ -50,36 +54,29 @@ def ours(ledger: Ledger) -> list[tuple[Any, dict[str, float]]]:
 # The probe.
 
 
-def test_monitors_of_one_probe_share_a_pass(tmp_path: Path) -> None:
-    monitors = [
-        fast(8, probe_size=20, name="a"),
-        fast(8, probe_size=20, name="b", layers=["net.1"]),
-        robustness_monitor(8, probe_size=20, attacks=["fgsm"]),
-    ]
-    fit(tmp_path, *monitors, model=counting(sizes := []))
+def test_instruments_share_a_pass(tmp_path: Path) -> None:
+    instruments = [quick(name="a"), quick(name="b", layers=["net.1"]), robustness(8, attacks=["fgsm"])]
+    fit(tmp_path, monitor(8, *instruments, probe_size=20), model=counting(sizes := []))
     # Each of three is given a first batch to look at, and half of it where it finds its layers itself; then come two
     # snapshots, at 0 and 8. Of each batch of the probe, of which there is one, there is one pass for all, and in the
     # attack one with a gradient and one on the attacked inputs.
     assert sizes == [20, 10, 20, 20] + [20] * 3 * 2
 
 
-def test_monitors_of_different_probes_pass_separately(tmp_path: Path) -> None:
-    ledger = fit(tmp_path, fast(8, probe_size=20, name="a"), fast(8, probe_size=30, name="b"))
-    assert values(ledger, "a/n_samples") == {0: 20, 8: 20}
-    assert values(ledger, "b/n_samples") == {0: 30, 8: 30}
-
-
-def test_the_order_of_callbacks_does_not_matter(tmp_path: Path) -> None:
+def test_the_order_of_instruments_does_not_matter(tmp_path: Path) -> None:
     found = []
     for order in (1, -1):
-        monitors = [fast(3), robustness_monitor(2), fast(4, name="late", layers=["net.1"])]
+        instruments = [
+            quick(every_n_steps=3),
+            robustness(2),
+            quick(name="late", layers=["net.1"], every_n_steps=4),
+        ]
         pl.seed_everything(0, verbose=False)
-        ledger = fit(tmp_path / str(order), *monitors[::order])
+        ledger = fit(tmp_path / str(order), monitor(100, *instruments[::order]))
         found.append((ours(ledger), record(tmp_path / str(order))))
     np.testing.assert_equal(found[0][0], found[1][0])
     first, second = (r for _, r in found)
     assert first.steps == second.steps == [0, 2, 3, 4, 6, 8]
-    assert first.folder.parent.name == second.folder.parent.name == "fnet"
     for a, b in zip(first.snapshots, second.snapshots, strict=True):
         np.testing.assert_equal(dict(a.scalars), dict(b.scalars))
         np.testing.assert_equal(first.arrays(a.step), second.arrays(b.step))
@@ -92,8 +89,9 @@ def test_the_correlation_is_that_of_the_probes_activations(tmp_path: Path) -> No
 
     final, model = Final(), Net()
     validation = points(32, seed=1)
-    monitor = fast(8, save_correlation=True)
-    fit(tmp_path, monitor, final, model=model, val=DataLoader(validation, batch_size=5))
+    fit(
+        tmp_path, fast(8, save_correlation=True), final, model=model, val=DataLoader(validation, batch_size=5)
+    )
     model.load_state_dict(final.weights)
     with torch.no_grad():
         first = model.net[:2](validation.tensors[0])
@@ -111,11 +109,11 @@ def test_layers_are_measured_on_their_own_block(tmp_path: Path) -> None:
     alone = fit(tmp_path, fast(8, layers=["net.3"], layer_measures=[]))
     torch.manual_seed(0)
     again = fit(tmp_path, fast(8, layer_measures=["mean_abs_correlation", "modularity", "n_neurons"]))
-    assert values(again, "fnet_layers/net.3/n_neurons") == values(alone, "fnet/n_neurons")
-    for step, value in values(again, "fnet_layers/net.3/mean_abs_correlation").items():
+    assert values(again, "fnet_layers/02/n_neurons") == values(alone, "fnet/n_neurons")
+    for step, value in values(again, "fnet_layers/02/mean_abs_correlation").items():
         assert value == pytest.approx(values(alone, CORRELATION)[step], rel=1e-12)
     assert not [k for _, m in alone.rows for k in m if k.startswith("fnet_layers")]
-    assert together.steps_of("fnet_layers/net.1/modularity") == [0, 8]
+    assert together.steps_of("fnet_layers/01/modularity") == [0, 8]
 
 
 @pytest.mark.parametrize("given", ["dataset", "loader", "path"])
@@ -159,7 +157,7 @@ def test_a_run_of_another_seed_sees_the_same_probe(tmp_path: Path) -> None:
     for seed in (1, 2):
         pl.seed_everything(seed, verbose=False)
         fit(tmp_path / str(seed), fast(8, probe_size=20))
-        indices.append(record(tmp_path / str(seed)).manifest["probes"]["fnet"]["indices"])
+        indices.append(record(tmp_path / str(seed)).manifest["probe"]["indices"])
     assert indices[0] == indices[1]
     assert len(set(indices[0])) == 20
 
@@ -197,18 +195,19 @@ def test_validation_data_is_drawn_from_where_training_streams(tmp_path: Path) ->
 # Layers, units, samples.
 
 
-def test_two_monitors_watch_different_layers(tmp_path: Path) -> None:
-    monitors = [
-        fast(8, name="first", layers=["net.1"]),
-        fast(8, name="second", layers=["net.3"], signal="pre"),
+def test_two_instruments_watch_different_layers(tmp_path: Path) -> None:
+    instruments = [
+        quick(name="first", layers=["net.1"]),
+        quick(name="second", layers=["net.3"], signal="pre"),
     ]
-    ledger = fit(tmp_path, *monitors)
-    layers = {k.split("/")[1] for _, m in ledger.rows for k in m if "_layers/" in k}
-    assert layers == {"net.1", "net.3"}
-    settings = record(tmp_path).manifest["monitors"]
-    assert [layer["n_units"] for name in ("first", "second") for layer in settings[name]["layers"]] == [
-        16,
-        12,
+    ledger = fit(tmp_path, monitor(8, *instruments))
+    layers = {k.rpartition("/")[0] for _, m in ledger.rows for k in m if "_layers/" in k}
+    assert layers == {"first_layers/01", "second_layers/01"}
+    settings = record(tmp_path).manifest["instruments"]
+    found = [layer for name in ("first", "second") for layer in settings[name]["layers"]]
+    assert [(layer["place"], layer["name"], layer["n_units"]) for layer in found] == [
+        ("01", "net.1", 16),
+        ("01", "net.3", 12),
     ]
 
 
@@ -222,7 +221,7 @@ def test_two_monitors_watch_different_layers(tmp_path: Path) -> None:
 )
 def test_layers_are_chosen_by_patterns(tmp_path: Path, layers: Any, expected: list[str]) -> None:
     fit(tmp_path, fast(8, layers=layers))
-    assert [layer["name"] for layer in record(tmp_path).manifest["monitors"]["fnet"]["layers"]] == expected
+    assert [layer["name"] for layer in record(tmp_path).manifest["instruments"]["fnet"]["layers"]] == expected
 
 
 def test_max_neurons_caps_the_network_by_a_draw_that_stays(tmp_path: Path) -> None:
@@ -233,7 +232,7 @@ def test_max_neurons_caps_the_network_by_a_draw_that_stays(tmp_path: Path) -> No
             tmp_path / str(seed), fast(4, max_neurons=14), model=Net(mlp(32, 24, activation=nn.Tanh))
         )
         assert set(values(ledger, "fnet/n_neurons").values()) == {14}
-        layers = record(tmp_path / str(seed)).manifest["monitors"]["fnet"]["layers"]
+        layers = record(tmp_path / str(seed)).manifest["instruments"]["fnet"]["layers"]
         neurons.append([layer["neurons"] for layer in layers])
     assert neurons[0] == neurons[1]
     assert [len(n) for n in neurons[0]] == [8, 6]
@@ -296,15 +295,15 @@ def test_a_mapping_of_padded_tokens_is_averaged_over_its_tokens(tmp_path: Path) 
 def test_tokens_are_samples_up_to_max_samples_without_the_padding(tmp_path: Path, source: Any) -> None:
     data = Sentences()
     per_input = 3
-    monitor = fast(4, samples="tokens", max_samples=32 * per_input, probe_size=32, source=source)
-    ledger = fit(tmp_path, monitor, model=Transformer(), data=DataLoader(data, batch_size=8))
+    watching = fast(4, samples="tokens", max_samples=32 * per_input, probe_size=32, source=source)
+    ledger = fit(tmp_path, watching, model=Transformer(), data=DataLoader(data, batch_size=8))
     expected = int(data.lengths.clamp(max=per_input).sum())
     assert values(ledger, "fnet/n_samples")[4] == expected
     assert np.isnan(values(ledger, "fnet/selectivity_entropy")[4])  # labels are of inputs
 
 
 def test_the_submodule_is_called_where_there_is_no_forward(tmp_path: Path) -> None:
-    ledger = fit(tmp_path, fast(8, model="net"), robustness_monitor(8, model="net"), model=BareNet())
+    ledger = fit(tmp_path, monitor(8, quick(), robustness(8), model="net"), model=BareNet())
     assert ledger.steps_of("fnet/modularity") == [0, 8]
     assert ledger.steps_of("robust/pgd_0.1_accuracy") == [0, 8]
 
@@ -328,8 +327,8 @@ def test_inputs_and_labels_are_found_by_the_users_functions(tmp_path: Path, as_p
     options: dict[str, Any] = {"batch_to_inputs": unusual_inputs, "batch_to_labels": unusual_labels}
     if as_path:
         options = {k: f"test_functional_monitor.{f.__name__}" for k, f in options.items()}
-    monitors = [fast(8, **options), robustness_monitor(8, **options)]
-    ledger = fit(tmp_path, *monitors, model=Unusual(), data=DataLoader(items, batch_size=8))  # type: ignore[arg-type]
+    both = monitor(8, quick(), robustness(8), **options)
+    ledger = fit(tmp_path, both, model=Unusual(), data=DataLoader(items, batch_size=8))  # type: ignore[arg-type]
     assert np.isfinite(values(ledger, "fnet/selectivity_entropy")[8])
     assert np.isfinite(values(ledger, "robust/clean_accuracy")[8])
 
@@ -343,7 +342,7 @@ def test_reduced_precision_is_followed(tmp_path: Path) -> None:
             dtypes.add(logits.dtype)
             return logits
 
-    ledger = fit(tmp_path, fast(8), robustness_monitor(8), model=Typed(), precision="bf16-mixed")
+    ledger = fit(tmp_path, monitor(8, quick(), robustness(8)), model=Typed(), precision="bf16-mixed")
     assert dtypes == {torch.bfloat16}
     assert np.isfinite(list(values(ledger, CORRELATION).values())).all()
 
@@ -352,40 +351,78 @@ def test_a_compiled_network_is_watched(tmp_path: Path) -> None:
     model = Net()
     model.net = torch.compile(model.net, backend="eager")  # type: ignore[assignment]
     fit(tmp_path, fast(8), model=model)
-    assert [x["name"] for x in record(tmp_path).manifest["monitors"]["fnet"]["layers"]] == ["net.1", "net.3"]
+    assert [x["name"] for x in record(tmp_path).manifest["instruments"]["fnet"]["layers"]] == [
+        "net.1",
+        "net.3",
+    ]
 
 
 # Names.
 
 
-def test_lightning_refuses_two_monitors_of_one_name(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"state_key.*must be unique"):
-        trainer(tmp_path, fast(name="same"), robustness_monitor(name="same"))
+def test_two_instruments_of_one_name_are_refused() -> None:
+    with pytest.raises(FnetError, match="`instruments` has 'same' twice"):
+        monitor(8, quick(name="same"), robustness(8, name="same"))
 
 
-def test_a_monitor_that_the_model_brings_needs_a_name_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("brought_by", ["trainer", "model"])
+def test_a_second_monitor_is_refused_before_anything_is_written(tmp_path: Path, brought_by: str) -> None:
+    two = [fast(), monitor(8, robustness(8))]
+
     class Brings(Net):
-        def configure_callbacks(self) -> list[pl.Callback]:
-            return [robustness_monitor(name="fnet")]
+        def configure_callbacks(self) -> Any:
+            return two if brought_by == "model" else []
 
-    with pytest.raises(FnetError, match="two monitors have one `name`"):
-        trainer(tmp_path, fast()).fit(Brings(), loader())
+    with pytest.raises(FnetError, match=r"two monitors.*give one monitor all `instruments`"):
+        trainer(tmp_path, *(two if brought_by == "trainer" else [])).fit(Brings(), loader())
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_one_instrument_is_in_two_monitors_and_in_two_fits_and_keeps_nothing(tmp_path: Path) -> None:
+    shared = quick()
+    before = repr(shared), dict(vars(shared))
+    first, second = monitor(4, shared), monitor(8, shared, robustness(8))
+    ledgers = []
+    for number, one in enumerate((first, first, second)):
+        torch.manual_seed(0)
+        ledgers.append(fit(tmp_path / str(number), one))
+    assert (repr(shared), dict(vars(shared))) == before
+    assert [ledger.steps_of("fnet/modularity") for ledger in ledgers] == [[0, 4, 8], [0, 4, 8], [0, 8]]
+    np.testing.assert_equal(ours(ledgers[0]), ours(ledgers[1]))
+    # What is compared with the snapshot before it has another one before it.
+    for key in ("fnet/clustering", "fnet/tree_mean", "fnet_layers/02/mean_abs_correlation"):
+        assert values(ledgers[0], key)[8] == values(ledgers[2], key)[8]
 
 
 def test_measures_may_be_named(tmp_path: Path) -> None:
-    monitor = functional_monitor(8, measures=["modularity", "loops"], layer_measures=["n_neurons"])
-    ledger = fit(tmp_path, monitor)
-    keys = {k for _, m in ledger.rows for k in m if k.startswith("fnet") and "cost_ms" not in k}
-    assert keys == {
-        *(f"fnet/{name}" for name in ("modularity", "loops", "n_samples", "step")),
-        *(f"fnet_layers/{layer}/n_neurons" for layer in ("net.1", "net.3")),
+    ledger = fit(
+        tmp_path, functional_monitor(8, measures=["modularity", "loops"], layer_measures=["n_neurons"])
+    )
+    assert {k for _, m in ledger.rows for k in m if k.startswith("fnet")} == {
+        *(f"fnet/{name}" for name in ("modularity", "loops", "n_samples")),
+        *(f"fnet_layers/{place}/n_neurons" for place in ("01", "02")),
     }
 
 
+def test_every_key_is_in_callback_metrics_and_in_the_manifest_and_nothing_else(tmp_path: Path) -> None:
+    fitted = trainer(tmp_path, monitor(4, network(), robustness(4), overhead_budget=1.0))
+    fitted.fit(Net(), loader())
+    found = record(tmp_path)
+    last = found.snapshots[-1]
+    own = {k for k in fitted.callback_metrics if k.startswith(("fnet", "robust", "monitor"))}
+    assert own == last.scalars.keys() | last.cost_ms.keys()
+    of_monitor = {f"monitor/{name}" for name in ("step", "interval", "overhead_share", "skipped")}
+    assert last.scalars.keys() == found.manifest["keys"].keys() | of_monitor
+    for key, value in last.scalars.items():
+        assert float(fitted.callback_metrics[key]) == pytest.approx(value, rel=1e-6, nan_ok=True)
+
+
 def test_costs_are_logged_and_add_up(tmp_path: Path) -> None:
-    row = next(m for s, m in fit(tmp_path, fast(8)).rows if s == 8 and "fnet/cost_ms/total" in m)
-    cost = {k.removeprefix("fnet/cost_ms/"): v for k, v in row.items() if k.startswith("fnet/cost_ms/")}
+    ledger = fit(tmp_path, monitor(8, quick(), robustness(8)))
+    row = next(m for s, m in ledger.rows if s == 8 and "monitor/cost_ms" in m)
+    cost = {k.removeprefix("monitor_cost/fnet/"): v for k, v in row.items() if "_cost/fnet/" in k}
     total, here, there = (cost.pop(whole) for whole in ("total", "training_thread", "worker"))
     assert {"probe", "moments", "output", "modularity"} <= cost.keys()
     assert total == here == pytest.approx(sum(cost.values()))
     assert there == 0
+    assert row["monitor/cost_ms"] == pytest.approx(total + row["monitor_cost/robust/total"])
