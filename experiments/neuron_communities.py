@@ -33,7 +33,8 @@ from fnet_callbacks.compare.effects import (
     rank_correlation_interval,
     signs_p,
 )
-from fnet_callbacks.compare.runs import Run, read_runs
+from fnet_callbacks.compare.run import Run
+from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report.wording import Key, number, probability
 

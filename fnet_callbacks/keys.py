@@ -1,17 +1,7 @@
-"""What layers are called in the keys of scalars."""
-
-import re
-from collections.abc import Sequence
-
-_NO_PART_OF_A_KEY = re.compile(r"[/\x00-\x1f\x7f]")
+"""What layers are called in the keys of scalars: by their place among the watched ones."""
 
 
-def folder_names(names: Sequence[str]) -> dict[str, str]:
-    """What each layer is called in keys: no slash parts its name, no two are called alike."""
-    folders: dict[str, str] = {}
-    for name in names:
-        folder = _NO_PART_OF_A_KEY.sub("_", name)
-        while folder in folders.values():
-            folder += "_"
-        folders[name] = folder
-    return folders
+def places(n: int) -> list[str]:
+    """The places of n layers, from the first: ``01``, ``02``, ...; three digits from 100 layers on."""
+    digits = 2 if n < 100 else len(str(n))
+    return [f"{k:0{digits}}" for k in range(1, n + 1)]

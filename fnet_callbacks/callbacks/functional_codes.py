@@ -26,7 +26,7 @@ from fnet_callbacks.codes.measures import map_distance
 from fnet_callbacks.codes.portraits import portrait_of
 from fnet_callbacks.codes.som import SelfOrganizingMap
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.keys import folder_names
+from fnet_callbacks.keys import places
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
 from fnet_callbacks.worker.jobs import Measured
 
@@ -192,7 +192,8 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
                 layers=inside(self.layers, self.model),
                 signal=self.signal,
             )
-        self._folders = folder_names([layer.name for layer in self._layers])
+        names = [layer.name for layer in self._layers]
+        self._folders = dict(zip(names, places(len(names)), strict=True))
         if self.epsilon is not None:
             if not self._is_labelled or batch.labels is None:
                 raise FnetError(

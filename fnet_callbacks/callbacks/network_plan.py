@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fnet_callbacks.capture.layers import Layer
-from fnet_callbacks.keys import folder_names
+from fnet_callbacks.keys import places
 from fnet_callbacks.worker.jobs import LayerPlan, NetworkPlan
 
 if TYPE_CHECKING:
@@ -19,14 +19,13 @@ def planned(
     monitor: FunctionalNetworkMonitor, layers: Sequence[Layer], units: Sequence[np.ndarray]
 ) -> NetworkPlan:
     """The plan of a monitor that watches these units of these layers."""
-    folders = folder_names([layer.name for layer in layers])
     return NetworkPlan(
         monitor.name,
         monitor.measures,
         monitor.layer_measures,
         [
-            LayerPlan(layer.name, folders[layer.name], len(own))
-            for layer, own in zip(layers, units, strict=True)
+            LayerPlan(layer.name, place, len(own))
+            for layer, place, own in zip(layers, places(len(layers)), units, strict=True)
         ],
         monitor.graph,
         monitor.save_correlation,

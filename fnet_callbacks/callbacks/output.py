@@ -20,7 +20,9 @@ from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from fnet_callbacks.callbacks.configuration import configuration
 from fnet_callbacks.callbacks.kinds import is_a
 from fnet_callbacks.errors import FnetWarning, RecordError
+from fnet_callbacks.keys import places
 from fnet_callbacks.record import SnapshotStore
+from fnet_callbacks.record.version_1 import Names, upgraded_manifest
 from fnet_callbacks.sinks import Sinks
 from fnet_callbacks.spans import Span, changes, go_on, spans_of
 from fnet_callbacks.worker.analysis import Around
@@ -95,7 +97,7 @@ class Output:
         manifest = self._manifest(probes)
         is_resumed = resumed_from is not None or measured is not None
         now = Span.of(manifest, begin=step + 1 if is_resumed else 0)
-        self.measured = {"monitors": now.monitors, "probes": now.probes}
+        self.measured = {key: value for key, value in now.to_manifest().items() if key != "begin"}
         keys = [key for monitor in self._monitors.values() for key in monitor.keys]
         self.keys = frozenset(keys)
         if not self._trainer.is_global_zero:
@@ -221,18 +223,27 @@ class Output:
         return folder
 
     def _manifest(self, probes: Mapping[str, Any]) -> dict[str, Any]:
-        return {
+        monitors = {name: _with_places(monitor.settings) for name, monitor in self._monitors.items()}
+        of_schedule = ("step", "interval", "overhead_share", "skipped")
+        keys = [key for monitor in self._monitors.values() for key in monitor.keys]
+        keys += [f"{name}/{what}" for name in monitors for what in of_schedule]
+        names = Names(monitors)
+        entries = {key: entry for key in keys if (entry := names.entry(key)) is not None}
+        own = {name: {k: v for k, v in probe.items() if k != "classes"} for name, probe in probes.items()}
+        classes = next((probe["classes"] for probe in probes.values() if probe.get("classes")), None)
+        manifest = {
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "writer": uuid.uuid4().hex,  # no other run's manifest is the same
             "model": type(self._trainer.lightning_module).__name__,
             "configuration": configuration(self._trainer),
-            "monitors": {name: monitor.settings for name, monitor in self._monitors.items()},
-            "probes": dict(probes),
+            "monitors": monitors,
+            "probes": own,
             "versions": {
                 "python": platform.python_version(),
                 **{name: importlib.metadata.version(name) for name in _LIBRARIES},
             },
         }
+        return {**upgraded_manifest(manifest, entries), "classes": classes}
 
     def _break_off(self, before: Sequence[Span], now: Span, step: int) -> None:
         """Lets monitors begin anew of which a span before this one was measured otherwise, and says what changed."""
@@ -252,6 +263,15 @@ class Output:
             )
 
 
+def _with_places(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose layers go by their places in keys."""
+    layers = settings.get("layers")
+    if not isinstance(layers, list):
+        return dict(settings)
+    of_layers = zip(layers, places(len(layers)), strict=True)
+    return {**settings, "layers": [{**layer, "folder": place} for layer, place in of_layers]}
+
+
 def _begun(
     folder: Path | None, manifest: Mapping[str, Any], resumed_from: str | None, step: int, now: Span
 ) -> tuple[SnapshotStore | None, list[Span]]:
@@ -263,7 +283,7 @@ def _begun(
         if resumed_from is not None and (source := _adopted(store, resumed_from, step)) is not None:
             spans = go_on(spans_of(source), now)
             before = [span for span in spans_of(source) if span.begin < now.begin][-1:]
-            told = {"spans": [span.told() for span in spans]} if len(spans) > 1 else {}
+            told = {"spans": [span.to_manifest() for span in spans]} if len(spans) > 1 else {}
             store.write_manifest({**manifest, **told, "resumed_from": source.get("writer")})
         else:
             store.start(manifest)

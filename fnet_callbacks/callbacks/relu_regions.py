@@ -19,7 +19,7 @@ from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
 from fnet_callbacks.capture.batches import as_getter, path_of
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import CaptureError, FnetError
-from fnet_callbacks.keys import folder_names
+from fnet_callbacks.keys import places
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
 from fnet_callbacks.regions.patterns import Patterns, activation_patterns
 from fnet_callbacks.regions.relu import purities
@@ -178,7 +178,8 @@ class ReLURegionMonitor(WholeProbeMonitor):
             patterns = activation_patterns(forward.called, [batch.inputs])
         self._n_units = patterns.n_units
         self._layers = patterns.layers
-        self._folders = folder_names([layer.name for layer in patterns.layers])
+        names = [layer.name for layer in patterns.layers]
+        self._folders = dict(zip(names, places(len(names)), strict=True))
         if self.lines:  # refuses what has no margins
             count_crossings(forward.called, batch.inputs[:1], batch.inputs[:1])
         if self.epsilon is not None:

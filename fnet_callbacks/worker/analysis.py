@@ -89,7 +89,7 @@ class Analysis:
             scalars={**_scalars(measured, job.step), **job.scalars} if measured else {},
             notes={key: note for m in measured.values() for key, note in m.notes.items()},
             cost_ms={
-                f"{name}/cost_ms/{part}": ms
+                f"monitor_cost/{name}/{part}": ms
                 for name in measured
                 for part, ms in costs[name].by_part().items()
             },
@@ -311,6 +311,7 @@ def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
         arrays={**before.arrays, **snapshot.arrays},
         is_end=before.is_end,
         logged={**before.logged, **snapshot.logged},
+        left_out={**before.left_out, **snapshot.left_out},
     )
 
 

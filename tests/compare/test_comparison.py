@@ -15,7 +15,8 @@ from fnet_callbacks.compare.comparison import (
     measure_keys,
     outcome_keys,
 )
-from fnet_callbacks.compare.runs import Run, Runs
+from fnet_callbacks.compare.run import Run
+from fnet_callbacks.compare.runs import Runs
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.record import Record, Snapshot
 

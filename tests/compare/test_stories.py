@@ -8,7 +8,8 @@ from small_runs import write_run
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.communities import story
-from fnet_callbacks.compare.runs import Run, read_runs
+from fnet_callbacks.compare.run import Run
+from fnet_callbacks.compare.runs import read_runs
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from small_runs import write_run
 from experiments import neuron_communities, sweep
 from experiments.neuron_communities import relation, relations, told
 from experiments.trials import read_sweep, write_state
-from fnet_callbacks.compare.runs import Run, read_runs
+from fnet_callbacks.compare.run import Run
+from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.errors import FnetError
 
 
