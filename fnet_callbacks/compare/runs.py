@@ -81,11 +81,12 @@ class Runs:
 
     @cached_property
     def entries(self) -> Mapping[str, Key]:
-        """What stands under each key; where runs say it differently, as the first does."""
+        """What stands under each key, as the first run says that has it in its record's table."""
         found: dict[str, Key] = {}
         for run in self.runs:
             for key, entry in run.entries.items():
-                found.setdefault(key, entry)
+                if key not in found or (entry.instrument and not found[key].instrument):
+                    found[key] = entry
         return found
 
     def final(self, key: str) -> np.ndarray:
