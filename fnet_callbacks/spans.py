@@ -104,11 +104,11 @@ def changes(before: Span, now: Span) -> dict[str, dict[str, tuple[str, str]]]:
         one, other = before.instruments[name], now.instruments[name]
         own = {key: change for key, change in shared.items() if key not in one and key not in other}
         own |= _of_settings(one, other)
-        probes = one.get("probe"), other.get("probe")
-        if probes == (None, None):
+        probe, other_probe = one.get("probe"), other.get("probe")
+        if probe is None and other_probe is None:
             own |= of_probe
-        elif isinstance(probes[0], Mapping) and isinstance(probes[1], Mapping):  # of its own, as in version 1
-            own |= _of_probe(*probes)
+        elif isinstance(probe, Mapping) and isinstance(other_probe, Mapping):  # of its own, as in version 1
+            own |= _of_probe(probe, other_probe)
         if own:
             found[name] = own
     return found

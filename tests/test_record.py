@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from fnet_callbacks.errors import RecordError
-from fnet_callbacks.record import files
-from fnet_callbacks.record import Record, Snapshot, SnapshotStore, read_record
+from fnet_callbacks.record import Record, Snapshot, SnapshotStore, files, read_record
 
 MANIFEST = {"model": "Net", "radius": float("inf")}
 

@@ -95,7 +95,7 @@ class Run:
             shared = key
             if entry.place is not None:
                 layer = self.layers_of.get(entry.instrument, {}).get(
-                    entry.place, Layer(f"{entry.place} {entry.layer}", True)
+                    entry.place, Layer(f"{entry.place} {entry.layer}".strip(), True)
                 )
                 shared = key if layer.is_at_place else f"{entry.instrument}/{layer.label}/{entry.quantity}"
                 entry = replace(entry, layer=layer.label)

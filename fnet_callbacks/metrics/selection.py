@@ -18,7 +18,8 @@ def select_on_device(correlation: Tensor, rule: GraphRule | None = None) -> Sele
 
     Nodes, tree, edges and scale are those of `select` to the bit; the mean and the rank are within the rounding
     of another order of summation. What crosses to the host: one byte a neuron, one bool for the matrix and one
-    a round of the tree's algorithm, and in the end one array: 16 bytes an edge, as many an edge of the tree, 4,100 numbers.
+    a round of the tree's algorithm, and in the end one array: 16 bytes an edge, be it of the tree or not, 4,100
+    numbers.
 
     Args:
         correlation: ``[N, N]`` float64, symmetric to the bit, NaN in the rows and columns of dead units, as

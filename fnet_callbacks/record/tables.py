@@ -45,7 +45,7 @@ def keys_of(manifest: Mapping[str, Any], spans: Sequence[Span]) -> dict[str, Key
             instrument,
             quantity,
             place,
-            "" if place is None else layers.get((instrument, place), place),
+            "" if place is None else layers.get((instrument, place), ""),
             words.get("label") or quantity.replace("_", " "),
             words.get("definition") or "",
         )

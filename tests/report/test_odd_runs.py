@@ -11,11 +11,11 @@ import pytest
 from small_runs import write_run
 
 from fnet_callbacks.compare.runs import read_runs
+from fnet_callbacks.record import Key
 from fnet_callbacks.report.content import content_of
 from fnet_callbacks.report.figures import FIGURES, WHOLE
 from fnet_callbacks.report.page import page
 from fnet_callbacks.report.traces import Style, chosen, plain
-from fnet_callbacks.record import Key
 from fnet_callbacks.report.wording import labels_of
 
 
