@@ -132,7 +132,9 @@ def snapshot_ms(model: str, data: Any, monitor: str, *, bounds: tuple[float, flo
         (manifest,) = Path(folder).rglob("manifest.json")
         snapshots = read_record(manifest.parent).snapshots[1:]
     parts = [s.cost_ms for s in snapshots]
-    own = [p[f"{name}/cost_ms/training_thread"] - p.get(f"{name}/cost_ms/output", 0.0) for p in parts]
+    own = [
+        p[f"monitor_cost/{name}/training_thread"] - p.get(f"monitor_cost/{name}/output", 0.0) for p in parts
+    ]
     return min(own)
 
 

@@ -86,7 +86,7 @@ class Run:
         """Of one part of a snapshot, over those after step 0."""
         assert self.record is not None
         return statistics.fmean(
-            s.cost_ms.get(f"fnet/cost_ms/{part}", 0.0) for s in self.record.snapshots if s.step > 0
+            s.cost_ms.get(f"monitor_cost/fnet/{part}", 0.0) for s in self.record.snapshots if s.step > 0
         )
 
     @property

@@ -21,12 +21,15 @@ import numpy as np
 
 from benchmarks.tables import machine, markdown, number, tell, write_json
 from fnet_callbacks import functional as F
+from fnet_callbacks.keys import places
 from fnet_callbacks.measures import measure, names_of
 from fnet_callbacks.record import Snapshot, SnapshotStore
 from fnet_callbacks.scope import Activity, GraphSettings, Scope
 
 SHAPES = ("20x10x12", "100x2x12", "2x1x3000")
 LAYERS = ("net.1", "net.3", "net.5")
+ATTACKED = [f"{a}_{e}_accuracy" for a in ("fgsm", "pgd") for e in ("0.01569", "0.03137")]
+TOLERANCES = ("clean_accuracy", "random_tolerance", "degree_tolerance")
 SAMPLES, STRENGTHS, DRAWS = 256, 6, 4
 
 
@@ -84,7 +87,10 @@ def network(strength: float, seed: int, n: int) -> Network:
 def write_records(folder: Path, shape: Shape, *, neurons: int) -> None:
     """The records of a shape; groups differ in the strength of their networks' communities."""
     drawn = [[network(0.2 + 0.2 * i, 10 * i + j, neurons) for j in range(DRAWS)] for i in range(STRENGTHS)]
-    layers = [{"name": name, "n_units": neurons // 3} for name in LAYERS]
+    layers = [
+        {"place": place, "name": name, "n_units": neurons // 3}
+        for place, name in zip(places(len(LAYERS)), LAYERS, strict=True)
+    ]
     for group in range(shape.groups):
         for seed in range(shape.runs):
             store = SnapshotStore(folder / f"group{group}-seed{seed}" / "fnet")
@@ -97,11 +103,12 @@ def write_records(folder: Path, shape: Shape, *, neurons: int) -> None:
                         "lr": 0.1,
                         "width": neurons,
                     },
-                    "monitors": {
-                        "fnet": {"kind": "FunctionalNetworkMonitor", "density": 0.05, "layers": layers},
-                        "robust": {"kind": "RobustnessMonitor"},
-                        "lesion": {"kind": "LesionMonitor"},
+                    "instruments": {
+                        "fnet": {"kind": "FunctionalNetwork", "density": 0.05, "layers": layers},
+                        "robust": {"kind": "Robustness"},
+                        "lesion": {"kind": "Lesions"},
                     },
+                    "keys": _keys(drawn[0][0]),
                 }
             )
             generator = np.random.default_rng([group, seed])
@@ -111,6 +118,15 @@ def write_records(folder: Path, shape: Shape, *, neurons: int) -> None:
                 store.append(_snapshot(50 * t, drawn[strength][generator.integers(DRAWS)], learnt, generator))
 
 
+def _keys(network: Network) -> dict[str, tuple[str, str, str | None]]:
+    """The table of a record's keys."""
+    found: dict[str, tuple[str, str, str | None]] = {}
+    for place in places(len(LAYERS)):
+        found |= {f"fnet_layers/{place}/{name}": ("fnet", name, place) for name in network.of_layer}
+    whole = {"fnet": network.scalars, "robust": ("clean_accuracy", *ATTACKED), "lesion": TOLERANCES}
+    return found | {f"{own}/{name}": (own, name, None) for own, names in whole.items() for name in names}
+
+
 def _snapshot(step: int, network: Network, learnt: float, generator: np.random.Generator) -> Snapshot:
     def noisy(values: dict[str, float], prefix: str) -> dict[str, float]:
         return {
@@ -118,11 +134,11 @@ def _snapshot(step: int, network: Network, learnt: float, generator: np.random.G
         }
 
     scalars = noisy(network.scalars, "fnet")
-    for layer in LAYERS:
-        scalars |= noisy(network.of_layer, f"fnet_layers/{layer}")
-    accuracy = {f"{a}_{e}_accuracy": learnt / 2 for a in ("fgsm", "pgd") for e in ("0.01569", "0.03137")}
+    for place in places(len(LAYERS)):
+        scalars |= noisy(network.of_layer, f"fnet_layers/{place}")
+    accuracy = dict.fromkeys(ATTACKED, learnt / 2)
     scalars |= noisy({"clean_accuracy": 0.1 + 0.8 * learnt, **accuracy}, "robust")
-    scalars |= noisy(dict.fromkeys(("clean_accuracy", "random_tolerance", "degree_tolerance"), 0.5), "lesion")
+    scalars |= noisy(dict.fromkeys(TOLERANCES, 0.5), "lesion")
     shares = np.linspace(0, 1, 11)
     arrays = {f"fnet.{key}": array for key, array in network.arrays.items()}
     arrays |= {"lesion.silenced": shares}
@@ -131,7 +147,7 @@ def _snapshot(step: int, network: Network, learnt: float, generator: np.random.G
         step,
         scalars,
         {
-            f"{name}/cost_ms/{part}": 5.0
+            f"monitor_cost/{name}/{part}": 5.0
             for name in ("fnet", "robust")
             for part in ("training_thread", "worker")
         },

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from experiments.sweep import run_study, study_parser
 from fnet_callbacks.compare.effects import Interval, mean_interval
-from fnet_callbacks.compare.runs import Run, read_runs
+from fnet_callbacks.compare.run import Run
+from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report.wording import number
 

@@ -58,22 +58,20 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A trained network: its record, places of its layers as in the keys, and the participation ratio of its pixels."""
+    """A trained network: its record, the places of its layers, and the participation ratio of its pixels."""
 
     record: Record
-    layers: Sequence[str]
+    places: Sequence[str]
     pixels: float
 
     def over(self, measure: str) -> np.ndarray:
         """A measure of the layers at the snapshots, ``[L, T]``."""
-        return np.stack([self.record.series(f"codes/{layer}/{measure}") for layer in self.layers])
+        return np.stack([self.record.series(f"codes/{place}/{measure}") for place in self.places])
 
     @property
     def widths(self) -> np.ndarray:
         """Units of the layers, ``[L]``."""
-        return np.array(
-            [layer["n_units"] for layer in self.record.manifest["instruments"]["codes"]["layers"]]
-        )
+        return np.array([layer["n_units"] for layer in self.record.instruments["codes"]["layers"]])
 
 
 def run_of(dataset: DatasetName, seed: int, asked: argparse.Namespace) -> Run:
@@ -89,11 +87,10 @@ def run_of(dataset: DatasetName, seed: int, asked: argparse.Namespace) -> Run:
     elif (kept := json.loads(done.read_text())) != options:
         raise FnetError(f"`out`: {folder} was made with {kept}, not {options}; take another folder")
     record = read_record(folder / "fnet")
-    layers = [layer["place"] for layer in record.manifest["instruments"]["codes"]["layers"]]
     assert data.validation is not None
     values = data.validation.tensors[0][: asked.samples].flatten(1)
     mean, scale = live_scale(values)
-    return Run(record, layers, participation_ratio((values - mean) / scale))
+    return Run(record, list(record.layer_names("codes")), participation_ratio((values - mean) / scale))
 
 
 def _train(
@@ -211,11 +208,11 @@ def draw(runs: dict[DatasetName, Sequence[Run]]) -> Figure:
         for colour, place in enumerate(_some(len(steps))):
             values = np.array([[run.pixels, *run.over("participation_ratio")[:, place]] for run in own])
             _band(left, values, np.arange(values.shape[1]), f"step {steps[place]}", colour)
-        names = ["pixels", *(str(k + 1) for k in range(len(own[0].layers)))]
+        names = ["pixels", *(str(k + 1) for k in range(len(own[0].places)))]
         left.set_xticks(range(len(names)), names)
         left.set(title=f"{dataset}: participation ratio of codes", xlabel="layer")
         left.set_ylim(bottom=0)
-        depth = np.arange(1, len(own[0].layers) + 1)
+        depth = np.arange(1, len(own[0].places) + 1)
         for colour, (what, label) in enumerate(
             {"pgd": "PGD", "fgsm": "FGSM", "pgd_noise": "noise of PGD's norm"}.items()
         ):

@@ -30,7 +30,8 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.compare.comparison import ALPHA
 from fnet_callbacks.compare.effects import Effect, effect, false_discovery_rate, mean_interval
 from fnet_callbacks.compare.grouping import Score, grouping
-from fnet_callbacks.compare.runs import GAP, Runs, read_runs
+from fnet_callbacks.compare.run import GAP
+from fnet_callbacks.compare.runs import Runs, read_runs
 from fnet_callbacks.compare.topology import apart, attack_curves
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report.wording import number, probability

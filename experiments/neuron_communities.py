@@ -33,9 +33,11 @@ from fnet_callbacks.compare.effects import (
     rank_correlation_interval,
     signs_p,
 )
-from fnet_callbacks.compare.runs import Run, read_runs
+from fnet_callbacks.compare.run import Run
+from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.report.wording import Key, number, probability
+from fnet_callbacks.record import Key
+from fnet_callbacks.report.wording import label_of, number, probability
 
 SWEEP = Path(__file__).parent / "sweeps" / "neuron_communities.yaml"
 ACCURACY = "robust/clean_accuracy"
@@ -89,11 +91,16 @@ def relations(runs: Sequence[Run]) -> list[Relation]:
     Raises:
         FnetError: No run has accuracy.
     """
-    known = list(dict.fromkeys(key for run in runs for s in run.record.snapshots for key in s.scalars))
+    known = entries_of(runs)
     if ACCURACY not in known:
         raise FnetError(f"`runs`: none has {ACCURACY}; they should be of {SWEEP.name}")
-    keys = [key for key in known if Key.of(key).measure in MEASURES]
-    return [relation(runs, key) for key in sorted(keys, key=lambda key: Key.of(key).layer)]
+    keys = [key for key, entry in known.items() if entry.quantity in MEASURES]
+    return [relation(runs, key) for key in sorted(keys, key=lambda key: known[key].place or "")]
+
+
+def entries_of(runs: Sequence[Run]) -> dict[str, Key]:
+    """What stands under each key of the runs."""
+    return {key: entry for run in reversed(runs) for key, entry in run.entries.items()}
 
 
 def told(model: str, runs: Sequence[Run]) -> str:
@@ -108,10 +115,11 @@ def told(model: str, runs: Sequence[Run]) -> str:
         "| measure | of | within runs | p | of changes | p | between runs | p |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
+    known = entries_of(runs)
     for r in relations(runs):
         cells = (f"{_interval(rho)} | {probability(p)}" for rho, p in (r.within, r.changes, r.between))
-        of = Key.of(r.key)
-        lines.append(f"| {of.label} | {of.layer or 'whole network'} | {' | '.join(cells)} |")
+        of = known[r.key]
+        lines.append(f"| {label_of(of)} | {of.layer or 'whole network'} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

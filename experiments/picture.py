@@ -34,7 +34,7 @@ CURVES = {
 def portrait(record: Record, step: int) -> Portrait:
     """What the record has of a snapshot; the correlation is not needed for the graph."""
     arrays = {name.removeprefix("fnet."): a for name, a in record.arrays(step).items()}
-    layers = record.manifest["instruments"]["fnet"]["layers"]
+    layers = record.instruments["fnet"]["layers"]
     return Portrait(
         title=f"step {step}",
         n_neurons=sum(len(layer["neurons"]) for layer in layers),

@@ -318,6 +318,7 @@ class Scope:
         return {
             "neuron": self.nodes,
             "edges": self.graph.edges,
+            "weights": np.rint(255 * np.minimum(self.selection.edge_weights, 1)).astype(np.uint8),
             "degree": self.graph.degrees,
             "partition": self.partition,
             "community": self.history.names[self.nodes],
@@ -330,14 +331,19 @@ class Scope:
         }
 
     def _of_nodes(self) -> dict[str, np.ndarray]:
-        """The entropies of each node, ``[n]`` float32, where they are known; see those of the whole."""
-        activity = self.activity
+        """Of each node what is known of its activity: entropies ``[n]``, and of labelled inputs its classes."""
+        activity, of_class = self.activity, {}
         found = {"activation_entropy": F.binary_entropy(activity.active_share[self.nodes])}
         if activity.class_active_share is not None:
-            found["selectivity_entropy"] = F.selectivity_entropies(activity.class_active_share[:, self.nodes])
+            shares = activity.class_active_share[:, self.nodes]
+            found["selectivity_entropy"] = F.selectivity_entropies(shares)
+            of_class = {
+                "preferred_class": F.preferred_class(shares),
+                "class_activity": shares.astype(np.float16),
+            }
         if "histogram_entropies" in vars(activity) and activity.histogram_entropies is not None:
             found["histogram_entropy"] = activity.histogram_entropies[self.nodes]
-        return {name: values.astype(np.float32) for name, values in found.items()}
+        return {**{name: values.astype(np.float32) for name, values in found.items()}, **of_class}
 
     def require_previous(self) -> Previous:
         """The last snapshot; raises ``NoValueError`` where there is none to compare with."""

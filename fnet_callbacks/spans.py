@@ -1,7 +1,7 @@
 """The spans of a record: what a run that was resumed with other settings measured, and from which step on.
 
-A span is what one run measured up to where another one went on from it. Values of one monitor are comparable within a
-span of its own, and across those between which nothing changed that they follow from.
+A span is what one run measured up to where another one went on from it. Values of one instrument are comparable within
+a span of its own, and across those between which nothing changed that they follow from.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-# Of a monitor's settings, those that no value follows from, and what follows from others that are compared.
+# Of the settings, those that no value follows from, and what follows from others that are compared.
 _NO_MATTER = (
     "every_n_steps",
+    "every_n_epochs",
     "overhead_budget",
     "worker",
     "when_busy",
@@ -26,6 +27,7 @@ _NO_MATTER = (
     "epsilons",
     "homology_backend",
     "max_neurons",
+    "quantities",
 )
 _TOLERANCE = 1e-4  # of means over inputs, in standard deviations: another machine may round otherwise
 
@@ -36,47 +38,39 @@ class Span:
 
     Attributes:
         begin: The first step at which it may have a snapshot.
-        monitors: Settings of each monitor, as the manifest has them.
-        probes: What the manifest says of each monitor's probe.
+        instruments: Settings of each instrument, as the manifest has them.
+        probe: What the manifest says of the probe.
+        monitor: Settings that all instruments share.
     """
 
     begin: int
     instruments: Mapping[str, Mapping[str, Any]]
-    probe: Mapping[str, Any]
+    probe: Mapping[str, Any] = field(default_factory=dict)
+    monitor: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any], *, begin: int) -> Span:
         """That of what a manifest says at its top level, as JSON has it."""
         plain = json.loads(json.dumps(dict(manifest), default=str), parse_constant=lambda _: None)
-        monitors, probes = (plain.get(key) for key in ("instruments", "probe"))
-        return cls(
-            begin,
-            monitors if isinstance(monitors, dict) else {},
-            probes if isinstance(probes, dict) else {},
-        )
+        own = (plain.get(key) for key in ("instruments", "probe", "monitor"))
+        return cls(begin, *(part if isinstance(part, dict) else {} for part in own))
 
-    def told(self) -> dict[str, Any]:
+    def to_manifest(self) -> dict[str, Any]:
         """As the manifest has it."""
-        return {"begin": self.begin, "instruments": self.instruments, "probe": self.probe}
+        return {
+            "begin": self.begin,
+            "instruments": self.instruments,
+            "probe": self.probe,
+            "monitor": self.monitor,
+        }
 
 
 def spans_of(manifest: Mapping[str, Any]) -> tuple[Span, ...]:
     """The spans of a record, the first one first; one where the run was never resumed with other settings."""
-    told = manifest.get("spans")
-    if not told:
+    listed = manifest.get("spans")
+    if not listed:
         return (Span.of(manifest, begin=0),)
-    return tuple(Span(one["begin"], one["instruments"], one["probe"]) for one in told)
-
-
-def are_spans(told: Any) -> bool:
-    """Whether it is what a manifest may say of spans; of their monitors that they are a mapping."""
-    return isinstance(told, list) and all(
-        isinstance(one, dict)
-        and isinstance(one.get("begin"), int)
-        and isinstance(one.get("instruments"), dict)
-        and isinstance(one.get("probe"), dict)
-        for one in told
-    )
+    return tuple(Span(s["begin"], s["instruments"], s["probe"], s.get("monitor", {})) for s in listed)
 
 
 def go_on(before: Sequence[Span], now: Span) -> list[Span]:
@@ -89,40 +83,46 @@ def go_on(before: Sequence[Span], now: Span) -> list[Span]:
     kept = [span for span in before if span.begin < now.begin]
     if not kept or changes(kept[-1], now):
         return [*kept, now]
-    return [*kept[:-1], Span(kept[-1].begin, now.instruments, now.probe)]
+    return [*kept[:-1], replace(now, begin=kept[-1].begin)]
 
 
-def breaks(spans: Sequence[Span], monitor: str) -> list[int]:
-    """The steps from which on a monitor measured something else than before."""
-    having = [span for span in spans if monitor in span.instruments]
-    return [b.begin for a, b in itertools.pairwise(having) if monitor in changes(a, b)]
+def breaks(spans: Sequence[Span], instrument: str) -> list[int]:
+    """The steps from which on an instrument measured something else than before."""
+    having = [span for span in spans if instrument in span.instruments]
+    return [b.begin for a, b in itertools.pairwise(having) if instrument in changes(a, b)]
 
 
 def changes(before: Span, now: Span) -> dict[str, dict[str, tuple[str, str]]]:
-    """By monitor and setting, what it was and what it is, in words; monitors of which nothing counts are left out.
+    """By instrument and setting, what it was and what it is, in words; those of which nothing counts are left out.
 
     What only one of both says is left aside: an earlier version did not say it.
     """
+    shared = dict(_of_settings(before.monitor, now.monitor))
+    of_probe = dict(_of_probe(before.probe, now.probe)) if before.probe and now.probe else {}
     found = {}
     for name in before.instruments.keys() & now.instruments.keys():
-        own = dict(_of_monitor(before.instruments[name], now.instruments[name]))
-        probes = [span.probe for span in (before, now)]
-        if all(isinstance(probe, Mapping) for probe in probes):
-            own |= _of_probe(*probes)  # type: ignore[arg-type]
+        one, other = before.instruments[name], now.instruments[name]
+        own = {key: change for key, change in shared.items() if key not in one and key not in other}
+        own |= _of_settings(one, other)
+        probe, other_probe = one.get("probe"), other.get("probe")
+        if probe is None and other_probe is None:
+            own |= of_probe
+        elif isinstance(probe, Mapping) and isinstance(other_probe, Mapping):  # of its own, as in version 1
+            own |= _of_probe(probe, other_probe)
         if own:
             found[name] = own
     return found
 
 
-def _of_monitor(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+def _of_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
     for key in before:
-        if key in now and key not in _NO_MATTER and not _same(before[key], now[key]):
+        if key in now and key not in ("probe", *_NO_MATTER) and not _same(before[key], now[key]):
             shown = _shown_layers if key == "layers" else _shown
             yield key, (shown(before[key]), shown(now[key]))
 
 
 def _of_probe(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
-    are_drawn = [own.get("indices") is not None for own in (before, now)]
+    are_drawn = [isinstance(own.get("indices"), list) for own in (before, now)]
     for key in ("seed",) if all(are_drawn) else ("seed", "size"):
         if key in before and key in now and before[key] != now[key]:
             yield f"probe_{key}", (_shown(before[key]), _shown(now[key]))

@@ -1,11 +1,13 @@
 """Records of runs that were never trained: networks with more or less of a community structure."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.keys import folder_names
+from fnet_callbacks.keys import places
 from fnet_callbacks.measures import measure
 from fnet_callbacks.record import Snapshot, SnapshotStore
 from fnet_callbacks.scope import Activity, GraphSettings, Scope
@@ -20,6 +22,49 @@ MEASURES = (
     "betti_1",
     "loops",
 )
+
+# Of each key what stands under it: instrument, quantity, place.
+KEYS: dict[str, list[str | None]] = {
+    **{f"fnet/{measure}": ["fnet", measure, None] for measure in MEASURES},
+    "fnet_layers/01/modularity": ["fnet", "modularity", "01"],
+    "robust/clean_accuracy": ["robust", "clean_accuracy", None],
+    "robust/pgd_0.03137_accuracy": ["robust", "pgd_0.03137_accuracy", None],
+    "lesion/degree_tolerance": ["lesion", "degree_tolerance", None],
+    "codes/01/label_ami": ["codes", "label_ami", "01"],
+    "codes/02/label_ami": ["codes", "label_ami", "02"],
+    "regions/n_patterns": ["regions", "n_patterns", None],
+}
+KINDS = {
+    "fnet": "FunctionalNetwork",
+    "robust": "Robustness",
+    "lesion": "Lesions",
+    "codes": "FunctionalCodes",
+    "regions": "ReLURegions",
+}
+
+
+def layers_of(names: Sequence[str], width: int | None = 15) -> list[dict[str, Any]]:
+    """Layers as a manifest has them."""
+    return [
+        {"place": place, "name": name, "n_units": width}
+        for place, name in zip(places(len(names)), names, strict=True)
+    ]
+
+
+def instruments_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Instruments as a manifest has them, those of layers with layers of these names."""
+    return {
+        name: {
+            "kind": kind,
+            **({"layers": layers_of(names)} if name in ("fnet", "codes") else {}),
+            "quantities": {
+                str(quantity): {"label": str(quantity).replace("_", " "), "definition": "", "range": None}
+                for instrument, quantity, _ in KEYS.values()
+                if instrument == name
+            },
+        }
+        for name, kind in KINDS.items()
+    }
 
 
 def network(strength: float, seed: int, n: int = 30) -> Scope:
@@ -47,35 +92,25 @@ def write_run(
 ) -> Path:
     """Writes the record of a run whose two layers have these names; returns its folder."""
     store = SnapshotStore(folder / "fnet")
-    layers = [{"name": name, "n_units": 15, "neurons": list(range(15))} for name in names]
-    first, second = folder_names(names).values()
     store.start(
         {
             "model": "Net",
             "configuration": {"seed": seed, "width": 30, **configuration},
-            "monitors": {
-                "fnet": {"layers": layers},
-                "codes": {
-                    "kind": "FunctionalCodeMonitor",
-                    "layers": [
-                        {"name": name, "folder": folder, "n_units": 15}
-                        for name, folder in zip(names, (first, second), strict=True)
-                    ],
-                },
-                "regions": {"kind": "ReLURegionMonitor"},
-            },
+            "classes": ["even", "odd"],
+            "instruments": instruments_of(names),
+            "keys": KEYS,
         }
     )
     for t in range(steps):
         scope = network(strength * t, 10 * seed + t)
         values = measure(scope, MEASURES)
         scalars = {f"fnet/{key}": value for key, value in values.items()}
-        scalars[f"fnet_layers/{first}/modularity"] = values["modularity"] / 2
+        scalars["fnet_layers/01/modularity"] = values["modularity"] / 2
         scalars["robust/clean_accuracy"] = 0.1 + 0.2 * t + 0.01 * seed
         scalars["robust/pgd_0.03137_accuracy"] = 0.1 + 0.1 * t * strength + 0.01 * seed
         scalars["lesion/degree_tolerance"] = 0.5 + 0.1 * strength
-        scalars[f"codes/{first}/label_ami"] = 0.1 * t
-        scalars[f"codes/{second}/label_ami"] = 0.2 * t + 0.01 * seed
+        scalars["codes/01/label_ami"] = 0.1 * t
+        scalars["codes/02/label_ami"] = 0.2 * t + 0.01 * seed
         scalars["regions/n_patterns"] = 20.0 + t + seed
         arrays = {f"fnet.{key}": array for key, array in scope.arrays().items()}
         arrays["fnet.layer"] = np.arange(30)[scope.nodes] // 15
@@ -85,6 +120,6 @@ def write_run(
             "lesion.accuracy_random": 1 - shares,
             "lesion.accuracy_degree": 1 - shares,
         }
-        cost = {"fnet/cost_ms/training_thread": 5.0, "fnet/cost_ms/worker": 20.0}
+        cost = {"monitor_cost/fnet/training_thread": 5.0, "monitor_cost/fnet/worker": 20.0}
         store.append(Snapshot(every * t, scalars, cost, arrays=arrays, logged=logged or {}))
     return folder

@@ -27,13 +27,14 @@ from fnet_callbacks.record import Record, Snapshot, SnapshotStore, read_record
 from fnet_callbacks.report.content import content_of
 from fnet_callbacks.report.page import write_page
 
-READERS = 6
+READERS = 7
 CASES = 100_000 // READERS + 1 if EVERY_CELL else 50
 FUZZ = settings(
     deadline=None,
     max_examples=CASES,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+VERSION_1 = Path(__file__).parent / "data" / "record_version_1" / "run0" / "fnet"
 pytestmark = pytest.mark.timeout(300 if CASES < 1000 else 7200)
 
 JSON = st.recursive(
@@ -76,10 +77,22 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.start(
         {
             "configuration": {"model.regularizer": "none", "seed": 1},
-            "monitors": {
-                "fnet": {"kind": "FunctionalNetworkMonitor", "layers": [{"name": "a", "n_units": 6}]}
+            "monitor": {"every_n_steps": 5},
+            "instruments": {
+                "fnet": {
+                    "kind": "FunctionalNetwork",
+                    "layers": [{"place": "01", "name": "a", "n_units": 6}],
+                    "quantities": {"modularity": {"label": "Q", "definition": "", "range": [-0.5, 1]}},
+                }
             },
-            "probes": {"fnet": {"n_samples": 8}},
+            "probe": {"n_samples": 8},
+            "classes": ["even", "odd"],
+            "keys": {
+                "fnet/modularity": ["fnet", "modularity", None],
+                "fnet_layers/01/modularity": ["fnet", "modularity", "01"],
+                "robust/clean_accuracy": ["robust", "clean_accuracy", None],
+                "monitor/interval": ["monitor", "interval", None],
+            },
             "versions": {"python": "3"},
         }
     )
@@ -93,8 +106,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "fnet.community": generator.integers(0, 2, 6),
             "fnet.diagram_1": generator.random((4, 2)),
         }
-        scalars = {"fnet/step": step, "fnet/modularity": 0.1 * step, "robust/clean_accuracy": 0.5}
-        cost = {"fnet/cost_ms/total": 3.0}
+        scalars = {"monitor/interval": 5, "fnet/modularity": 0.1 * step, "robust/clean_accuracy": 0.5}
+        scalars["fnet_layers/01/modularity"] = 0.2
+        cost = {"monitor_cost/fnet/total": 3.0}
         store.append(
             Snapshot(step, scalars, cost, {"fnet/sigma": "small"}, arrays, logged={"val_accuracy": 0.5})
         )
@@ -119,9 +133,15 @@ def test_the_text_of_a_record(tmp_path: Path, whole: Path, data: st.DataObject) 
 
 
 @FUZZ
-@given(row=st.fixed_dictionaries(dict.fromkeys(("step", "scalars", "cost_ms", "notes", "end", "time"), JSON)))
-def test_any_json_in_the_place_of_a_snapshot(tmp_path: Path, row: Any) -> None:
-    (tmp_path / "manifest.json").write_text('{"format": "fnet-record", "version": 1}')
+@given(
+    row=st.fixed_dictionaries(
+        dict.fromkeys(("step", "scalars", "cost_ms", "notes", "end", "time"), JSON),
+        optional={"left_out": JSON, "logged": JSON},
+    ),
+    version=st.sampled_from([1, 2]),
+)
+def test_any_json_in_the_place_of_a_snapshot(tmp_path: Path, row: Any, version: int) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": "fnet-record", "version": version}))
     (tmp_path / "scalars.jsonl").write_text(json.dumps(row) + "\n")
     with contextlib.suppress(FnetError):
         read_record(tmp_path)
@@ -152,6 +172,24 @@ def test_runs_that_are_compared(tmp_path: Path, whole: Path, data: st.DataObject
     (folder / "manifest.json").write_text(json.dumps(manifest))
     rows = lines if isinstance(lines, list) else [lines]
     (folder / "scalars.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with contextlib.suppress(FnetError):
+        runs = read_runs([folder])
+        assert len(runs.runs) + len(runs.problems) == 1
+
+
+@FUZZ
+@given(data=st.data())
+def test_records_of_version_1(tmp_path: Path, data: st.DataObject) -> None:
+    folder = copied(VERSION_1, tmp_path / "fnet")
+    manifest = json.loads((VERSION_1 / "manifest.json").read_text())
+    for part in ("monitors", "probes"):  # those of which a small part is enough
+        manifest[part] = {name: manifest[part][name] for name in ("fnet", "codes", "regions")}
+    if data.draw(st.booleans()):
+        manifest["spans"] = [
+            {"begin": begin, "monitors": manifest["monitors"], "probes": manifest["probes"]}
+            for begin in (0, 5)
+        ]
+    (folder / "manifest.json").write_text(json.dumps(with_something_else(data, manifest)))
     with contextlib.suppress(FnetError):
         runs = read_runs([folder])
         assert len(runs.runs) + len(runs.problems) == 1

@@ -12,10 +12,11 @@ from fnet_callbacks.record import SnapshotStore
 from fnet_callbacks.spans import Span, breaks, changes, go_on, spans_of
 
 LAYERS = [
-    {"name": "net.1", "n_units": 4, "neurons": [0, 1, 3]},
-    {"name": "net.3", "n_units": 2, "neurons": [0, 1]},
+    {"place": "01", "name": "net.1", "n_units": 4, "neurons": [0, 1, 3]},
+    {"place": "02", "name": "net.3", "n_units": 2, "neurons": [0, 1]},
 ]
-FNET = {"kind": "FunctionalNetworkMonitor", "density": 0.1, "every_n_steps": 10, "layers": LAYERS}
+FNET = {"kind": "FunctionalNetwork", "density": 0.1, "every_n_steps": 10, "layers": LAYERS}
+MONITOR = {"every_n_steps": 10, "batch_to_inputs": None, "worker": "process"}
 PROBE = {
     "n_samples": 3,
     "size": 64,
@@ -26,9 +27,13 @@ PROBE = {
 }
 
 
-def span(begin: int = 0, probe: dict[str, Any] | None = None, **settings: Any) -> Span:
-    monitors = {"fnet": {**FNET, **settings}}
-    return Span.of({"monitors": monitors, "probes": {"fnet": {**PROBE, **(probe or {})}}}, begin=begin)
+def span(begin: int = 0, probe: Any = None, monitor: Any = None, **settings: Any) -> Span:
+    parts = {
+        "instruments": {"fnet": {**FNET, **settings}},
+        "probe": {**PROBE, **(probe or {})},
+        "monitor": {**MONITOR, **(monitor or {})},
+    }
+    return Span.of(parts, begin=begin)
 
 
 def changed(**other: Any) -> list[str]:
@@ -41,15 +46,22 @@ def changed(**other: Any) -> list[str]:
         ({}, []),
         ({"every_n_steps": 3, "worker": "inline", "density": 0.1}, []),
         ({"density": np.float64(0.2)}, ["density"]),
-        ({"kind": "RobustnessMonitor"}, ["kind"]),
+        ({"kind": "Robustness"}, ["kind"]),
         ({"layers": LAYERS[:1]}, ["layers"]),
         ({"layers": LAYERS[::-1]}, ["layers"]),
         ({"layers": [{**LAYERS[0], "neurons": [0, 1, 2]}, LAYERS[1]]}, ["layers"]),
         (
-            {"layers": [{"name": own["name"], "n_units": own["n_units"]} for own in LAYERS]},
+            {
+                "layers": [
+                    {"place": own["place"], "name": own["name"], "n_units": own["n_units"]} for own in LAYERS
+                ]
+            },
             [],
         ),  # does not say
         ({"new_setting": 1}, []),  # of a later version
+        ({"quantities": {"loops": {"label": "loops"}}}, []),
+        ({"monitor": {"every_n_steps": 3, "every_n_epochs": 1, "worker": "inline"}}, []),
+        ({"monitor": {"batch_to_inputs": "image"}}, ["batch_to_inputs"]),
         ({"probe": {"seed": 1}}, ["probe_seed"]),
         ({"probe": {"size": 65}}, []),  # of three that there are
         ({"probe": {"size": 65, "indices": None}}, ["probe_size", "probe"]),
@@ -86,8 +98,8 @@ def test_a_change_is_told_in_few_words() -> None:
     assert own["layers"] == ("net.1 (3), net.3 (2)", shown)
 
 
-def test_monitors_that_only_one_has_are_no_change() -> None:
-    other = Span.of({"monitors": {"robust": {"kind": "RobustnessMonitor"}}, "probes": {}}, begin=5)
+def test_instruments_that_only_one_has_are_no_change() -> None:
+    other = Span.of({"instruments": {"robust": {"kind": "Robustness"}}, "probe": {}}, begin=5)
     assert changes(span(), other) == changes(other, span()) == {}
     assert breaks([span(), other, span(9, density=0.2)], "fnet") == [9]
     assert breaks([span(), other, span(9)], "fnet") == []
@@ -102,17 +114,18 @@ def test_spans_of_a_resumed_run() -> None:
     assert go_on([first, second], span(5, density=0.3)) == [first, span(5, density=0.3)]
 
 
-def test_a_record_of_before_has_one_span(tmp_path: Path) -> None:
-    SnapshotStore(tmp_path).start({"monitors": {"fnet": FNET}})
+def test_a_record_without_spans_has_one(tmp_path: Path) -> None:
+    SnapshotStore(tmp_path).start({"instruments": {"fnet": FNET}})
     record = read_record(tmp_path)
     assert [own.begin for own in record.spans] == [0]
-    assert record.spans[0].monitors == {"fnet": FNET}
+    assert record.spans[0].instruments == {"fnet": FNET}
     assert (record.breaks("fnet"), record.last_span("fnet")) == ([], [])
 
 
 def test_spans_are_read_as_they_were_written(tmp_path: Path) -> None:
     spans = [span(), span(9, density=0.2)]
-    SnapshotStore(tmp_path).start({"monitors": {"fnet": FNET}, "spans": [own.told() for own in spans]})
+    spans_in_manifest = [own.to_manifest() for own in spans]
+    SnapshotStore(tmp_path).start({"instruments": {"fnet": FNET}, "spans": spans_in_manifest})
     record = read_record(tmp_path)
     assert list(record.spans) == spans
     assert spans_of(record.manifest) == record.spans
@@ -127,21 +140,28 @@ def test_spans_are_read_as_they_were_written(tmp_path: Path) -> None:
         {"begin": 0},
         [3],
         [{}],
-        [{"begin": "0", "monitors": {}, "probes": {}}],
-        [{"begin": 0, "monitors": [], "probes": {}}],
-        [{"begin": 0, "monitors": {"fnet": 3}, "probes": {}}],
-        [{"begin": 0, "monitors": {"fnet": {"layers": [3]}}, "probes": {}}],
-        [{"begin": 0, "monitors": {}, "probes": 3}],
+        [{"begin": "0", "instruments": {}, "probe": {}}],
+        [{"begin": 0, "instruments": [], "probe": {}}],
+        [{"begin": 0, "instruments": {"fnet": 3}, "probe": {}}],
+        [{"begin": 0, "instruments": {"fnet": {"layers": [3]}}, "probe": {}}],
+        [{"begin": 0, "instruments": {"fnet": {"layers": [{"name": "net.1"}]}}, "probe": {}}],
+        [{"begin": 0, "instruments": {}, "probe": 3}],
+        [{"begin": 0, "instruments": {}, "probe": {}, "monitor": 3}],
     ],
     ids=json.dumps,
 )
 def test_spans_that_are_none_are_refused(tmp_path: Path, spans: Any) -> None:
-    SnapshotStore(tmp_path).start({"monitors": {}, "spans": spans})
-    with pytest.raises(RecordError, match=r"`(spans|monitors)` should be"):
+    SnapshotStore(tmp_path).start({"instruments": {}, "spans": spans})
+    with pytest.raises(RecordError, match=r"manifest\.json: `spans` should be"):
         read_record(tmp_path)
 
 
-def test_odd_probes_are_left_aside() -> None:
-    odd = Span(0, {"fnet": FNET}, {"fnet": 3})  # type: ignore[dict-item]
-    assert changes(odd, span()) == {}
+def test_what_a_setting_is_by_itself_is_not_what_the_others_have() -> None:
+    own = span(monitor={"batch_to_inputs": "a"}, batch_to_inputs="c")
+    assert changes(own, span(monitor={"batch_to_inputs": "b"}, batch_to_inputs="c")) == {}
+
+
+def test_a_probe_that_only_one_knows_or_that_is_odd_is_left_aside() -> None:
+    assert changes(Span(0, {"fnet": FNET}), span()) == {}
+    assert changes(span(probe={"indices": 3, "means": None}), span(probe={"indices": 3, "means": None})) == {}
     assert changes(span(probe={"means": 3}), span(probe={"means": [[1, 2, 3]]})) != {}

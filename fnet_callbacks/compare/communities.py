@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.compare.run import Run
 from fnet_callbacks.compare.topology import arrays_of
 
 ENTROPIES = ("activation_entropy", "histogram_entropy", "selectivity_entropy")
@@ -62,13 +62,13 @@ class Story:
     last: Sequence[Community]
 
 
-def story(run: Run, monitor: str) -> Story:
+def story(run: Run, instrument: str) -> Story:
     """The communities of a run since its settings last changed; without a step where no snapshot has a graph.
 
     Cost: reads every snapshot once.
     """
-    steps = run.record.last_span(monitor)
-    found = [(step, arrays_of(run, step, monitor, ("neuron", "partition"))) for step in steps]
+    steps = run.record.last_span(instrument)
+    found = [(step, arrays_of(run, step, instrument, ("neuron", "partition"))) for step in steps]
     found = [(step, arrays) for step, arrays in found if len(arrays.get("partition", ()))]
     if not found:
         return Story([], np.empty((0, 0), np.int64), {}, [])
@@ -78,11 +78,11 @@ def story(run: Run, monitor: str) -> Story:
         partitions[arrays["neuron"], t] = arrays["partition"]
     steps, names = [step for step, _ in found], F.trace(partitions)
     events = {step: F.events(*pair) for step, pair in zip(steps[1:], pairwise(names.T), strict=True)}
-    return Story(steps, names, events, _last(run, monitor, steps, names))
+    return Story(steps, names, events, _last(run, instrument, steps, names))
 
 
-def _last(run: Run, monitor: str, steps: Sequence[int], names: np.ndarray) -> list[Community]:
-    arrays = arrays_of(run, steps[-1], monitor)
+def _last(run: Run, instrument: str, steps: Sequence[int], names: np.ndarray) -> list[Community]:
+    arrays = arrays_of(run, steps[-1], instrument)
     if "edges" not in arrays:  # the file is damaged in other places than those that were read before
         return []
     nodes, partition = arrays["neuron"], arrays["partition"]
@@ -91,7 +91,7 @@ def _last(run: Run, monitor: str, steps: Sequence[int], names: np.ndarray) -> li
     flexibility, promiscuity = F.flexibility(names)[nodes], F.promiscuity(names)[nodes]
     lives = F.lifetimes(names)
     persistence = dict(zip(lives.names.tolist(), lives.persistence.tolist(), strict=True))
-    layers = run.layers(monitor)
+    layers = run.layers(instrument)
     affinity = arrays.get("class_affinity", np.full(len(partition), np.nan))
     found = []
     for community in np.unique(partition).tolist():

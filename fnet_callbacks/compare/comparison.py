@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +20,17 @@ from fnet_callbacks.compare.effects import (
     signs_p,
 )
 from fnet_callbacks.compare.progress import tracked
-from fnet_callbacks.compare.runs import GAP, Runs
+from fnet_callbacks.compare.run import GAP
+from fnet_callbacks.compare.runs import Runs
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.record import Key
 
 # What is asked before the data are seen, by family; all else is a hunt through many numbers, and called so. Small, for
 # five runs against five have no p below 1/126, which has to be below 0.05 over the number of questions.
 TOPOLOGY = ("modularity", "global_efficiency", "loops")
 BASELINES = ("none", "vanilla", "baseline", "plain")
 ALPHA = 0.05
-_ATTACKED = re.compile(r"/(?:fgsm|pgd)_[^/]*_accuracy$")
+_ATTACKED = re.compile(r"(?:fgsm|pgd)_.*_accuracy")
 _VALIDATED = re.compile(r"val(?:id|idation)?[_/. -]acc.*")
 _NO_MEASURE = ("step", "epoch", "interval", "overhead_share", "skipped", "n_samples")
 
@@ -87,46 +89,59 @@ class Association:
 
 def measure_keys(runs: Runs) -> list[str]:
     """The scalars that say something of a network, without those that say how it was measured."""
-    return [key for key in runs.keys if key.rsplit("/", 1)[-1] not in _NO_MEASURE]
+    return [
+        key
+        for key, entry in runs.entries.items()
+        if entry.instrument != "monitor" and entry.quantity.rpartition("/")[2] not in _NO_MEASURE
+    ]
 
 
-def outcome_keys(keys: Iterable[str]) -> list[str]:
+def outcome_keys(entries: Mapping[str, Key]) -> list[str]:
     """Of the keys those that say how well a network does: clean accuracy, that under each attack, the gap.
 
-    Where no monitor measured accuracy, the validation accuracy that the run logged itself takes their place.
+    Where no instrument measured accuracy, the validation accuracy that the run logged itself takes their place.
     """
-    keys = list(keys)
-    clean = [key for key in keys if key.endswith("/clean_accuracy")]
-    attacked = [key for key in keys if _ATTACKED.search(key)]
-    logged = [] if clean or attacked else [key for key in keys if _VALIDATED.fullmatch(key)][:1]
-    return clean + attacked + logged + [key for key in keys if key == GAP]
+    whole = {key: entry for key, entry in entries.items() if entry.place is None}
+    clean = [key for key, entry in whole.items() if entry.instrument and entry.quantity == "clean_accuracy"]
+    attacked = [key for key, entry in whole.items() if _is_attacked(entry)]
+    logged = [] if clean or attacked else [key for key in whole if _VALIDATED.fullmatch(key)][:1]
+    return clean + attacked + logged + [key for key in whole if key == GAP]
 
 
-def _perturbation(key: str) -> float:
-    """How strong the attack of a key is, as the key says it."""
+def _is_attacked(entry: Key) -> bool:
+    return entry.instrument != "" and _ATTACKED.fullmatch(entry.quantity) is not None
+
+
+def _attack(quantity: str) -> tuple[str, float]:
+    """The attack of an accuracy, and how strong it was, as its name says."""
+    attack, _, epsilon = quantity.removesuffix("_accuracy").rpartition("_")
     try:
-        return float(key.rsplit("_", 2)[1])
+        return attack, float(epsilon)
     except ValueError:
-        return 0.0
+        return attack, 0.0
 
 
-def families(keys: Iterable[str]) -> dict[str, str]:
+def families(entries: Mapping[str, Key]) -> dict[str, str]:
     """The family of each key that is asked for beforehand.
 
     Topology: ``modularity``, ``global_efficiency`` and ``loops`` of a whole network. Performance: clean accuracy, and
-    that under the last attack at its largest perturbation. Of several monitors that measured accuracy it is the first
-    that attacks.
+    that under the last attack at its largest perturbation. Of several instruments that measured accuracy it is the
+    first that attacks.
     """
-    keys = list(keys)
-    found = {key: "topology" for key in keys if key.count("/") == 1 and key.rsplit("/", 1)[1] in TOPOLOGY}
-    outcomes = [key for key in outcome_keys(keys) if key != GAP]
-    attacked = [key for key in outcomes if _ATTACKED.search(key)]
+    found = {
+        key: "topology"
+        for key, entry in entries.items()
+        if entry.instrument and entry.place is None and entry.quantity in TOPOLOGY
+    }
+    outcomes = [key for key in outcome_keys(entries) if key != GAP]
+    attacked = [key for key in outcomes if _is_attacked(entries[key])]
     plain = [key for key in outcomes if key not in attacked]
     if attacked:
-        monitor, last = attacked[0].split("/")[0], attacked[-1]
-        plain = [key for key in plain if key.startswith(f"{monitor}/")] or plain
-        same = [key for key in attacked if key.rsplit("_", 2)[0] == last.rsplit("_", 2)[0]]
-        attacked = [max(same, key=_perturbation)]
+        instrument = entries[attacked[0]].instrument
+        last, _ = _attack(entries[attacked[-1]].quantity)
+        plain = [key for key in plain if entries[key].instrument == instrument] or plain
+        same = {key: _attack(entries[key].quantity) for key in attacked}
+        attacked = [max((key for key in attacked if same[key][0] == last), key=lambda key: same[key][1])]
     return found | dict.fromkeys(plain[:1] + attacked, "performance")
 
 
@@ -156,7 +171,7 @@ def contrasts(runs: Runs, *, baseline: str | None = None) -> list[Contrast]:
     """
     name = baseline_of(runs, baseline)
     keys = measure_keys(runs)
-    family = families(keys)
+    family = families({key: runs.entries[key] for key in keys})
     finals = {key: _by_group(runs, key) for key in keys}
     baselines = {key: mean_interval(finals[key][name]) for key in keys}
     found: list[Contrast] = []

@@ -10,24 +10,22 @@ from heapq import heappop, heappush
 from itertools import combinations, pairwise
 from typing import Any, Literal
 
-from fnet_callbacks.keys import folder_names
-
 _MOST_NAMED = 3  # in a label
 _DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A layer that a monitor of one run watched.
+    """A layer that an instrument of one run watched.
 
     Attributes:
         name: In the model.
-        folder: In the keys of its scalars.
+        place: Among the watched ones, as the record has it.
         width: Its units; None where the record does not say.
     """
 
     name: str
-    folder: str
+    place: str
     width: int | None
 
 
@@ -36,8 +34,7 @@ class Match:
     """Layers of runs that are compared with each other, at most one of each run.
 
     Attributes:
-        label: What they are called together: their name where they have one, else their place and their names, such as
-            ``layer 2 of 3: net.4 | net.6``.
+        label: What they are called together: their places and their names, such as ``02 net.4 | net.6``.
         by: ``"place"`` or ``"name"``; ``"place, name"`` where some by the one, these with others by the other; empty
             for a layer of one run that has no like in the others.
         layers: By name of the run.
@@ -46,6 +43,11 @@ class Match:
     label: str
     by: Literal["place", "name", "place, name", ""]
     layers: Mapping[str, Watched]
+
+    @property
+    def places(self) -> set[str]:
+        """Where they are in their runs."""
+        return {layer.place for layer in self.layers.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +62,15 @@ class _Place:
 
 
 def watched_layers(settings: Mapping[str, Any]) -> list[Watched]:
-    """The layers in a monitor's settings, as the record has them, in the order of the network."""
-    listed = settings.get("layers") or [{"name": name, "folder": name} for name in _operations(settings)]
-    names = [str(layer["name"]) for layer in listed]
-    folders = folder_names(names)
+    """The layers in an instrument's settings, as the record has them, in the order of the network."""
     return [
-        Watched(name, str(layer.get("folder", folders[name])), _width(layer.get("n_units")))
-        for name, layer in zip(names, listed, strict=True)
+        Watched(layer["name"], layer["place"], _width(layer.get("n_units")))
+        for layer in settings.get("layers", [])
     ]
 
 
 def matched(watched: Mapping[str, Sequence[Watched]]) -> list[Match]:
-    """Matches the layers that one monitor watched in several runs.
+    """Matches the layers that one instrument watched in several runs.
 
     Runs that watch as many layers of the same widths are matched by place, whatever the layers are called: where one
     model has a module more between two layers, the numbers in the names are others. Between runs that watch other
@@ -104,12 +103,6 @@ def _place(shape: int, i: int, watched: Mapping[str, Sequence[Watched]]) -> _Pla
     layers = {run: own[i] for run, own in watched.items()}
     of = len(next(iter(watched.values())))
     return _Place(shape, i + 1, of, layers, frozenset(layer.name for layer in layers.values()))
-
-
-def _operations(settings: Mapping[str, Any]) -> list[str]:
-    """As records of earlier versions have the layers of linear regions, without widths."""
-    found = settings.get("operations")
-    return [str(name) for name in found] if isinstance(found, list) else []
 
 
 def _width(value: Any) -> int | None:
@@ -195,17 +188,15 @@ def _how(part: Sequence[_Place]) -> Literal["place", "name", "place, name", ""]:
 
 
 def _label(part: Sequence[_Place]) -> str:
-    names = sorted({name for place in part for name in place.names}, key=_natural)
-    text = " | ".join(names[:_MOST_NAMED])
-    if len(names) > _MOST_NAMED:
-        text += f" and {len(names) - _MOST_NAMED} more"
-    places = sorted({(place.number, place.of) for place in part})
-    told = " | ".join(f"layer {number} of {of}" for number, of in places[:_MOST_NAMED])
-    if len({number for number, _ in places}) > 1:
-        return f"{text} ({told})"
-    if len(names) == 1:
-        return text
-    return f"{told if len(places) == 1 else f'layer {places[0][0]}'}: {text}"
+    layers = [layer for place in part for layer in place.layers.values()]
+    places = sorted({layer.place for layer in layers}, key=_natural)
+    names = sorted({layer.name for layer in layers}, key=_natural)
+    return f"{_some(places)} {_some(names)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return " | ".join(names[:_MOST_NAMED]) + more
 
 
 def _distinct(labels: Sequence[str], parts: Sequence[Sequence[_Place]]) -> list[str]:

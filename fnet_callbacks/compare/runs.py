@@ -2,172 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
-from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fnet_callbacks.compare.curves import Curve, aligned
+from fnet_callbacks.compare.curves import aligned
 from fnet_callbacks.compare.layers import Match, Watched, matched, watched_layers
 from fnet_callbacks.compare.records import read_records
+from fnet_callbacks.compare.run import Layer, Run
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.record import Record
-from fnet_callbacks.spans import changes
+from fnet_callbacks.record import Key
 
 # What a configuration calls the choice that runs are compared by, in the order in which it is looked for.
 _GROUP_KEYS = ("regularizer", "regulariser", "regularization", "regularisation", "group")
 _SEED_KEYS = ("seed_everything", "seed")
 ALIKE = "all runs"
-GAP = "generalization_gap"  # training less validation accuracy
-_TRAINING_ACCURACY = re.compile(r"train(?:ing)?([_/. -]acc.*)")
-_NOWHERE = np.empty(0, np.int64), np.empty(0)
-# Of a monitor's settings in the manifest, what follows from the model, or changes no number.
-_NO_SETTING = ("kind", "layers", "n_units", "operations", "worker", "when_busy", "measure_timeout_s")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training run.
-
-    Attributes:
-        name: Tells it from the others that were read with it.
-        group: Runs of one group are meant to differ by their seed alone; see ``Runs.mixed``.
-        seed: As the configuration has it; None where it does not say.
-        configuration: What the record's manifest says of the run, one value a key.
-        record: Its snapshots; at least one.
-        labels: By monitor, and by what each of its layers is called in the keys of this run's scalars, what that and
-            those layers of other runs that it is compared with are called together; see ``compare.layers``.
-    """
-
-    name: str
-    group: str
-    seed: str | None
-    configuration: Mapping[str, Any]
-    record: Record
-    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    @cached_property
-    def settings(self) -> Mapping[str, Any]:
-        """The configuration, and how the run was measured: see ``measurement``."""
-        return {**self.measurement, **self.configuration}
-
-    @cached_property
-    def measurement(self) -> Mapping[str, Any]:
-        """The class of the model, ``class``, and each monitor's settings and probe, such as ``fnet.density``."""
-        manifest = self.record.manifest
-        found = {"class": manifest["model"]} if "model" in manifest else {}
-        for name, settings in manifest.get("monitors", {}).items():
-            found |= {f"{name}.{key}": value for key, value in settings.items() if key not in _NO_SETTING}
-        probes = manifest.get("probes")
-        for name, probe in (probes if isinstance(probes, dict) else {}).items():
-            if isinstance(probe, dict):
-                found |= {f"{name}.probe_{key}": probe[key] for key in ("n_samples", "seed") if key in probe}
-        return found
-
-    def layers(self, monitor: str) -> list[str]:
-        """The labels of the layers that a monitor watched, in the order of the network."""
-        watched = watched_layers(self.record.manifest.get("monitors", {}).get(monitor, {}))
-        labels = self.labels.get(monitor, {})
-        return [labels.get(layer.folder, layer.name) for layer in watched]
-
-    @property
-    def values(self) -> Iterator[dict[str, float]]:
-        """Of each snapshot what was measured, what the run had logged itself, and the gap that follows from that.
-
-        Layers are called by their labels.
-        """
-        named: dict[str, str] = {}
-        for snapshot in self.record.snapshots:
-            logged = {**snapshot.logged, **snapshot.logged_at_end}
-            for key in snapshot.scalars:
-                if key not in named:
-                    named[key] = self._named(key)
-            yield {**{named[key]: v for key, v in snapshot.scalars.items()}, **logged, **_gap(logged)}
-
-    def _named(self, key: str) -> str:
-        place, _, measure = key.rpartition("/")
-        monitor, _, layer = place.partition("/")
-        for name in (monitor, monitor.removesuffix("_layers")):
-            if (label := self.labels.get(name, {}).get(layer)) is not None:
-                return f"{monitor}/{label}/{measure}"
-        return key
-
-    @cached_property
-    def series(self) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
-        """Of each scalar the places among the snapshots that have it, ``[K]``, and its values there, ``[K]``."""
-        found: dict[str, tuple[array[int], array[float]]] = {}
-        for t, values in enumerate(self.values):
-            for key, value in values.items():
-                if key not in found:
-                    found[key] = array("l"), array("d")
-                places, own = found[key]
-                places.append(t)
-                own.append(value)
-        return {key: (np.array(places), np.array(own)) for key, (places, own) in found.items()}
-
-    def gaps(self, monitor: str) -> list[tuple[int, int]]:
-        """The steps of the snapshots before and after each change of what a monitor measures."""
-        steps = self.record.steps
-        places = [bisect_left(steps, begin) for begin in self.record.breaks(monitor)]
-        return [(steps[place - 1], steps[place]) for place in places if 0 < place < len(steps)]
-
-    @property
-    def changes(self) -> dict[int, dict[str, dict[str, tuple[str, str]]]]:
-        """By step and monitor, which settings were others from there on: what they were, and what they are."""
-        found = {now.begin: changes(before, now) for before, now in pairwise(self.record.spans)}
-        return {step: own for step, own in found.items() if own}
-
-    def curve(self, key: str) -> Curve:
-        """A scalar over the steps at which it is finite; it is interrupted where what is measured changed."""
-        places, values = self.series.get(key, _NOWHERE)
-        known = np.isfinite(values)
-        gaps = tuple((a + b) / 2 for a, b in self.gaps(_monitor_of(key)))
-        return Curve(np.array(self.record.steps, np.int64)[places[known]], values[known], gaps)
-
-    def comparable(self, key: str) -> np.ndarray:
-        """A scalar at every snapshot, ``[T]``; NaN where it is not there, or was measured otherwise than at the end."""
-        found = self.over_time(key)
-        begin = max(self.record.breaks(_monitor_of(key)), default=0)
-        found[: bisect_left(self.record.steps, begin)] = np.nan
-        return found
-
-    def over_time(self, key: str) -> np.ndarray:
-        """A scalar at every snapshot, ``[T]``; NaN where it is not there."""
-        found = np.full(len(self.record.snapshots), np.nan)
-        if key in self.series:
-            places, values = self.series[key]
-            found[places] = values
-        return found
-
-    def final(self, key: str) -> float:
-        """A scalar at the last snapshot; NaN where it is not there."""
-        places, values = self.series.get(key, _NOWHERE)
-        return float(values[-1]) if len(places) and places[-1] == len(self.record.snapshots) - 1 else math.nan
-
-    def first(self, key: str) -> float:
-        """A scalar at the first snapshot that has it, as not all monitors need have measured at each.
-
-        NaN where it was measured otherwise there than at the end.
-        """
-        _, values = self.series.get(key, _NOWHERE)
-        return float(values[0]) if len(values) and not self.gaps(_monitor_of(key)) else math.nan
-
-    def last(self, key: str) -> float:
-        """A scalar at the last snapshot that has it."""
-        _, values = self.series.get(key, _NOWHERE)
-        return float(values[-1]) if len(values) else math.nan
-
-
-@dataclass(frozen=True, slots=True)
 class Runs:
     """Runs that were read together.
 
@@ -175,7 +33,7 @@ class Runs:
         runs: By group, then seed, then name.
         grouped_by: The key of the configuration that names the groups; empty where each run is one of its own.
         problems: By folder, why it could not be read; these are not among the runs.
-        layers: By monitor, which layers of which runs are taken for one.
+        layers: By instrument, which layers of which runs are taken for one.
     """
 
     runs: Sequence[Run]
@@ -218,8 +76,18 @@ class Runs:
 
     @property
     def keys(self) -> list[str]:
-        """Every scalar that a run has, in the order in which the monitors log them."""
-        return list(dict.fromkeys(key for run in self.runs for key in run.series))
+        """Every scalar that a run has, in the order in which they were measured."""
+        return list(self.entries)
+
+    @cached_property
+    def entries(self) -> Mapping[str, Key]:
+        """What stands under each key, as the first run says that has it in its record's table."""
+        found: dict[str, Key] = {}
+        for run in self.runs:
+            for key, entry in run.entries.items():
+                if key not in found or (entry.instrument and not found[key].instrument):
+                    found[key] = entry
+        return found
 
     def final(self, key: str) -> np.ndarray:
         """A scalar at the last snapshot of each run, ``[R]``; NaN where a run does not have it."""
@@ -268,52 +136,40 @@ def read_runs(paths: Iterable[str | os.PathLike[str]], *, group_by: str | None =
         for run in named
     ]
     layers = _layers(grouped)
-    labelled = [replace(run, labels=_labels(run, layers)) for run in grouped]
+    labelled = [replace(run, layers_of=_layers_of(run, layers)) for run in grouped]
     return Runs(sorted(labelled, key=lambda r: (r.group, _number(r.seed), r.name)), key, problems, layers)
 
 
 def _layers(runs: Sequence[Run]) -> dict[str, Sequence[Match]]:
-    """By monitor, the layers that it watched in the runs, matched."""
+    """By instrument, the layers that it watched in the runs, matched."""
     watched: dict[str, dict[str, Sequence[Watched]]] = {}
     for run in runs:
-        of_run = {
-            monitor: watched_layers(settings)
-            for monitor, settings in run.record.manifest.get("monitors", {}).items()
-        }
-        # What one monitor's settings do not say of a layer's width another's may.
+        of_run = {name: watched_layers(settings) for name, settings in run.record.instruments.items()}
+        # What one instrument's settings do not say of a layer's width another's may.
         widths = {
             layer.name: layer.width for own in of_run.values() for layer in own if layer.width is not None
         }
-        for monitor, own in of_run.items():
+        for name, own in of_run.items():
             if own:
-                watched.setdefault(monitor, {})[run.name] = [
+                watched.setdefault(name, {})[run.name] = [
                     layer if layer.width is not None else replace(layer, width=widths.get(layer.name))
                     for layer in own
                 ]
-    return {monitor: matched(of_run) for monitor, of_run in watched.items()}
+    return {name: matched(of_run) for name, of_run in watched.items()}
 
 
-def _labels(run: Run, layers: Mapping[str, Sequence[Match]]) -> dict[str, dict[str, str]]:
-    return {
-        monitor: {match.layers[run.name].folder: match.label for match in matches if run.name in match.layers}
-        for monitor, matches in layers.items()
-    }
-
-
-def _monitor_of(key: str) -> str:
-    """The monitor that logs a scalar; empty for what the run logged itself."""
-    name, slash, _ = key.partition("/")
-    return name.removesuffix("_layers") if slash else ""
-
-
-def _gap(logged: Mapping[str, float]) -> dict[str, float]:
-    """The generalisation gap, where training and validation accuracy were logged under names that differ by that."""
-    for key, value in logged.items():
-        if (named := _TRAINING_ACCURACY.fullmatch(key)) is not None:
-            for word in ("val", "valid", "validation"):
-                if (other := f"{word}{named[1]}") in logged:
-                    return {GAP: value - logged[other]}
-    return {}
+def _layers_of(run: Run, layers: Mapping[str, Sequence[Match]]) -> dict[str, dict[str, Layer]]:
+    found: dict[str, dict[str, Layer]] = {}
+    for instrument, matches in layers.items():
+        n_matches = Counter(place for match in matches for place in match.places)
+        found[instrument] = {
+            match.layers[run.name].place: Layer(
+                match.label, len(match.places) == 1 and all(n_matches[place] == 1 for place in match.places)
+            )
+            for match in matches
+            if run.name in match.layers
+        }
+    return found
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

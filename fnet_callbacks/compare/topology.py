@@ -22,7 +22,7 @@ from fnet_callbacks.compare.distances import (
     wasserstein,
 )
 from fnet_callbacks.compare.progress import tracked
-from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.compare.run import Run
 from fnet_callbacks.errors import FnetError, RecordError
 
 _OF_DIAGRAMS: Mapping[str, Callable[[Any, Any], float]] = {
@@ -49,30 +49,30 @@ class Apart:
 
 
 def arrays_of(
-    run: Run, step: int, monitor: str, names: Collection[str] | None = None
+    run: Run, step: int, instrument: str, names: Collection[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """What a record keeps of one monitor's network at a step; empty where that is nothing or cannot be read.
+    """What a record keeps of one instrument's network at a step; empty where that is nothing or cannot be read.
 
     Args:
         run: The run.
         step: Of a snapshot.
-        monitor: Its name.
+        instrument: Its name.
         names: Those that are read; default: all.
     """
-    asked = None if names is None else {f"{monitor}.{name}" for name in names}
+    asked = None if names is None else {f"{instrument}.{name}" for name in names}
     try:
         found = run.record.arrays(step, asked)
     except RecordError:
         return {}
-    return {k.removeprefix(f"{monitor}."): v for k, v in found.items() if k.startswith(f"{monitor}.")}
+    return {k.removeprefix(f"{instrument}."): v for k, v in found.items() if k.startswith(f"{instrument}.")}
 
 
-def apart(runs: Sequence[Run], monitor: str, keys: Sequence[str]) -> list[Apart]:
+def apart(runs: Sequence[Run], instrument: str, keys: Sequence[str]) -> list[Apart]:
     """Distances of runs at their last snapshot: between diagrams, graph filtrations, and vectors of measures.
 
     Args:
         runs: The runs.
-        monitor: Name of the one whose networks are compared.
+        instrument: Name of the one whose networks are compared.
         keys: The scalars of a vector of measures.
 
     Returns:
@@ -85,7 +85,7 @@ def apart(runs: Sequence[Run], monitor: str, keys: Sequence[str]) -> list[Apart]
     """
     found = []
     names = ("diagram_1", "tree_weights", "weight_counts")
-    arrays = [(run, arrays_of(run, run.record.steps[-1], monitor, names)) for run in runs]
+    arrays = [(run, arrays_of(run, run.record.steps[-1], instrument, names)) for run in runs]
     loops = [(run, of_run["diagram_1"]) for run, of_run in arrays if _is_closed(of_run.get("diagram_1"))]
     filtrations = [
         (run, (of_run["tree_weights"], of_run["weight_counts"]))
@@ -111,7 +111,7 @@ def _is_closed(diagram: np.ndarray | None) -> TypeGuard[np.ndarray]:
 
 
 def attack_curves(
-    runs: Sequence[Run], monitor: str
+    runs: Sequence[Run], instrument: str
 ) -> dict[tuple[F.Order, F.AttackMeasure], dict[str, F.AttackCurve]]:
     """By order of removal and measure, and by name of the run: what is left of the last snapshot's graph.
 
@@ -121,7 +121,7 @@ def attack_curves(
     """
 
     def of(run: Run) -> dict[tuple[F.Order, F.AttackMeasure], F.AttackCurve]:
-        arrays = arrays_of(run, run.record.steps[-1], monitor, ("neuron", "edges"))
+        arrays = arrays_of(run, run.record.steps[-1], instrument, ("neuron", "edges"))
         if len(arrays.get("edges", ())) == 0:
             return {}
         graph = F.Graph.from_edges(len(arrays["neuron"]), arrays["edges"])
@@ -141,7 +141,7 @@ def attack_curves(
     return {kind: {name: curves[kind] for name, curves in found.items() if kind in curves} for kind in kinds}
 
 
-def drift(run: Run, monitor: str) -> Curve:
+def drift(run: Run, instrument: str) -> Curve:
     """Topological drift: the distance of each snapshot's Betti-1 curve to that of the snapshot before.
 
     Returns:
@@ -149,11 +149,11 @@ def drift(run: Run, monitor: str) -> Curve:
         the filtration was ended, whose deaths nobody knows. There is none across a change of settings.
     """
     steps, distances = [], []
-    before, gaps = None, run.gaps(monitor)
+    before, gaps = None, run.gaps(instrument)
     starts = {step for _, step in gaps}
     for step in run.record.steps:
         before = None if step in starts else before
-        diagram = arrays_of(run, step, monitor, ("diagram_1",)).get("diagram_1")
+        diagram = arrays_of(run, step, instrument, ("diagram_1",)).get("diagram_1")
         if _is_closed(diagram) and _is_closed(before):
             steps.append(step)
             distances.append(betti_distance(before, diagram))

@@ -93,7 +93,7 @@ class Output:
         manifest = self._manifest(probe)
         is_resumed = resumed_from is not None or measured is not None
         now = Span.of(manifest, begin=step + 1 if is_resumed else 0)
-        self.measured = {"instruments": now.instruments, "probe": now.probe}
+        self.measured = {key: value for key, value in now.to_manifest().items() if key != "begin"}
         keys = [key for entry in self._entries.values() for key in entry.instrument.keys]
         self.keys = frozenset(key.key for key in keys)
         if not self._host.is_global_zero:
@@ -234,8 +234,8 @@ class Output:
             "model": type(self._host.module).__name__,
             "configuration": self._host.configuration(),
             "monitor": self._options.settings(),
-            "probe": dict(probe),
-            "classes": None,
+            "probe": {key: value for key, value in probe.items() if key != "classes"},
+            "classes": probe.get("classes"),
             "instruments": {name: _settings(entry) for name, entry in self._entries.items()},
             "keys": {key.key: [key.instrument, key.quantity, key.place] for key in keys},
             "versions": {
@@ -287,7 +287,7 @@ def _begun(
         if resumed_from is not None and (source := _adopted(store, resumed_from, step)) is not None:
             spans = go_on(spans_of(source), now)
             before = [span for span in spans_of(source) if span.begin < now.begin][-1:]
-            told = {"spans": [span.told() for span in spans]} if len(spans) > 1 else {}
+            told = {"spans": [span.to_manifest() for span in spans]} if len(spans) > 1 else {}
             store.write_manifest({**manifest, **told, "resumed_from": source.get("writer")})
         else:
             store.start(manifest)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from fnet_callbacks.capture.batches import resolve
 from fnet_callbacks.capture.candidates import can_be_drawn
+from fnet_callbacks.capture.classes import class_names
 from fnet_callbacks.capture.kept import as_batch, as_plain
 from fnet_callbacks.capture.probe import Drawn, Probe, draw, keep_batches, usual_length
 from fnet_callbacks.capture.reader import BatchReader
@@ -157,6 +158,7 @@ class ProbeSource:
             "seed": self._seed,
             "source": self._origin,
             "indices": None if probe.indices is None else [_plain(key) for key in probe.indices],
+            "classes": class_names(self._drawn_from),
             "means": None if self.has_passed else _means(probe.first),  # by which other inputs are told
         }
 

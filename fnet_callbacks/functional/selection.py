@@ -79,6 +79,7 @@ class Selection:
         tree: The maximum spanning tree, ``[max(n - 1, 0), 2]`` int32, by node, i < j, sorted by (i, j).
         tree_weights: ``|r|`` along the tree, ``[max(n - 1, 0)]`` float64.
         edges: ``[E, 2]`` int32, by node, i < j, sorted by (i, j).
+        edge_weights: ``|r|`` of each, ``[E]`` float64.
         scale: The radius on ``1 - |r|`` at which a Vietoris-Rips complex has the graph's edges; see `graph_scale`.
         mean_abs_correlation: See `mean_abs_correlation`.
         effective_rank: See `effective_rank`.
@@ -91,6 +92,7 @@ class Selection:
     tree: np.ndarray
     tree_weights: np.ndarray
     edges: np.ndarray
+    edge_weights: np.ndarray
     scale: float
     mean_abs_correlation: float
     effective_rank: float
@@ -141,6 +143,7 @@ def select(
         tree=tree,
         tree_weights=tree_weights,
         edges=edges,
+        edge_weights=np.abs(matrix[edges[:, 0], edges[:, 1]]).astype(np.float64, copy=False),
         scale=_scale(matrix, weakest) if len(edges) else 0.0,
         mean_abs_correlation=min(strength / (n_live * (n_live - 1) / 2), 1.0) if n_live > 1 else float("nan"),
         effective_rank=max(n_live**2 / (2 * squares + float((matrix.diagonal() ** 2).sum())), 1.0)

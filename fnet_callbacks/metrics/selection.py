@@ -18,7 +18,8 @@ def select_on_device(correlation: Tensor, rule: GraphRule | None = None) -> Sele
 
     Nodes, tree, edges and scale are those of `select` to the bit; the mean and the rank are within the rounding
     of another order of summation. What crosses to the host: one byte a neuron, one bool for the matrix and one
-    a round of the tree's algorithm, and in the end one array: 8 bytes an edge, 16 an edge of the tree, 4,100 numbers.
+    a round of the tree's algorithm, and in the end one array: 16 bytes an edge, be it of the tree or not, 4,100
+    numbers.
 
     Args:
         correlation: ``[N, N]`` float64, symmetric to the bit, NaN in the rows and columns of dead units, as
@@ -45,7 +46,9 @@ def select_on_device(correlation: Tensor, rule: GraphRule | None = None) -> Sele
         empty = np.empty((0, 2), np.int32)
         rank = 1.0 if n else float("nan")
         none = np.zeros(_BINS, np.int64)
-        return Selection(len(correlation), nodes, empty, np.empty(0), empty, 0.0, float("nan"), rank, none)
+        return Selection(
+            len(correlation), nodes, empty, np.empty(0), empty, np.empty(0), 0.0, float("nan"), rank, none
+        )
 
     tree = _spanning_tree(block.abs() if sign == "absolute" else block.clone())
     joined = _joined(block, tree if method == "mst" else None, rule)
@@ -62,22 +65,26 @@ def select_on_device(correlation: Tensor, rule: GraphRule | None = None) -> Sele
     squares = torch.linalg.vector_norm(block).square()
 
     # All in one transfer: each piece is words of eight bytes, a pair of nodes one word.
+    edges = joined.nonzero()
     pieces = (
         torch.stack((weakest, weaker, total, squares)),
         tree_weights,
         torch.stack(tree, dim=1).int(),
         counts,
-        joined.nonzero().int(),
+        edges.int(),
+        block[edges[:, 0], edges[:, 1]].abs(),
     )
     words = torch.cat([piece.flatten().view(torch.int64) for piece in pieces]).cpu().numpy()
-    numbers, weights, pairs, counted, edges = np.split(words, np.cumsum([4, n - 1, n - 1, _BINS]))
+    lengths = [4, n - 1, n - 1, _BINS, len(edges)]
+    numbers, weights, pairs, counted, ends, edge_weights = np.split(words, np.cumsum(lengths))
     weakest, weaker, total, squares = numbers.view(np.float64).tolist()
     return Selection(
         n_neurons=len(correlation),
         nodes=nodes,
         tree=pairs.view(np.int32).reshape(-1, 2),
         tree_weights=weights.view(np.float64),
-        edges=edges.view(np.int32).reshape(-1, 2),
+        edges=ends.view(np.int32).reshape(-1, 2),
+        edge_weights=edge_weights.view(np.float64),
         scale=max(0.0, 1.0 - (weakest + weaker) / 2) if len(edges) else 0.0,
         mean_abs_correlation=min(total / (n * (n - 1)), 1.0),
         effective_rank=max(n**2 / squares, 1.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.communities import Story, story
@@ -20,22 +21,23 @@ from fnet_callbacks.compare.comparison import (
 from fnet_callbacks.compare.curves import Curve
 from fnet_callbacks.compare.grouping import Grouping, grouping
 from fnet_callbacks.compare.progress import tracked
-from fnet_callbacks.compare.runs import Run, Runs
+from fnet_callbacks.compare.run import Run
+from fnet_callbacks.compare.runs import Runs
 from fnet_callbacks.compare.topology import Apart, apart, attack_curves, drift
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.report.wording import Key
+from fnet_callbacks.record import Key
 
 _MOST_RUNS = 12
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Content:
     """Everything that is told of some runs.
 
     Attributes:
         runs: The runs.
         baseline: The group that others are compared with.
-        monitor: The one whose networks are drawn; empty where no run has a network.
+        instrument: The one whose networks are drawn; empty where no run has a network.
         keys: Scalars of whole networks and of attacks, what is asked beforehand first, then those of layers.
         asked: Those of them that were asked beforehand, with their family, see ``families``.
         outcomes: Those of them that say how well a network does, see ``outcome_keys``.
@@ -50,7 +52,7 @@ class Content:
 
     runs: Runs
     baseline: str
-    monitor: str
+    instrument: str
     keys: Sequence[str]
     asked: Mapping[str, str]
     outcomes: Sequence[str]
@@ -62,6 +64,11 @@ class Content:
     drifts: Mapping[str, Curve]
     stories: Mapping[str, Story]
 
+    @cached_property
+    def entries(self) -> dict[str, Key]:
+        """What stands under each of ``keys``."""
+        return {key: self.runs.entries[key] for key in self.keys}
+
     @property
     def groups(self) -> dict[str, list[Run]]:
         """The runs by group, the baseline first."""
@@ -69,7 +76,7 @@ class Content:
         return {self.baseline: groups.pop(self.baseline), **groups}
 
     def of_kind(self, kind: str) -> list[str]:
-        """Names of the monitors of a class, over all runs."""
+        """Names of the instruments of a kind, over all runs."""
         return _of_kind(self.runs, kind)
 
     def some_runs(self) -> list[Run]:
@@ -96,21 +103,22 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
     Cost: some seconds for nine runs of 400 neurons; see ``apart`` and ``attack_curves`` for what grows.
     """
     name = baseline_of(runs, baseline)
-    known = measure_keys(runs)
-    asked = families(known)
+    entries = {key: runs.entries[key] for key in measure_keys(runs)}
+    asked = families(entries)
     keys = sorted(
-        known, key=lambda key: (Key.of(key).layer != "", asked.get(key) != "topology", key not in asked)
+        entries,
+        key=lambda key: (entries[key].place is not None, asked.get(key) != "topology", key not in asked),
     )
-    whole = [key for key in keys if not Key.of(key).layer]
+    whole = {key: entries[key] for key in keys if entries[key].place is None}
     outcomes = outcome_keys(whole)
     networks = _networks(runs, whole)
-    monitor = next(iter(networks), "")
-    measures = [key for key in whole if Key.of(key).monitor in networks]
-    distances = apart(runs.runs, monitor, measures)
+    instrument = next(iter(networks), "")
+    measures = [key for key, entry in whole.items() if entry.instrument in networks]
+    distances = apart(runs.runs, instrument, measures)
     return Content(
         runs=runs,
         baseline=name,
-        monitor=monitor,
+        instrument=instrument,
         keys=keys,
         asked=asked,
         outcomes=outcomes,
@@ -118,9 +126,9 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
         associations=associations(runs, outcomes, measures),
         apart=distances,
         groupings=_groupings(distances),
-        attacks=attack_curves(runs.runs, monitor),
-        drifts={run.name: drift(run, monitor) for run in tracked(runs.runs, "drifts")},
-        stories={run.name: story(run, monitor) for run in tracked(runs.runs, "communities")},
+        attacks=attack_curves(runs.runs, instrument),
+        drifts={run.name: drift(run, instrument) for run in tracked(runs.runs, "drifts")},
+        stories={run.name: story(run, instrument) for run in tracked(runs.runs, "communities")},
     )
 
 
@@ -137,16 +145,11 @@ def _groupings(distances: Sequence[Apart]) -> dict[str, Grouping]:
 
 
 def _of_kind(runs: Runs, kind: str) -> list[str]:
-    named = [
-        name
-        for run in runs.runs
-        for name, settings in run.record.manifest.get("monitors", {}).items()
-        if settings.get("kind") == kind
-    ]
-    return list(dict.fromkeys(named))
+    return list(dict.fromkeys(name for run in runs.runs for name in run.record.of_kind(kind)))
 
 
-def _networks(runs: Runs, keys: Sequence[str]) -> list[str]:
-    """Names of the monitors of a functional network, those that measured its modularity first."""
-    modular = [Key.of(key).monitor for key in keys if Key.of(key).measure == "modularity"]
-    return list(dict.fromkeys([*modular, *_of_kind(runs, "FunctionalNetworkMonitor")]))
+def _networks(runs: Runs, whole: Mapping[str, Key]) -> list[str]:
+    """Names of the instruments of a functional network, those that measured its modularity first."""
+    modular = [entry.instrument for entry in whole.values() if entry.quantity == "modularity"]
+    named = [name for name in modular if name]
+    return list(dict.fromkeys([*named, *_of_kind(runs, "FunctionalNetwork")]))

@@ -11,7 +11,7 @@ from scipy.cluster import hierarchy
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.curves import Curve
-from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.compare.run import Run
 from fnet_callbacks.compare.topology import arrays_of
 from fnet_callbacks.report.codes import codes
 from fnet_callbacks.report.communities import allegiances, communities, flows
@@ -31,7 +31,7 @@ from fnet_callbacks.report.traces import (
     plain,
     points,
 )
-from fnet_callbacks.report.wording import Key, labels_of, number
+from fnet_callbacks.report.wording import labels_of, number
 
 WHOLE = "whole network"
 _SCALES = np.arange(101) / 100
@@ -40,12 +40,12 @@ _SCALES = np.arange(101) / 100
 def curves(content: Content) -> Figure | None:
     """Every scalar over training: one line a group, its interval over seeds, and the runs as thin lines."""
     variants: dict[str, Any] = {}
-    labels = labels_of(content.keys)
+    labels = labels_of(content.entries)
     for key in content.keys:
         by_run = {run.name: run.curve(key) for run in content.runs.runs}
         if not any(len(curve.x) for curve in by_run.values()):
             continue
-        scope = Key.of(key).layer or WHOLE
+        scope = content.entries[key].layer or WHOLE
         variants[chosen(labels[key], scope)] = {
             "data": bands(content, by_run),
             "layout": over_training(by_run, labels[key]),
@@ -64,9 +64,9 @@ def curves(content: Content) -> Figure | None:
 
 def scatter(content: Content) -> Figure | None:
     """Robustness against topology: one point a run, at the end of training."""
-    labels = labels_of(content.keys)
-    measures = [k for k in content.keys if not Key.of(k).layer and k not in content.outcomes]
-    outcomes = sorted(content.outcomes, key=lambda k: k.endswith("/clean_accuracy"))
+    labels = labels_of(content.entries)
+    measures = [k for k, e in content.entries.items() if e.place is None and k not in content.outcomes]
+    outcomes = sorted(content.outcomes, key=lambda k: content.entries[k].quantity == "clean_accuracy")
     variants: dict[str, Any] = {}
     for key in measures:
         for outcome in outcomes:
@@ -266,12 +266,12 @@ def attacks(content: Content) -> Figure | None:
 def lesions(content: Content) -> Figure | None:
     """What is left of accuracy while neurons are silenced."""
     words = {"degree": "hubs first", "random": "at random"}
-    monitors = [Key.of(key).monitor for key in content.keys if Key.of(key).measure == "degree_tolerance"]
+    instruments = [e.instrument for e in content.entries.values() if e.quantity == "degree_tolerance"]
     variants = {}
-    for monitor, (order, told) in itertools.product(monitors[:1], words.items()):
+    for instrument, (order, told) in itertools.product(instruments[:1], words.items()):
         by_run = {}
         for run in content.runs.runs:
-            arrays = arrays_of(run, run.record.steps[-1], monitor, ("silenced", f"accuracy_{order}"))
+            arrays = arrays_of(run, run.record.steps[-1], instrument, ("silenced", f"accuracy_{order}"))
             if f"accuracy_{order}" in arrays:
                 by_run[run.name] = Curve(arrays["silenced"], arrays[f"accuracy_{order}"])
         if by_run:
@@ -310,7 +310,7 @@ def drifts(content: Content) -> Figure | None:
 
 
 def _last(run: Run, content: Content, *names: str) -> dict[str, np.ndarray]:
-    return arrays_of(run, run.record.steps[-1], content.monitor, names)
+    return arrays_of(run, run.record.steps[-1], content.instrument, names)
 
 
 FIGURES: Mapping[str, Callable[[Content], Figure | None]] = {

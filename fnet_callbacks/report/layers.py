@@ -19,10 +19,10 @@ _BY = {
 
 
 def how_matched(content: Content) -> list[str]:
-    """A sentence for the monitors that watched the same layers of the same runs."""
+    """A sentence for the instruments that watched the same layers of the same runs."""
     return [
-        f"{listed(monitors)} watched {_told(matches)}"
-        for monitors, matches in _by_matches(content)
+        f"{listed(instruments)} watched {_told(matches)}"
+        for instruments, matches in _by_matches(content)
         if len(content.runs.runs) > 1
     ]
 
@@ -30,14 +30,14 @@ def how_matched(content: Content) -> list[str]:
 def layer_matches(content: Content) -> Table:
     """Each layer that is compared, with what it is called in which runs."""
     rows: list[list[Cell]] = [
-        [", ".join(monitors), match.label, _BY[match.by], _where(content, match)]
-        for monitors, matches in _by_matches(content)
+        [", ".join(instruments), match.label, _BY[match.by], _where(content, match)]
+        for instruments, matches in _by_matches(content)
         for match in matches
     ]
     return Table(
         "layers",
         "Which layers are compared",
-        ["monitor", "layer", "matched by", "called"],
+        ["instrument", "layer", "matched by", "called"],
         rows,
         "By place: in runs that watched as many layers of the same widths the first with the first and so on, whatever "
         "they are called. By name: where numbers or widths differ.",
@@ -45,18 +45,18 @@ def layer_matches(content: Content) -> Table:
 
 
 def layers_differ(content: Content) -> bool:
-    """Whether a monitor watched layers of other names, or at other places, in some runs than in others."""
+    """Whether an instrument watched layers of other names, or at other places, in some runs than in others."""
     return not all(_is_same(matches) for matches in content.runs.layers.values())
 
 
 def _by_matches(content: Content) -> list[tuple[list[str], Sequence[Match]]]:
     found: list[tuple[list[str], Sequence[Match]]] = []
-    for monitor, matches in content.runs.layers.items():
-        alike = next((monitors for monitors, other in found if _shown(other) == _shown(matches)), None)
+    for instrument, matches in content.runs.layers.items():
+        alike = next((names for names, other in found if _shown(other) == _shown(matches)), None)
         if alike is None:
-            found.append(([monitor], matches))
+            found.append(([instrument], matches))
         else:
-            alike.append(monitor)
+            alike.append(instrument)
     return found
 
 
@@ -65,7 +65,7 @@ def _shown(matches: Sequence[Match]) -> list[tuple[str, str, Mapping[str, str]]]
 
 
 def _is_same(matches: Sequence[Match]) -> bool:
-    """Whether all runs that have the monitor have the same layers by name and place."""
+    """Whether all runs that have the instrument have the same layers by name and place."""
     having = {run for match in matches for run in match.layers}
     return all(
         set(match.layers) == having

@@ -22,7 +22,7 @@ from fnet_callbacks.report.names import in_attribute, in_html
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.traces import Figure
-from fnet_callbacks.report.wording import Key, counted, labels_of, number, probability
+from fnet_callbacks.report.wording import counted, definition_of, labels_of, number, probability
 
 # Nothing may be fetched, whatever a name in a record tries.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -105,9 +105,9 @@ def _sections(content: Content, drawn: dict[str, Figure]) -> Iterator[tuple[str,
         _table(communities) if communities.rows else ""
     ):
         yield "time", "Communities and topology through time", through
-    if content.of_kind("FunctionalCodeMonitor"):
+    if content.of_kind("FunctionalCodes"):
         yield "functional-codes", "Functional codes", of("codes") + _table(tables.code_layers(content))
-    if content.of_kind("ReLURegionMonitor"):
+    if content.of_kind("ReLURegions"):
         yield "linear-regions", "Linear regions", of("regions") + _table(tables.region_values(content))
     yield "costs", "Cost", _table(tables.cost(content))
     yield "configuration", "Configurations", _table(tables.configurations(content))
@@ -197,8 +197,8 @@ def _cell(name: str, cell: Cell) -> str:
 
 
 def _definitions(content: Content) -> str:
-    labels = labels_of(content.keys)
-    known = {labels[key]: Key.of(key).definition for key in content.keys}
+    labels = labels_of(content.entries)
+    known = {labels[key]: definition_of(entry) for key, entry in content.entries.items()}
     items = "".join(
         f"<dt>{in_html(label)}</dt><dd>{in_html(definition)}</dd>"
         for label, definition in known.items()

@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from fnet_callbacks.compare.communities import ENTROPIES
-from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.compare.run import Run
 from fnet_callbacks.report.codes import code_layers
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.figures import WHOLE
 from fnet_callbacks.report.layers import layer_matches
 from fnet_callbacks.report.regions import region_values
 from fnet_callbacks.report.tabular import Cell, Table
-from fnet_callbacks.report.wording import Key, labels_of
+from fnet_callbacks.report.wording import labels_of
 
 
 def effects(content: Content) -> Table:
     """Every measure of every group against the baseline."""
-    labels = labels_of(content.keys)
+    labels = labels_of(content.entries)
     rows = [
         [
             c.group,
             labels[c.key],
-            Key.of(c.key).layer or WHOLE,
+            content.entries[c.key].layer or WHOLE,
             "beforehand" if c.family else "exploratory",
             c.own.mean,
             c.own.n,
@@ -73,7 +73,7 @@ def effects(content: Content) -> Table:
 
 def associations(content: Content) -> Table:
     """How every measure goes with every accuracy."""
-    labels = labels_of(content.keys)
+    labels = labels_of(content.entries)
     rows = [[labels[a.key], labels[a.outcome], a.where, a.rho, a.p, a.n] for a in content.associations]
     return Table(
         "associations",
@@ -185,7 +185,7 @@ def cost(content: Content) -> Table:
             "first to last snapshot, s",
         ],
         rows,
-        "Milliseconds a snapshot: the sum over the monitors, and its median over the snapshots after the first.",
+        "Milliseconds a snapshot: the sum over the instruments, and its median over the snapshots after the first.",
     )
 
 
@@ -201,7 +201,7 @@ def configurations(content: Content) -> Table:
         "Every run's configuration",
         ["run", "group", *keys],
         rows,
-        "The manifest beside each record says more: probes, layers, neurons, settings of the monitors, versions.",
+        "The manifest beside each record says more: probes, layers, neurons, settings of the instruments, versions.",
     )
 
 
@@ -276,10 +276,11 @@ def _curves(content: Content) -> Iterator[list[Cell]]:
 
 
 def _median(run: Run, part: str) -> float:
-    """Over the snapshots after the first, of what all monitors paid for that part."""
+    """Over the snapshots after the first, of what all instruments cost in that part."""
+    names = dict.fromkeys(name for span in run.record.spans for name in span.instruments)
+    keys = [f"monitor_cost/{name}/{part}" for name in names]
     paid = [
-        sum(ms for key, ms in s.cost_ms.items() if key.endswith(f"/cost_ms/{part}"))
-        for s in run.record.snapshots[1:] or run.record.snapshots
+        sum(s.cost_ms.get(key, 0.0) for key in keys) for s in run.record.snapshots[1:] or run.record.snapshots
     ]
     return statistics.median(paid)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fnet_callbacks.compare.curves import Curve, aligned
 from fnet_callbacks.compare.effects import mean_band
-from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.compare.run import Run
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.names import in_figure, visible
 from fnet_callbacks.report.wording import number

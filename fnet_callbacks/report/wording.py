@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+
+from fnet_callbacks.record import Key
 
 _FOLLOWED = re.compile(r"(fgsm|pgd)_(noise_)?(displacement|changed_share|distance|departed_share|departure)")
 _ATTACKED = re.compile(r"(fgsm|pgd)_([0-9.eE+-]+)_(accuracy|zero_gradients)")
@@ -196,54 +197,39 @@ for _question, _text in _ASKED.items():
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A scalar's key in its parts; ``layer`` is empty for the whole network."""
-
-    monitor: str
-    layer: str
-    measure: str
-
-    @classmethod
-    def of(cls, key: str) -> Key:
-        """The parts of ``<monitor>/<measure>`` or ``<monitor>_layers/<layer>/<measure>``."""
-        place, _, measure = key.rpartition("/")
-        monitor, slash, layer = place.partition("/")
-        return cls(monitor.removesuffix("_layers") if slash else monitor, layer, measure)
-
-    @property
-    def label(self) -> str:
-        """The measure in words."""
-        if attacked := _ATTACKED.fullmatch(self.measure):
-            attack, epsilon, what = attacked.groups()
-            return f"{what.replace('_', ' ')} under {attack.upper()}, ε = {epsilon}"
-        if followed := _FOLLOWED.fullmatch(self.measure):
-            attack, noise, what = followed.groups()
-            by = f"noise of {attack.upper()}'s norm" if noise else attack.upper()
-            return f"{_FOLLOWED_NAMES[what]} {by}"
-        return _NAMES.get(self.measure, self.measure.replace("_", " "))
-
-    @property
-    def definition(self) -> str:
-        """What it is; empty where that is not known here."""
-        parts = _ATTACKED.fullmatch(self.measure) or _FOLLOWED.fullmatch(self.measure)
-        return DEFINITIONS.get(parts[3] if parts else self.measure, "")
+def label_of(entry: Key) -> str:
+    """A quantity in words."""
+    if attacked := _ATTACKED.fullmatch(entry.quantity):
+        attack, epsilon, what = attacked.groups()
+        return f"{what.replace('_', ' ')} under {attack.upper()}, ε = {epsilon}"
+    if followed := _FOLLOWED.fullmatch(entry.quantity):
+        attack, noise, what = followed.groups()
+        by = f"noise of {attack.upper()}'s norm" if noise else attack.upper()
+        return f"{_FOLLOWED_NAMES[what]} {by}"
+    return _NAMES.get(entry.quantity, entry.label)
 
 
-def labels_of(keys: Iterable[str]) -> dict[str, str]:
-    """A scalar's name in words, with its monitor's where two have it; no two of one layer have the same."""
-    parts = {key: Key.of(key) for key in keys}
-    monitors: dict[str, set[str]] = {}
-    for part in parts.values():
-        monitors.setdefault(part.label, set()).add(part.monitor)
+def definition_of(entry: Key) -> str:
+    """What a quantity is; empty where that is not known."""
+    parts = _ATTACKED.fullmatch(entry.quantity) or _FOLLOWED.fullmatch(entry.quantity)
+    return DEFINITIONS.get(parts[3] if parts else entry.quantity, entry.definition)
+
+
+def labels_of(entries: Mapping[str, Key]) -> dict[str, str]:
+    """Of each key the quantity in words, with its instrument where two have it; no two of one layer have the same."""
+    plain = {key: label_of(entry) for key, entry in entries.items()}
+    instruments: dict[str, set[str]] = {}
+    for key, label in plain.items():
+        instruments.setdefault(label, set()).add(entries[key].instrument)
     found = {
-        key: part.label + (f" ({part.monitor})" if part.monitor and len(monitors[part.label]) > 1 else "")
-        for key, part in parts.items()
+        key: label
+        + (f" ({name})" if (name := entries[key].instrument) and len(instruments[label]) > 1 else "")
+        for key, label in plain.items()
     }
-    taken = Counter((label, parts[key].layer) for key, label in found.items())
+    taken = Counter((label, entries[key].layer) for key, label in found.items())
     # What the run logged under names that differ by an underscore alone.
     return {
-        key: label if taken[label, parts[key].layer] == 1 else f"{label} [{key}]"
+        key: label if taken[label, entries[key].layer] == 1 else f"{label} [{key}]"
         for key, label in found.items()
     }
 

@@ -210,6 +210,7 @@ def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
         arrays={**before.arrays, **snapshot.arrays},
         is_end=before.is_end,
         logged={**before.logged, **snapshot.logged},
+        left_out={**before.left_out, **snapshot.left_out},
     )
 
 

@@ -15,9 +15,10 @@ from fnet_callbacks.compare.comparison import (
     measure_keys,
     outcome_keys,
 )
-from fnet_callbacks.compare.runs import Run, Runs
+from fnet_callbacks.compare.run import Run
+from fnet_callbacks.compare.runs import Runs
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.record import Record, Snapshot
+from fnet_callbacks.record import Key, Record, Snapshot
 
 TOPOLOGY = ["fnet/modularity", "fnet/global_efficiency", "fnet/loops"]
 OTHERS = [
@@ -31,7 +32,13 @@ OTHERS = [
 
 def run(group: str, seed: int, *values: dict[str, float]) -> Run:
     snapshots = tuple(Snapshot(step, scalars) for step, scalars in enumerate(values))
-    return Run(f"{group}{seed}", group, str(seed), {}, Record(Path(), {}, snapshots))
+    keys = {key: [*key.split("/"), None] for scalars in values for key in scalars if "/" in key}
+    return Run(f"{group}{seed}", group, str(seed), {}, Record(Path(), {"keys": keys}, snapshots))
+
+
+def entries(*keys: str) -> dict[str, Key]:
+    """What stands under keys ``<instrument>/<quantity>``, and under those of the run itself."""
+    return {key: Key(*key.split("/")) if "/" in key else Key("", key) for key in keys}
 
 
 def sweep(generator: np.random.Generator, groups: list[str], seeds: int, **shift: float) -> Runs:
@@ -46,7 +53,7 @@ def sweep(generator: np.random.Generator, groups: list[str], seeds: int, **shift
 
 
 def test_what_is_asked_beforehand():
-    assert families([*TOPOLOGY, *OTHERS, "fnet_layers/0/loops"]) == {
+    assert families({**entries(*TOPOLOGY, *OTHERS), "fnet_layers/01/loops": Key("fnet", "loops", "01")}) == {
         **dict.fromkeys(TOPOLOGY, "topology"),
         "robust/clean_accuracy": "performance",
         "robust/pgd_0.1_accuracy": "performance",
@@ -129,15 +136,18 @@ def test_what_says_how_well_a_network_does():
         "robust/pgd_0.1_accuracy",
     ]
     logged = ["train_acc", "val_acc", "generalization_gap"]
-    assert outcome_keys([*measured, *logged]) == [*measured[1:], "generalization_gap"]
-    assert outcome_keys(["fnet/modularity", *logged]) == ["val_acc", "generalization_gap"]
-    assert families(["fnet/modularity", *logged]) == {"fnet/modularity": "topology", "val_acc": "performance"}
-    assert families([*measured, *logged])["robust/pgd_0.1_accuracy"] == "performance"
-    assert "robust/fgsm_0.1_accuracy" not in families([*measured, *logged])
+    assert outcome_keys(entries(*measured, *logged)) == [*measured[1:], "generalization_gap"]
+    assert outcome_keys(entries("fnet/modularity", *logged)) == ["val_acc", "generalization_gap"]
+    assert families(entries("fnet/modularity", *logged)) == {
+        "fnet/modularity": "topology",
+        "val_acc": "performance",
+    }
+    assert families(entries(*measured, *logged))["robust/pgd_0.1_accuracy"] == "performance"
+    assert "robust/fgsm_0.1_accuracy" not in families(entries(*measured, *logged))
 
 
 def test_the_planned_attack_is_the_strongest_of_the_last_and_accuracy_is_of_who_attacks():
     keys = ["lesion/clean_accuracy", "robust/clean_accuracy", "robust/fgsm_0.06275_accuracy"]
     keys += ["robust/pgd_0.06275_accuracy", "robust/pgd_0.03137_accuracy"]
-    assert list(families(keys)) == ["robust/clean_accuracy", "robust/pgd_0.06275_accuracy"]
-    assert list(families(["lesion/clean_accuracy"])) == ["lesion/clean_accuracy"]
+    assert list(families(entries(*keys))) == ["robust/clean_accuracy", "robust/pgd_0.06275_accuracy"]
+    assert list(families(entries("lesion/clean_accuracy"))) == ["lesion/clean_accuracy"]

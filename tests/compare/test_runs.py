@@ -149,10 +149,14 @@ def measured(
             "writer": folder.parent.name,
             **({"resumed_from": resumed_from} if resumed_from else {}),
             "configuration": {"seed": seed},
-            "monitors": {
-                "fnet": {"kind": "FunctionalNetworkMonitor", "layers": [{"name": f"{seed}"}], **settings}
+            "instruments": {
+                "fnet": {
+                    "kind": "FunctionalNetwork",
+                    "layers": [{"name": f"{seed}", "place": "01"}],
+                    **settings,
+                }
             },
-            "probes": {"fnet": {"n_samples": 100 + seed // 10, "seed": 0}},
+            "probe": {"n_samples": 100 + seed // 10, "seed": 0},
         }
     )
     store.append(Snapshot(0, {"q": float(seed)}))
@@ -168,9 +172,9 @@ def test_runs_that_were_measured_in_two_ways_are_told_apart(tmp_path):
     assert found.measured_differently == []
     measured(tmp_path / "b" / "fnet", 10, density=0.1)
     again = read_runs([tmp_path], group_by="fnet.density")
-    assert again.measured_differently == ["fnet.probe_n_samples"]
+    assert again.measured_differently == ["probe.n_samples"]
     measured(tmp_path / "c" / "fnet", 11)  # of a version that did not say
-    assert read_runs([tmp_path / "a0", tmp_path / "a1", tmp_path / "c"]).differing == ["fnet.probe_n_samples"]
+    assert read_runs([tmp_path / "a0", tmp_path / "a1", tmp_path / "c"]).differing == ["probe.n_samples"]
 
 
 def test_models_of_two_classes_are_two_groups(tmp_path):

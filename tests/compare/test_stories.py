@@ -8,7 +8,8 @@ from small_runs import write_run
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.communities import story
-from fnet_callbacks.compare.runs import Run, read_runs
+from fnet_callbacks.compare.run import Run
+from fnet_callbacks.compare.runs import read_runs
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_the_communities_at_the_end_are_told(run: Run) -> None:
         assert community.size == own.sum() > 1
         assert community.since == found.steps[(found.names == community.name).any(0).argmax()]
         assert sum(community.layers.values()) == community.size
-        assert community.layers["net.0"] == own[:15].sum()
+        assert community.layers["01 net.0"] == own[:15].sum()
         assert community.flexibility == pytest.approx(F.flexibility(found.names)[own].mean())
         assert community.promiscuity == pytest.approx(F.promiscuity(found.names)[own].mean())
         number = int(arrays["fnet.partition"][own][0])

@@ -64,7 +64,7 @@ def test_claims_are_what_the_records_say(out: Path) -> None:
     runs = [study.run_of("digits", seed, asked) for seed in range(2)]
     found = study.claims(runs)
     first = runs[0]
-    ami = [first.record.series(f"codes/{layer}/label_ami")[-1] for layer in first.layers]
+    ami = [first.record.series(f"codes/{place}/label_ami")[-1] for place in first.places]
     assert found["1: AMI with the label, last layer less first"][0] == pytest.approx(ami[-1] - ami[0])
     ratio = first.over("participation_ratio")[:, -1]
     assert found["2: participation ratio, first layer less pixels"][0] == pytest.approx(

@@ -9,7 +9,8 @@ from small_runs import write_run
 from experiments import neuron_communities, sweep
 from experiments.neuron_communities import relation, relations, told
 from experiments.trials import read_sweep, write_state
-from fnet_callbacks.compare.runs import Run, read_runs
+from fnet_callbacks.compare.run import Run
+from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.errors import FnetError
 
 
@@ -29,10 +30,10 @@ def test_a_measure_that_rises_with_accuracy_has_a_rho_of_1_within_runs(tmp_path:
 def test_the_table_has_the_whole_network_before_its_layers(tmp_path: Path) -> None:
     own = runs(tmp_path)
     keys = [r.key for r in relations(own)]
-    assert keys == ["fnet/modularity", "fnet/class_affinity", "fnet_layers/net.0/modularity"]
+    assert keys == ["fnet/modularity", "fnet/class_affinity", "fnet_layers/01/modularity"]
     rows = [line for line in told("mlp", own).splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + len(keys)
-    assert "| modularity | net.0 |" in rows[-1]
+    assert "| modularity | 01 net.0 |" in rows[-1]
 
 
 def test_runs_without_accuracy_are_told(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def expected_of(correlation, sign="absolute", **options):
         tree=tree,
         tree_weights=np.abs(block[tree[:, 0], tree[:, 1]]),
         edges=graph.edges,
+        edge_weights=np.abs(block[graph.edges[:, 0], graph.edges[:, 1]]),
         scale=F.graph_scale(block, graph, tree if options.get("method", "mst") == "mst" else None),
         mean_abs_correlation=F.mean_abs_correlation(correlation),
         effective_rank=F.effective_rank(correlation),
@@ -80,7 +81,7 @@ def weight_counts(block, sign):
 
 
 def assert_same(selection, expected):
-    for name in ("nodes", "tree", "tree_weights", "edges", "weight_counts"):
+    for name in ("nodes", "tree", "tree_weights", "edges", "edge_weights", "weight_counts"):
         array, wanted = getattr(selection, name), getattr(expected, name)
         np.testing.assert_array_equal(array, wanted, err_msg=name, strict=True)
     assert (selection.n_neurons, selection.scale) == (expected.n_neurons, expected.scale)

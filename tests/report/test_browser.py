@@ -104,7 +104,7 @@ def test_a_measure_is_chosen_by_clicking(browser, report):
     whole = shown()
     assert whole[0] == "modularity"
     assert whole[1] != first[1]
-    scope.select_option("net.0")
+    scope.select_option("01 net.0")
     layer = shown()
     assert layer[0] == "modularity"
     assert layer[1] == pytest.approx([y / 2 for y in whole[1]], rel=1e-4)

@@ -15,6 +15,7 @@ from fnet_callbacks.report.content import Content, content_of
 from fnet_callbacks.report.page import page
 from fnet_callbacks.report.regions import region_values, regions
 from fnet_callbacks.report.traces import chosen
+from fnet_callbacks.report.wording import definition_of
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_a_measure_is_drawn_over_depth_at_the_end_and_before_training(content: C
     label = "agreement of codes and labels (AMI)"
     first = next(t for t in figure.variants[chosen(label, "at the end")]["data"] if len(t["x"]) == 2)
     run = content.runs.runs[0]
-    expected = [run.final(f"codes/net.{k}/label_ami") for k in (1, 3)]
+    expected = [run.final(f"codes/0{k}/label_ami") for k in (1, 2)]
     assert first["y"] == pytest.approx(expected, rel=1e-5)
     assert first["x"] == [1, 2]
 
@@ -48,10 +49,10 @@ def test_a_measure_is_drawn_over_depth_at_the_end_and_before_training(content: C
 def test_the_tables_have_a_row_for_each_layer_and_for_each_run(content: Content) -> None:
     table = code_layers(content)
     n_groups = len(content.groups)
-    assert [row[1] for row in table.rows] == ["net.1", "net.3"] * n_groups
+    assert [row[1] for row in table.rows] == ["01 net.1", "02 net.3"] * n_groups
     place = list(table.header).index("participation ratio of codes")
     group = next(iter(content.groups.values()))
-    values = [run.final("codes/net.1/participation_ratio") for run in group]
+    values = [run.final("codes/01/participation_ratio") for run in group]
     assert table.rows[0][place] == pytest.approx(sum(values) / len(values))
     of_runs = region_values(content)
     assert len(of_runs.rows) == 2
@@ -67,11 +68,9 @@ def test_both_have_a_section_and_every_number_a_definition(content: Content) -> 
     assert '<section id="linear-regions">' in text
     for measure in ("<dt>participation ratio of codes</dt>", "<dt>purity of regions</dt>"):
         assert measure in text
-    from fnet_callbacks.report.wording import Key
-
-    undefined = {Key.of(key).measure for key in content.keys if not Key.of(key).definition}
+    undefined = {e.quantity for e in content.entries.values() if not definition_of(e)}
     assert not undefined & {
-        key.rsplit("/", 1)[1] for key in content.keys if key.startswith(("codes", "regions"))
+        e.quantity for e in content.entries.values() if e.instrument in ("codes", "regions")
     }
 
 
@@ -96,11 +95,11 @@ def test_two_monitors_have_rows_of_their_own_and_the_end_is_where_they_measured_
     assert run.record.steps[-1] == 12
     table = code_layers(content)
     assert [row[:3:2] for row in table.rows] == [
-        [name, layer] for name in ("first", "second") for layer in ("net.1", "net.3")
+        [name, layer] for name in ("first", "second") for layer in ("01 net.1", "02 net.3")
     ]
     place = list(table.header).index("agreement of codes and labels (AMI)")
     at_8 = run.record.snapshots[list(run.record.steps).index(8)]
-    assert table.rows[0][place] == at_8.scalars["first/net.1/label_ami"]
+    assert table.rows[0][place] == at_8.scalars["first/01/label_ami"]
     of_pgd = list(table.header).index("displacement of codes by PGD")
     assert np.isnan(table.rows[0][of_pgd])
     assert table.rows[2][of_pgd] > 0

@@ -13,7 +13,7 @@ from fnet_callbacks.report.page import page
 from fnet_callbacks.report.tables import communities, effects
 from fnet_callbacks.report.traces import chosen
 
-FIRST, SECOND = "layer 1 of 2: net.2 | net.3", "layer 2 of 2: net.4 | net.6"
+FIRST, SECOND = "01 net.2 | net.3", "02 net.4 | net.6"
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_curves_and_codes_show_layers_of_one_place(shifted):
     assert {trace["name"] for trace in data if trace["line"]["width"] == 2.5} == {"none", "batch_norm"}
     assert not {"net.2", "net.3"} & set(figure.selectors[1][1])
     (figure,) = (f for f in (codes(shifted),) if f is not None)
-    assert f"1 {FIRST}, 2 {SECOND}." in figure.note
+    assert f"1: {FIRST}, 2: {SECOND}." in figure.note
     table = code_layers(shifted)
     assert [row[:2] for row in table.rows] == [
         [group, layer] for group in ("none", "batch_norm") for layer in (FIRST, SECOND)
@@ -58,7 +58,10 @@ def test_the_page_says_which_layers_are_compared(shifted, tmp_path):
     write_run(tmp_path / "one" / "a", strength=0.5, seed=0, regularizer="none")
     write_run(tmp_path / "one" / "b", strength=0.5, seed=0, regularizer="l1")
     same = page(content_of(read_runs([tmp_path / "one"])))
-    assert "fnet and codes watched the same layers in all runs: net.0 and net.&lt;b&gt;1&lt;/b&gt;." in same
+    assert (
+        "fnet and codes watched the same layers in all runs: 01 net.0 and 02 net.&lt;b&gt;1&lt;/b&gt;."
+        in same
+    )
     assert 'id="table-layers"' not in same
 
 

@@ -11,6 +11,7 @@ import pytest
 from small_runs import write_run
 
 from fnet_callbacks.compare.runs import read_runs
+from fnet_callbacks.record import Key
 from fnet_callbacks.report.content import content_of
 from fnet_callbacks.report.figures import FIGURES, WHOLE
 from fnet_callbacks.report.page import page
@@ -45,19 +46,27 @@ def test_steps_are_drawn_to_the_step(tmp_path: Path) -> None:
     assert plain([0.123456789, float("nan")]) == [0.123457, None]
 
 
+def logged(key: str) -> Key:
+    """What the run logged itself."""
+    return Key("", key, label=key.replace("_", " "))
+
+
 @pytest.mark.parametrize(
-    ("keys", "labels"),
+    ("entries", "labels"),
     [
-        (["val_acc", "val acc"], ["val acc [val_acc]", "val acc [val acc]"]),
-        (["acc", "fnet/acc"], ["acc", "acc (fnet)"]),
-        (["a/acc", "b/acc"], ["acc (a)", "acc (b)"]),
-        (["fnet/n_neurons", "fnet_layers/x/n_neurons"], ["live neurons", "live neurons"]),
-        (["loss"], ["loss"]),
-        (["a b/c", "a b/c d", "a b/c_d"], ["c", "c d [a b/c d]", "c d [a b/c_d]"]),
+        ([logged("val_acc"), logged("val acc")], ["val acc [0]", "val acc [1]"]),
+        ([logged("acc"), Key("fnet", "acc", label="acc")], ["acc", "acc (fnet)"]),
+        ([Key("a", "x", label="acc"), Key("b", "y", label="acc")], ["acc (a)", "acc (b)"]),
+        (
+            [Key("fnet", "n_neurons"), Key("fnet", "n_neurons", "01", "01 net.1")],
+            ["live neurons", "live neurons"],
+        ),
+        ([logged("train/loss")], ["train/loss"]),
+        ([Key("mine", "new", label="what is new")], ["what is new"]),
     ],
 )
-def test_scalars_have_labels_of_their_own(keys: list[str], labels: list[str]) -> None:
-    assert list(labels_of(keys).values()) == labels
+def test_scalars_have_labels_of_their_own(entries: list[Key], labels: list[str]) -> None:
+    assert list(labels_of({str(k): entry for k, entry in enumerate(entries)}).values()) == labels
 
 
 def test_every_name_shows_its_own_figure(odd_sweep: Path) -> None:

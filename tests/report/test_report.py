@@ -9,21 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import write_run
+from small_runs import KEYS, write_run
 
 from fnet_callbacks import LocalSpecializationMonitor
 from fnet_callbacks import functional as F
 from fnet_callbacks.cli import main
 from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.measures import BY_NAME
-from fnet_callbacks.record import SCALARS, Snapshot, SnapshotStore
+from fnet_callbacks.record import SCALARS, Key, Snapshot, SnapshotStore
 from fnet_callbacks.report.content import Content, content_of
 from fnet_callbacks.report.figures import FIGURES
 from fnet_callbacks.report.page import page
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tables import TABLES
 from fnet_callbacks.report.traces import chosen
-from fnet_callbacks.report.wording import DEFINITIONS, Key, number, probability
+from fnet_callbacks.report.wording import DEFINITIONS, definition_of, label_of, number, probability
 
 
 def content(*folders: Path, **more: str) -> Content:
@@ -40,24 +40,24 @@ def said(found: Content) -> str:
 
 def test_every_number_that_can_be_logged_is_defined():
     assert set(BY_NAME) <= set(DEFINITIONS)
-    assert Key.of("robust/pgd_0.1_accuracy").definition == DEFINITIONS["accuracy"]
-    assert Key.of("robust/fgsm_0.1_zero_gradients").definition == DEFINITIONS["zero_gradients"]
-    assert Key.of("robust/clean_accuracy").definition
-    assert Key.of("mine/other").definition == ""
+    assert definition_of(Key("robust", "pgd_0.1_accuracy")) == DEFINITIONS["accuracy"]
+    assert definition_of(Key("robust", "fgsm_0.1_zero_gradients")) == DEFINITIONS["zero_gradients"]
+    assert definition_of(Key("robust", "clean_accuracy"))
+    assert definition_of(Key("mine", "other")) == ""
+    assert definition_of(Key("mine", "other", definition="What it is.")) == "What it is."
 
 
 @pytest.mark.parametrize(
-    ("key", "parts", "label"),
+    ("quantity", "label"),
     [
-        ("fnet/modularity", ("fnet", "", "modularity"), "modularity"),
-        ("a_layers/net.0/loops", ("a", "net.0", "loops"), "number of loops"),
-        ("robust/pgd_0.03137_accuracy", ("robust", "", "pgd_0.03137_accuracy"), "accuracy under PGD, ε = 0.03137"),
+        ("modularity", "modularity"),
+        ("loops", "number of loops"),
+        ("pgd_0.03137_accuracy", "accuracy under PGD, ε = 0.03137"),
+        ("new", "what is new"),
     ],
-)  # fmt: skip
-def test_keys_in_words(key, parts, label):
-    found = Key.of(key)
-    assert (found.monitor, found.layer, found.measure) == parts
-    assert found.label == label
+)
+def test_quantities_in_words(quantity, label):
+    assert label_of(Key("mine", quantity, label="what is new" if quantity == "new" else quantity)) == label
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,9 @@ def test_probabilities_in_words():
 
 def test_what_local_specialization_logs_has_a_name_and_a_definition():
     for key in LocalSpecializationMonitor(visualization_steps=1).keys:
-        assert Key.of(key).definition
-        assert "_" not in Key.of(key).label
+        entry = Key("specialization", key.removeprefix("specialization/"))
+        assert definition_of(entry)
+        assert "_" not in label_of(entry)
 
 
 def test_neurons_that_stay_together_have_an_allegiance_of_one(sweep):
@@ -114,7 +115,7 @@ def test_a_finding_is_called_so_only_where_it_is_one(sweep):
     found = content(sweep, baseline="none")
     (findings,) = (s for head, s in summary(found) if head == "What differs")
     for c in (c for c in found.contrasts if c.family):
-        told = any(s.startswith(f"{c.group}: {Key.of(c.key).label} is ") for s in findings)
+        told = any(s.startswith(f"{c.group}: {label_of(found.entries[c.key])} is ") for s in findings)
         assert told == (c.q <= 0.05), c
     assert findings
 
@@ -150,13 +151,24 @@ def test_runs_of_other_lengths_and_layers_and_one_without_homology(tmp_path):
     write_run(tmp_path / "a", strength=1.0, seed=0, steps=4, regularizer="none")
     write_run(tmp_path / "b", strength=1.0, seed=1, steps=2, regularizer="none")
     store = SnapshotStore(tmp_path / "c" / "fnet")
-    store.start({"configuration": {"regularizer": "dropout", "seed": 0}})
-    store.append(Snapshot(0, {"fnet/modularity": 0.5, "fnet_layers/other/modularity": 0.5}))
-    store.append(Snapshot(7, {"fnet/modularity": 0.6, "fnet_layers/other/modularity": math.nan}))
+    layers = [{"place": "01", "name": "other", "n_units": 4}]
+    keys = {
+        "fnet/modularity": KEYS["fnet/modularity"],
+        "fnet_layers/01/modularity": ["fnet", "modularity", "01"],
+    }
+    store.start(
+        {
+            "configuration": {"regularizer": "dropout", "seed": 0},
+            "instruments": {"fnet": {"layers": layers}},
+            "keys": keys,
+        }
+    )
+    store.append(Snapshot(0, {"fnet/modularity": 0.5, "fnet_layers/01/modularity": 0.5}))
+    store.append(Snapshot(7, {"fnet/modularity": 0.6, "fnet_layers/01/modularity": math.nan}))
     found = content(tmp_path)
     assert {name for curves in found.attacks.values() for name in curves} == {"a", "b"}
     (curves,) = (f for f in (FIGURES["curves"](found),) if f is not None)
-    assert {chosen("modularity", place) for place in ("net.0", "other", "whole network")} <= set(
+    assert {chosen("modularity", place) for place in ("01 net.0", "01 other", "whole network")} <= set(
         curves.variants
     )
     page(found)
@@ -293,9 +305,10 @@ def test_what_should_be_known_of_runs_before_they_are_compared(tmp_path):
     assert "Runs of one group differ in more than their seed: data." in told
 
 
-def test_two_monitors_are_told_apart(tmp_path):
+def test_two_instruments_are_told_apart(tmp_path):
     store = SnapshotStore(tmp_path / "fnet")
-    store.start({"configuration": {"regularizer": "none"}})
+    keys = {f"{name}/modularity": [name, "modularity", None] for name in ("fnet", "deep")}
+    store.start({"configuration": {"regularizer": "none"}, "keys": keys})
     store.append(Snapshot(0, {"fnet/modularity": 0.5, "deep/modularity": 0.6}))
     found = page(content(tmp_path))
     assert "modularity (fnet)" in found
@@ -336,7 +349,7 @@ def test_runs_that_were_not_measured_alike_or_are_one_are_told(tmp_path):
         write_run(tmp_path / f"a{seed}", strength=0.3, seed=0, regularizer="none")
         folder = write_run(tmp_path / f"b{seed}", strength=0.8, seed=seed, regularizer="l1") / "fnet"
         manifest = json.loads((folder / "manifest.json").read_text())
-        manifest["monitors"]["fnet"]["density"] = 0.05 + seed / 100
+        manifest["instruments"]["fnet"]["density"] = 0.05 + seed / 100
         (folder / "manifest.json").write_text(json.dumps(manifest))
     told = said(content(tmp_path))
     assert "Not all runs were measured alike: they differ in fnet.density." in told
@@ -345,15 +358,12 @@ def test_runs_that_were_not_measured_alike_or_are_one_are_told(tmp_path):
 
 def test_a_network_whose_modularity_was_not_measured_is_drawn_all_the_same(tmp_path):
     folder = write_run(tmp_path / "a", strength=0.8, seed=0) / "fnet"
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["monitors"]["fnet"]["kind"] = "FunctionalNetworkMonitor"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
     lines = [json.loads(line) for line in (folder / SCALARS).read_text().splitlines()]
     for line in lines:
         line["scalars"] = {k: v for k, v in line["scalars"].items() if not k.endswith("modularity")}
     (folder / SCALARS).write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = content(tmp_path)
-    assert found.monitor == "fnet"
+    assert found.instrument == "fnet"
     assert {"betti_curves", "diagrams", "attacks", "drifts"} <= drawn(found)
     page(found)
 

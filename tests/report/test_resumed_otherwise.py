@@ -28,15 +28,15 @@ def content(tmp_path: Path) -> Content:
     spans = [
         {
             "begin": begin,
-            "monitors": {
-                **manifest["monitors"],
-                "fnet": {**manifest["monitors"]["fnet"], "density": density},
+            "instruments": {
+                **manifest["instruments"],
+                "fnet": {**manifest["instruments"]["fnet"], "density": density},
             },
-            "probes": {},
+            "probe": {},
         }
         for begin, density in ((0, 0.05), (35, 0.1))
     ]
-    path.write_text(json.dumps({**manifest, "monitors": spans[1]["monitors"], "spans": spans}))
+    path.write_text(json.dumps({**manifest, "instruments": spans[1]["instruments"], "spans": spans}))
     return content_of(read_runs([tmp_path]))
 
 
@@ -64,7 +64,7 @@ def test_nothing_is_compared_across_a_change(content: Content) -> None:
     assert np.isfinite(changed.comparable("fnet/modularity")).tolist() == [False] * 4 + [True] * 4
     assert np.isfinite(changed.comparable("val_acc")).all()
     assert np.isnan(changed.first("fnet/modularity"))
-    assert np.isfinite(changed.first("codes/net.0/label_ami"))
+    assert np.isfinite(changed.first("codes/01/label_ami"))
 
 
 def test_the_summary_says_what_changed_and_where(content: Content) -> None:

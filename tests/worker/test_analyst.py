@@ -130,7 +130,7 @@ def test_what_other_monitors_measured_is_in_the_same_snapshot_and_later_parts_of
     )
     found = results(Analyst(plan_of(tmp_path / "r"), threads=None), first, job(4, is_end=True))
     assert found[0].scalars == {"robust/step": 4.0, "robust/clean_accuracy": 0.5, "robust/interval": 4.0}
-    assert found[0].cost_ms["robust/cost_ms/training_thread"] == 2.0
+    assert found[0].cost_ms["monitor_cost/robust/training_thread"] == 2.0
     (snapshot,) = read_record(tmp_path / "r").snapshots
     assert {"robust/clean_accuracy", "fnet/modularity"} <= snapshot.scalars.keys()
     assert not snapshot.is_end
@@ -168,7 +168,7 @@ def test_a_failure_comes_as_a_result_also_where_the_work_of_a_killed_child_is_do
 
 def test_a_jobs_own_time_and_the_workers_make_the_total():
     (found,) = results(Analyst(plan_of(None), threads=1), job(0))
-    cost = {k.removeprefix("fnet/cost_ms/"): v for k, v in found.cost_ms.items()}
+    cost = {k.removeprefix("monitor_cost/fnet/"): v for k, v in found.cost_ms.items()}
     whole = [cost.pop(k) for k in ("total", "training_thread", "worker")]
     assert whole[0] == pytest.approx(sum(cost.values()))
     assert whole[1] == cost["probe"] == 1.0

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fnet_callbacks import record as room
 from fnet_callbacks.errors import RecordError
-from fnet_callbacks.record import Record, Snapshot, SnapshotStore, read_record
+from fnet_callbacks.record import Record, Snapshot, SnapshotStore, files, read_record
 
 MANIFEST = {"model": "Net", "radius": float("inf")}
 
@@ -21,7 +20,7 @@ def snapshot(step: int, *, is_end: bool = False, size: int = 3) -> Snapshot:
     return Snapshot(
         step=step,
         scalars={"fnet/modularity": step / 10, "fnet/sigma": float("nan")},
-        cost_ms={"fnet/cost_ms/sigma": 1.5},
+        cost_ms={"monitor_cost/fnet/sigma": 1.5},
         notes={"fnet/sigma": "too small"},
         arrays={"fnet.degree": np.arange(size) + step, "fnet.edges": np.zeros((0, 2), np.int32)},
         is_end=is_end,
@@ -88,7 +87,7 @@ def test_a_record_is_readable_with_json_and_numpy_alone(tmp_path):
         raise AssertionError(f"{constant} is no JSON")
 
     manifest = json.loads((tmp_path / "manifest.json").read_text(), parse_constant=refuse)
-    assert (manifest["format"], manifest["version"], manifest["radius"]) == ("fnet-record", 1, None)
+    assert (manifest["format"], manifest["version"], manifest["radius"]) == ("fnet-record", 2, None)
     lines = [
         json.loads(line, parse_constant=refuse)
         for line in (tmp_path / "scalars.jsonl").read_text().splitlines()
@@ -151,8 +150,8 @@ def test_no_folder_and_no_manifest_lead_to_what_is_right(tmp_path):
 
 def test_a_record_of_another_version_is_refused(tmp_path):
     store(tmp_path, 0)
-    (tmp_path / "manifest.json").write_text('{"format": "fnet-record", "version": 2}')
-    with pytest.raises(RecordError, match="a record of version 2; this package reads 1"):
+    (tmp_path / "manifest.json").write_text('{"format": "fnet-record", "version": 3}')
+    with pytest.raises(RecordError, match="a record of version 3; this package reads 1 and 2"):
         read_record(tmp_path)
 
 
@@ -203,7 +202,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeyp
     store(tmp_path, 0)
     np.savez_compressed(tmp_path / "snapshot_0.npz", zeros=np.zeros(10**6))
     assert (tmp_path / "snapshot_0.npz").stat().st_size < 10**5
-    monkeypatch.setattr(room, "MAX_BYTES", 10**6)
+    monkeypatch.setattr(files, "MAX_BYTES", 10**6)
     with pytest.raises(RecordError, match="unpacks to 8000128 bytes; the limit is 1000000"):
         read_record(tmp_path).arrays(0)
 
@@ -212,7 +211,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeyp
 def test_a_file_that_is_too_large_is_refused(tmp_path, monkeypatch, file):
     store(tmp_path, *range(10))
     (tmp_path / file).write_bytes(b" " * 10_000)
-    monkeypatch.setattr(room, "MAX_BYTES", 9_999)
+    monkeypatch.setattr(files, "MAX_BYTES", 9_999)
     with pytest.raises(RecordError, match=rf"{file} is larger than the limit of 9999 bytes"):
         read_record(tmp_path)
 
