@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fnet_callbacks.codes.analysis import FunctionalCodes
     from fnet_callbacks.codes.functional_codes import functional_codes
     from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
+    from fnet_callbacks.quantities.quantity import Quantity
     from fnet_callbacks.record import Record, read_record
     from fnet_callbacks.regions.relu import ReLURegions, relu_regions
     from fnet_callbacks.specialization.findings import LocalSpecialization
@@ -38,6 +39,7 @@ __all__ = [
     "LesionMonitor",
     "LocalSpecialization",
     "LocalSpecializationMonitor",
+    "Quantity",
     "ReLURegionMonitor",
     "ReLURegions",
     "Record",
@@ -61,6 +63,7 @@ _HOME = {
     "LesionMonitor": "callbacks",
     "LocalSpecialization": "specialization.findings",
     "LocalSpecializationMonitor": "callbacks",
+    "Quantity": "quantities.quantity",
     "ReLURegionMonitor": "callbacks",
     "ReLURegions": "regions.relu",
     "Record": "record",

@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.keys import folder_names
-from fnet_callbacks.measures import measure
+from fnet_callbacks.keys import Key, folder_names, manifest_keys, manifest_quantities, whole_keys
+from fnet_callbacks.network import Activity, GraphSettings, Network
+from fnet_callbacks.quantities.codes import OF_LABELS
+from fnet_callbacks.quantities.lesions import LESIONS
+from fnet_callbacks.quantities.networks import BY_NAME, measure
+from fnet_callbacks.quantities.regions import REGIONS
+from fnet_callbacks.quantities.robustness import of_attacks
 from fnet_callbacks.record import Snapshot, SnapshotStore
-from fnet_callbacks.scope import Activity, GraphSettings, Scope
 
 MEASURES = (
     "n_neurons",
@@ -22,14 +26,14 @@ MEASURES = (
 )
 
 
-def network(strength: float, seed: int, n: int = 30) -> Scope:
+def network(strength: float, seed: int, n: int = 30) -> Network:
     """Neurons of three kinds, which share a signal of that strength."""
     generator = np.random.default_rng(seed)
     rows = generator.normal(size=(200, n)) + strength * generator.normal(size=(200, 3))[:, np.arange(n) % 3]
     labels = np.arange(len(rows)) % 2
     activity = Activity((rows > 0).mean(0), F.class_active_share(rows, labels, 2), rows, labels)
     layers = np.arange(n) // (n // 2)
-    return Scope(
+    return Network(
         F.correlation_matrix(rows), activity, layers=layers, settings=GraphSettings(F.GraphRule(density=0.2))
     )
 
@@ -49,8 +53,24 @@ def write_run(
     store = SnapshotStore(folder / "fnet")
     layers = [{"name": name, "n_units": 15, "neurons": list(range(15))} for name in names]
     first, second = folder_names(names).values()
+    keys = [
+        *whole_keys("fnet", [BY_NAME[name] for name in MEASURES]),
+        Key(f"fnet_layers/{first}/modularity", "fnet", BY_NAME["modularity"], first, names[0]),
+        *whole_keys("robust", of_attacks(["pgd"], [0.03137])),
+        *whole_keys("lesion", LESIONS),
+        *(
+            Key(f"codes/{folder}/label_ami", "codes", code_ami, folder, name)
+            for code_ami in OF_LABELS
+            if code_ami.name == "label_ami"
+            for name, folder in zip(names, (first, second), strict=True)
+        ),
+        *whole_keys("regions", REGIONS[:1]),
+    ]
+    quantities = manifest_quantities(keys)
     store.start(
         {
+            "instruments": {name: {"quantities": own} for name, own in quantities.items()},
+            "keys": manifest_keys(keys),
             "model": "Net",
             "configuration": {"seed": seed, "width": 30, **configuration},
             "monitors": {

@@ -11,9 +11,8 @@ from typing import Any
 
 import networkx as nx
 import pytest
-from small_scopes import activations, scope_of
+from planted_networks import activations, network_of
 
-from fnet_callbacks import measures
 from fnet_callbacks.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +60,7 @@ def test_a_measure_is_added_as_the_page_says(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(measures, "MEASURES", found["MEASURES"])
     monkeypatch.setattr(measures, "BY_NAME", {m.name: m for m in found["MEASURES"]})
     assert "degree_assortativity" in measures.names_of("fast")
-    scope = scope_of(activations())
+    scope = network_of(activations())
     expected = nx.degree_assortativity_coefficient(scope.graph.to_networkx())
     values = measures.measure(scope, ["degree_assortativity"], on_error="raise")
     assert values == {"degree_assortativity": pytest.approx(expected)}

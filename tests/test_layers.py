@@ -23,8 +23,8 @@ FLOORS = [
         "attacks",
         "neighbourhood",
         "history",
-        "scope",
-        "measures",
+        "network",
+        "quantities",
         "record",
         "portrait",
         "spans",
@@ -166,7 +166,7 @@ def pulled_in_by(statement: str) -> set[str]:
 
 
 def test_what_is_numpy_pulls_in_neither_torch_nor_lightning():
-    rooms = "functional, measures, record, sinks, figures, portrait"
+    rooms = "functional, keys, network, record, sinks, figures, portrait"
     loaded = pulled_in_by(
         f"from fnet_callbacks import {rooms}; from fnet_callbacks.worker import analyst, artist"
     )

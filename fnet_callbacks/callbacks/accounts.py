@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fnet_callbacks.callbacks.schedule import Waiting
-from fnet_callbacks.scope import Stopwatch
+from fnet_callbacks.network import Stopwatch
 from fnet_callbacks.worker.jobs import Job, Result
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns, plain
+from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns
 from fnet_callbacks.callbacks.arguments import Figures, as_figures, as_graph_settings, as_timeout, draws_at
 from fnet_callbacks.callbacks.carried import kept, taken_up
 from fnet_callbacks.callbacks.forward import Batch, Forward
@@ -28,7 +28,7 @@ from fnet_callbacks.capture.units import draw_neurons
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.history import Previous
-from fnet_callbacks.measures import names_of
+from fnet_callbacks.quantities.networks import Measures, quantities_of
 from fnet_callbacks.worker.jobs import NetworkPlan, Reading
 
 _NO_CLASSES = 2**31 - 1  # more than there can be
@@ -54,11 +54,12 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             thread. The numbers are the same. Monitors of one trainer share the process, as soon as one asks for it.
         when_busy: Where the worker is behind, ``"wait"`` until it has caught up, so that no snapshot is left out, or
             ``"skip"`` the snapshot; ``<name>/skipped`` counts.
-        measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``) or a list of tiers and names.
+        measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``), or a list of tiers, names and
+            measures of your own, each a ``Quantity`` or its dotted path.
         layer_measures: For each layer; an empty list for none.
-        layers: ``"auto"`` watches the outputs of nonlinearities and recurrent modules, where there are none those of
-            parametric modules, the head left out; or glob patterns over module names, in which ``*`` crosses dots: of
-            nested matches the innermost count, a name without wildcards is taken as it is.
+        layers: ``"auto"`` watches the outputs of nonlinearities and recurrent modules, else of parametric modules, the
+            head left out; or glob patterns over module names, in which ``*`` crosses dots: of nested matches the
+            innermost count, a name without wildcards is taken as it is.
         signal: ``"post"`` watches outputs, ``"pre"`` the input of each nonlinearity.
         samples: ``"inputs"`` makes each input a sample and averages its tokens or pixels; ``"tokens"`` makes each token
             a sample; labels are then one integer a token, ``[S, T]``, below 0 where one has none.
@@ -107,8 +108,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
         overhead_budget: float | None = None,
         worker: Literal["process", "inline"] = "process",
         when_busy: Literal["wait", "skip"] = "wait",
-        measures: Names = "standard",
-        layer_measures: Names = "fast",
+        measures: Measures = "standard",
+        layer_measures: Measures = "fast",
         layers: Names = "auto",
         signal: Signal = "post",
         samples: Literal["inputs", "tokens"] = "inputs",
@@ -147,8 +148,8 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             model=model,
             on_error=on_error,
         )
-        self.measures = names_of(plain("measures", measures))
-        self.layer_measures = names_of(plain("layer_measures", layer_measures), argument="layer_measures")
+        self.measures = quantities_of(measures)
+        self.layer_measures = quantities_of(layer_measures, argument="layer_measures", beside=self.measures)
         self.layers = as_patterns("layers", layers)
         self.signal: Signal = as_choice("signal", signal, ("post", "pre"))
         self.samples = as_choice("samples", samples, ("inputs", "tokens"))
@@ -194,16 +195,15 @@ class FunctionalNetworkMonitor(ProbeMonitor):
             "worker": self.worker,
             "when_busy": self.when_busy,
             "measure_timeout_s": self.measure_timeout_s,
-            "measures": self.measures,
-            "layer_measures": self.layer_measures,
+            "measures": [quantity.name for quantity in self.measures],
+            "layer_measures": [quantity.name for quantity in self.layer_measures],
             "signal": self.signal,
             "samples": self.samples,
             "max_samples": self.max_samples,
             "max_neurons": self.max_neurons,
             "source": self.source,
             **{key: value for key, value in asdict(self.graph).items() if key != "rule"},
-            **asdict(self.graph.rule),
-            # JSON has no infinity.
+            **asdict(self.graph.rule),  # below: JSON has no infinity
             "homology_radius": None if self.graph.homology_radius == math.inf else self.graph.homology_radius,
             "layers": [
                 {"name": layer.name, "n_units": layer.n_units, "neurons": units.tolist()}

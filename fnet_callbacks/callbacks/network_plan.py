@@ -9,6 +9,7 @@ import numpy as np
 
 from fnet_callbacks.capture.layers import Layer
 from fnet_callbacks.keys import folder_names
+from fnet_callbacks.quantities.networks import own_quantities
 from fnet_callbacks.worker.jobs import LayerPlan, NetworkPlan
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ def planned(
     folders = folder_names([layer.name for layer in layers])
     return NetworkPlan(
         monitor.name,
-        monitor.measures,
-        monitor.layer_measures,
+        [quantity.name for quantity in monitor.measures],
+        [quantity.name for quantity in monitor.layer_measures],
         [
             LayerPlan(layer.name, folders[layer.name], len(own))
             for layer, own in zip(layers, units, strict=True)
@@ -33,4 +34,5 @@ def planned(
         monitor.has_figures,
         monitor.on_error,
         monitor.measure_timeout_s,
+        own_quantities([*monitor.measures, *monitor.layer_measures]),
     )

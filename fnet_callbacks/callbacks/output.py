@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from fnet_callbacks.callbacks.configuration import configuration
 from fnet_callbacks.callbacks.kinds import is_a
 from fnet_callbacks.errors import FnetWarning, RecordError
+from fnet_callbacks.keys import Key, manifest_keys, manifest_quantities, version_1_keys
 from fnet_callbacks.record import SnapshotStore
 from fnet_callbacks.sinks import Sinks
 from fnet_callbacks.spans import Span, changes, go_on, spans_of
@@ -96,8 +97,7 @@ class Output:
         is_resumed = resumed_from is not None or measured is not None
         now = Span.of(manifest, begin=step + 1 if is_resumed else 0)
         self.measured = {"monitors": now.monitors, "probes": now.probes}
-        keys = [key for monitor in self._monitors.values() for key in monitor.keys]
-        self.keys = frozenset(keys)
+        self.keys = frozenset(key for monitor in self._monitors.values() for key in monitor.keys)
         if not self._trainer.is_global_zero:
             return
         store, before = _begun(folder, manifest, resumed_from, step, now)
@@ -115,7 +115,7 @@ class Output:
         )
         self._analyst = Analyst(plan, threads=None if self.is_inline else self._threads())
         figures = folder / "figures" if folder else None
-        self._sinks = Sinks(self._trainer.loggers, keys=keys, figure_folder=figures)
+        self._sinks = Sinks(self._trainer.loggers, keys=self._keys(), figure_folder=figures)
 
     def wait(self, *, for_results: bool) -> None:
         """Returns when a result is there or none owed; else when another snapshot need not wait. Nothing is taken."""
@@ -221,6 +221,7 @@ class Output:
         return folder
 
     def _manifest(self, probes: Mapping[str, Any]) -> dict[str, Any]:
+        keys = self._keys()
         return {
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "writer": uuid.uuid4().hex,  # no other run's manifest is the same
@@ -228,11 +229,24 @@ class Output:
             "configuration": configuration(self._trainer),
             "monitors": {name: monitor.settings for name, monitor in self._monitors.items()},
             "probes": dict(probes),
+            "instruments": {
+                name: {"quantities": quantities} for name, quantities in manifest_quantities(keys).items()
+            },
+            "keys": manifest_keys(keys),
             "versions": {
                 "python": platform.python_version(),
                 **{name: importlib.metadata.version(name) for name in _LIBRARIES},
             },
         }
+
+    def _keys(self) -> list[Key]:
+        """What the monitors log, with what it stands for."""
+        found = list[Key]()
+        for name, monitor in self._monitors.items():
+            own = () if monitor.plan is None else monitor.plan.quantities()
+            samples = () if monitor.plan is None else (f"{name}/n_samples",)
+            found += version_1_keys({name: type(monitor).__name__}, [*monitor.keys, *samples], own=own)
+        return found
 
     def _break_off(self, before: Sequence[Span], now: Span, step: int) -> None:
         """Lets monitors begin anew of which a span before this one was measured otherwise, and says what changed."""

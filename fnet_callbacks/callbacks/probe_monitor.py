@@ -20,7 +20,7 @@ from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.history import Previous
-from fnet_callbacks.scope import Stopwatch
+from fnet_callbacks.network import Stopwatch
 from fnet_callbacks.worker.jobs import Measured, NetworkPlan, Reading
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -10,7 +10,6 @@ from typing_extensions import override
 
 from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.functional import Selection
-from fnet_callbacks.measures import read_correlation
 from fnet_callbacks.metrics import ActivationStatistics, RunningCorrelation, select_on_device
 from fnet_callbacks.worker.jobs import Moments, NetworkPlan, Reading, Rows
 
@@ -167,5 +166,5 @@ class SumReader(Reader):
 
 def _reads_matrix(plan: NetworkPlan) -> bool:
     """Whether anything needs more of the correlation than what is selected from it."""
-    measures = (*plan.measures, *plan.layer_measures)
-    return plan.save_correlation or plan.has_figures or read_correlation(measures)
+    needs = {quantity.needs for quantity in plan.quantities()}
+    return plan.save_correlation or plan.has_figures or bool(needs - {"selection"})

@@ -21,7 +21,7 @@ from fnet_callbacks.callbacks.readers import reads_now, waiting_when_read
 from fnet_callbacks.callbacks.steps import StepWatch
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.interrupts import handlers_held
-from fnet_callbacks.scope import Stopwatch
+from fnet_callbacks.network import Stopwatch
 from fnet_callbacks.worker.jobs import Job, Measured, Reading
 
 if TYPE_CHECKING:

@@ -90,10 +90,11 @@ class Run:
             logged = {**snapshot.logged, **snapshot.logged_at_end}
             for key in snapshot.scalars:
                 if key not in named:
-                    named[key] = self._named(key)
+                    named[key] = self.named(key)
             yield {**{named[key]: v for key, v in snapshot.scalars.items()}, **logged, **_gap(logged)}
 
-    def _named(self, key: str) -> str:
+    def named(self, key: str) -> str:
+        """A key of the record with its layer under the label that it has in all runs."""
         place, _, measure = key.rpartition("/")
         monitor, _, layer = place.partition("/")
         for name in (monitor, monitor.removesuffix("_layers")):

@@ -13,7 +13,6 @@ from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.traces import Figure, axes, band_note, bands, chosen, options
-from fnet_callbacks.report.wording import Key, labels_of
 
 _KIND = "FunctionalCodeMonitor"
 _FIRST = ("label_ami", "participation_ratio", "pgd_displacement")  # that are shown
@@ -28,18 +27,24 @@ def codes(content: Content) -> Figure | None:
     """A measure over the layers, at the first and the last snapshot, one line a group."""
     variants: dict[str, Any] = {}
     listed: list[str] = []
-    labels = labels_of(content.keys)
+    labels = content.labels
     for monitor in content.of_kind(_KIND):
         layers = {run.name: run.layers(monitor) for run in content.runs.runs}
         places = {label: k for k, label in enumerate(_labels(content, monitor), start=1)}
         listed.append(f"{', '.join(f'{k} {label}' for label, k in places.items())}.")
-        own = [key for key in content.keys if Key.of(key).monitor == monitor and Key.of(key).layer]
-        own.sort(key=lambda key: Key.of(key).measure not in _FIRST)
+        own = [
+            key
+            for key in content.keys
+            if content.words[key].instrument == monitor and content.words[key].place
+        ]
+        own.sort(key=lambda key: content.words[key].quantity not in _FIRST)
         asked = {labels[key]: key for key in own}
         for label, key in asked.items():
             for when in ("at the end", "before training"):
                 by_run = {
-                    run.name: _over_depth(run, monitor, layers[run.name], places, Key.of(key).measure, when)
+                    run.name: _over_depth(
+                        run, monitor, layers[run.name], places, content.words[key].quantity, when
+                    )
                     for run in content.runs.runs
                     if layers[run.name]
                 }
@@ -62,7 +67,8 @@ def codes(content: Content) -> Figure | None:
 def code_layers(content: Content) -> Table:
     """Measures of the layers' codes at the end of training, the mean over each group's runs."""
     monitors = content.of_kind(_KIND)
-    measured = {Key.of(key).measure for key in content.keys if Key.of(key).monitor in monitors}
+    words = [content.words[key] for key in content.keys]
+    measured = {word.quantity: word.label for word in words if word.instrument in monitors}
     known = [measure for measure in _IN_TABLE if measure in measured]
     rows: list[list[Cell]] = []
     for monitor in monitors:
@@ -75,7 +81,7 @@ def code_layers(content: Content) -> Table:
     return Table(
         "codes",
         "Functional codes at the end of training",
-        [*header, *(Key("", "", measure).label for measure in known)],
+        [*header, *(measured[measure] for measure in known)],
         rows,
         "Means over the runs of a group. The quantization error grows as the root of a layer's width.",
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.communities import Story, story
@@ -23,7 +24,8 @@ from fnet_callbacks.compare.progress import tracked
 from fnet_callbacks.compare.runs import Run, Runs
 from fnet_callbacks.compare.topology import Apart, apart, attack_curves, drift
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.report.wording import Key
+from fnet_callbacks.keys import manifest_keys, manifest_quantities, version_1_keys
+from fnet_callbacks.report.wording import Words, labels_of, words_of
 
 _MOST_RUNS = 12
 
@@ -37,6 +39,7 @@ class Content:
         baseline: The group that others are compared with.
         monitor: The one whose networks are drawn; empty where no run has a network.
         keys: Scalars of whole networks and of attacks, what is asked beforehand first, then those of layers.
+        words: What each scalar is, in words.
         asked: Those of them that were asked beforehand, with their family, see ``families``.
         outcomes: Those of them that say how well a network does, see ``outcome_keys``.
         contrasts: Of every group with the baseline; empty for one group.
@@ -52,6 +55,7 @@ class Content:
     baseline: str
     monitor: str
     keys: Sequence[str]
+    words: Words
     asked: Mapping[str, str]
     outcomes: Sequence[str]
     contrasts: Sequence[Contrast]
@@ -67,6 +71,11 @@ class Content:
         """The runs by group, the baseline first."""
         groups = self.runs.groups
         return {self.baseline: groups.pop(self.baseline), **groups}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The name of each scalar in words; see ``labels_of``."""
+        return labels_of(self.keys, self.words)
 
     def of_kind(self, kind: str) -> list[str]:
         """Names of the monitors of a class, over all runs."""
@@ -96,22 +105,23 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
     Cost: some seconds for nine runs of 400 neurons; see ``apart`` and ``attack_curves`` for what grows.
     """
     name = baseline_of(runs, baseline)
-    known = measure_keys(runs)
+    known, words = measure_keys(runs), _words(runs)
     asked = families(known)
     keys = sorted(
-        known, key=lambda key: (Key.of(key).layer != "", asked.get(key) != "topology", key not in asked)
+        known, key=lambda key: (words[key].place != "", asked.get(key) != "topology", key not in asked)
     )
-    whole = [key for key in keys if not Key.of(key).layer]
+    whole = [key for key in keys if not words[key].place]
     outcomes = outcome_keys(whole)
-    networks = _networks(runs, whole)
+    networks = _networks(runs, whole, words)
     monitor = next(iter(networks), "")
-    measures = [key for key in whole if Key.of(key).monitor in networks]
+    measures = [key for key in whole if words[key].instrument in networks]
     distances = apart(runs.runs, monitor, measures)
     return Content(
         runs=runs,
         baseline=name,
         monitor=monitor,
         keys=keys,
+        words=words,
         asked=asked,
         outcomes=outcomes,
         contrasts=contrasts(runs, baseline=name) if len(runs.groups) > 1 else [],
@@ -136,6 +146,28 @@ def _groupings(distances: Sequence[Apart]) -> dict[str, Grouping]:
     return found
 
 
+def _words(runs: Runs) -> Words:
+    """What the scalars of all runs are, layers under the labels that runs have in common."""
+    found = Words()
+    for run in runs.runs:
+        for key, word in words_of(_named(run)).items():
+            label = run.labels.get(word.instrument, {}).get(word.place, word.place)
+            found.setdefault(run.named(key), replace(word, place=label))
+    return found
+
+
+def _named(run: Run) -> Mapping[str, Any]:
+    """The run's manifest with its keys, which those of the first version do not have."""
+    manifest = run.record.manifest
+    if "keys" in manifest:
+        return manifest
+    kinds = {name: str(settings.get("kind")) for name, settings in manifest.get("monitors", {}).items()}
+    keys = version_1_keys(kinds, dict.fromkeys(key for s in run.record.snapshots for key in s.scalars))
+    quantities = manifest_quantities(keys)
+    instruments = {name: {"quantities": own} for name, own in quantities.items()}
+    return {**manifest, "instruments": instruments, "keys": manifest_keys(keys)}
+
+
 def _of_kind(runs: Runs, kind: str) -> list[str]:
     named = [
         name
@@ -146,7 +178,7 @@ def _of_kind(runs: Runs, kind: str) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def _networks(runs: Runs, keys: Sequence[str]) -> list[str]:
+def _networks(runs: Runs, keys: Sequence[str], words: Words) -> list[str]:
     """Names of the monitors of a functional network, those that measured its modularity first."""
-    modular = [Key.of(key).monitor for key in keys if Key.of(key).measure == "modularity"]
+    modular = [words[key].instrument for key in keys if words[key].quantity == "modularity"]
     return list(dict.fromkeys([*modular, *_of_kind(runs, "FunctionalNetworkMonitor")]))

@@ -31,7 +31,7 @@ from fnet_callbacks.report.traces import (
     plain,
     points,
 )
-from fnet_callbacks.report.wording import Key, labels_of, number
+from fnet_callbacks.report.wording import number
 
 WHOLE = "whole network"
 _SCALES = np.arange(101) / 100
@@ -40,12 +40,12 @@ _SCALES = np.arange(101) / 100
 def curves(content: Content) -> Figure | None:
     """Every scalar over training: one line a group, its interval over seeds, and the runs as thin lines."""
     variants: dict[str, Any] = {}
-    labels = labels_of(content.keys)
+    labels = content.labels
     for key in content.keys:
         by_run = {run.name: run.curve(key) for run in content.runs.runs}
         if not any(len(curve.x) for curve in by_run.values()):
             continue
-        scope = Key.of(key).layer or WHOLE
+        scope = content.words[key].place or WHOLE
         variants[chosen(labels[key], scope)] = {
             "data": bands(content, by_run),
             "layout": over_training(by_run, labels[key]),
@@ -64,8 +64,8 @@ def curves(content: Content) -> Figure | None:
 
 def scatter(content: Content) -> Figure | None:
     """Robustness against topology: one point a run, at the end of training."""
-    labels = labels_of(content.keys)
-    measures = [k for k in content.keys if not Key.of(k).layer and k not in content.outcomes]
+    labels = content.labels
+    measures = [k for k in content.keys if not content.words[k].place and k not in content.outcomes]
     outcomes = sorted(content.outcomes, key=lambda k: k.endswith("/clean_accuracy"))
     variants: dict[str, Any] = {}
     for key in measures:
@@ -266,7 +266,8 @@ def attacks(content: Content) -> Figure | None:
 def lesions(content: Content) -> Figure | None:
     """What is left of accuracy while neurons are silenced."""
     words = {"degree": "hubs first", "random": "at random"}
-    monitors = [Key.of(key).monitor for key in content.keys if Key.of(key).measure == "degree_tolerance"]
+    known = [content.words[key] for key in content.keys]
+    monitors = [word.instrument for word in known if word.quantity == "degree_tolerance"]
     variants = {}
     for monitor, (order, told) in itertools.product(monitors[:1], words.items()):
         by_run = {}

@@ -22,7 +22,7 @@ from fnet_callbacks.report.names import in_attribute, in_html
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.traces import Figure
-from fnet_callbacks.report.wording import Key, counted, labels_of, number, probability
+from fnet_callbacks.report.wording import counted, number, probability
 
 # Nothing may be fetched, whatever a name in a record tries.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -197,8 +197,8 @@ def _cell(name: str, cell: Cell) -> str:
 
 
 def _definitions(content: Content) -> str:
-    labels = labels_of(content.keys)
-    known = {labels[key]: Key.of(key).definition for key in content.keys}
+    labels = content.labels
+    known = {labels[key]: content.words[key].definition for key in content.keys}
     items = "".join(
         f"<dt>{in_html(label)}</dt><dd>{in_html(definition)}</dd>"
         for label, definition in known.items()

@@ -7,14 +7,13 @@ from typing import Any
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.traces import Figure, band_note, bands, chosen, options, over_training
-from fnet_callbacks.report.wording import Key, labels_of
 
 _KIND = "ReLURegionMonitor"
 
 
 def regions(content: Content) -> Figure | None:
     """Measures of the whole network's regions over training, one line a group."""
-    labels = labels_of(content.keys)
+    labels = content.labels
     variants: dict[str, Any] = {}
     # Nearly every input of a wide network is alone in its region, all the time; borders tell more.
     for key in sorted(_keys(content), key=lambda key: "crossings" not in key):
@@ -38,7 +37,7 @@ def regions(content: Content) -> Figure | None:
 
 def region_values(content: Content) -> Table:
     """What is measured of each run's regions at the end of training."""
-    labels, keys = labels_of(content.keys), _keys(content)
+    labels, keys = content.labels, _keys(content)
     rows: list[list[Cell]] = [
         [content.told(run), *(run.last(key) for key in keys)] for run in content.runs.runs if keys
     ]
@@ -49,4 +48,8 @@ def region_values(content: Content) -> Table:
 
 def _keys(content: Content) -> list[str]:
     monitors = content.of_kind(_KIND)
-    return [key for key in content.keys if Key.of(key).monitor in monitors and not Key.of(key).layer]
+    return [
+        key
+        for key in content.keys
+        if content.words[key].instrument in monitors and not content.words[key].place
+    ]

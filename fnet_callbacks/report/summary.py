@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from fnet_callbacks.compare.comparison import ALPHA, Contrast
 from fnet_callbacks.compare.effects import Interval
 from fnet_callbacks.report.content import Content
-from fnet_callbacks.report.wording import Key, labels_of, listed, number, probability
+from fnet_callbacks.report.wording import listed, number, probability
 
 _MOST_NAMED = 5
 LARGE = 0.8  # Cohen's word for a difference of that many standard deviations
@@ -96,14 +96,14 @@ def _on_runs(content: Content) -> Iterator[str]:
 
 
 def _findings(content: Content) -> Iterator[str]:
-    labels = labels_of(content.keys)
+    labels = content.labels
     for c in _by_size(content.contrasts):
         if c.is_finding:
             yield f"{_difference(c, labels[c.key], content.baseline)} {_is('q', c.q)}."
 
 
 def _large(content: Content) -> Iterator[str]:
-    labels = labels_of(content.keys)
+    labels = content.labels
     for c in _by_size(content.contrasts):
         if c.family and not c.is_finding and abs(c.effect.g) >= LARGE:
             p = _is("p", c.effect.p) if math.isfinite(c.effect.p) else "untested"
@@ -111,7 +111,7 @@ def _large(content: Content) -> Iterator[str]:
 
 
 def _absent(content: Content) -> Iterator[str]:
-    labels = labels_of(content.keys)
+    labels = content.labels
     for c in content.contrasts:
         if c.family and not c.is_finding and abs(c.effect.g) < LARGE:
             yield (
@@ -122,7 +122,7 @@ def _absent(content: Content) -> Iterator[str]:
 
 def _unanswered(content: Content) -> Iterator[str]:
     """What was asked beforehand and has no value at the end of some runs, with the reason where the record has one."""
-    labels, groups = labels_of(content.keys), content.groups
+    labels, groups = content.labels, content.groups
     for key in content.asked:
         for group, runs in groups.items():
             lacking = [run for run in runs if not math.isfinite(run.final(key))]
@@ -145,10 +145,12 @@ def _resemblance(content: Content) -> Iterator[str]:
 
 
 def _with_accuracy(content: Content) -> Iterator[str]:
-    labels = labels_of(content.keys)
+    labels = content.labels
     asked = {c.key for c in content.contrasts if c.family == "topology"}
     asked = asked or {
-        key for key in content.keys if Key.of(key).measure == "modularity" and not Key.of(key).layer
+        key
+        for key in content.keys
+        if content.words[key].quantity == "modularity" and not content.words[key].place
     }
     outcomes = [outcome for outcome in content.outcomes if outcome in content.asked]
     for outcome in outcomes or content.outcomes[:2]:

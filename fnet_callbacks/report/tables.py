@@ -18,17 +18,16 @@ from fnet_callbacks.report.figures import WHOLE
 from fnet_callbacks.report.layers import layer_matches
 from fnet_callbacks.report.regions import region_values
 from fnet_callbacks.report.tabular import Cell, Table
-from fnet_callbacks.report.wording import Key, labels_of
 
 
 def effects(content: Content) -> Table:
     """Every measure of every group against the baseline."""
-    labels = labels_of(content.keys)
+    labels = content.labels
     rows = [
         [
             c.group,
             labels[c.key],
-            Key.of(c.key).layer or WHOLE,
+            content.words[c.key].place or WHOLE,
             "beforehand" if c.family else "exploratory",
             c.own.mean,
             c.own.n,
@@ -73,7 +72,7 @@ def effects(content: Content) -> Table:
 
 def associations(content: Content) -> Table:
     """How every measure goes with every accuracy."""
-    labels = labels_of(content.keys)
+    labels = content.labels
     rows = [[labels[a.key], labels[a.outcome], a.where, a.rho, a.p, a.n] for a in content.associations]
     return Table(
         "associations",

@@ -18,10 +18,10 @@ from threadpoolctl import ThreadpoolController
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError, RecordError
 from fnet_callbacks.history import Previous
-from fnet_callbacks.measures import compare_snapshots, measure
+from fnet_callbacks.network import Activity, Network, Stopwatch
 from fnet_callbacks.portrait import CodePortrait, Portrait
+from fnet_callbacks.quantities.networks import measure
 from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
-from fnet_callbacks.scope import Activity, Scope, Stopwatch
 from fnet_callbacks.worker.jobs import (
     EVERYTHING,
     WHOLE,
@@ -180,19 +180,20 @@ class NetworkAnalysis:
             moments.active_share, moments.class_active_share, moments.kept, moments.kept_labels
         )
 
-        networks: dict[str, Scope] = {}
+        networks: dict[str, Network] = {}
         for scope, keys, neurons, names in self.plan.scopes():
-            network = networks[scope] = self._scope(scope, moments, activity, neurons, stopwatch)
+            network = networks[scope] = self._network(scope, moments, activity, neurons, stopwatch)
+            quantities = self.plan.quantities(names)
             values = measure(
                 network,
-                names,
+                quantities,
                 on_error=self.plan.on_error,
                 around=lambda name: around(self.plan, name),
                 given_up=self._given_up,
             )
             found.scalars.update({keys + name: value for name, value in values.items()})
             found.notes.update({keys + name: note for name, note in network.notes.items()})
-            if scope == WHOLE or compare_snapshots(names):  # the record has names that last
+            if scope == WHOLE or any(q.compares for q in quantities):  # the record has names that last
                 with around(self.plan, EVERYTHING):
                     following[scope] = network.to_previous()
         found.scalars[f"{self.plan.name}/n_samples"] = float(moments.count)
@@ -202,9 +203,9 @@ class NetworkAnalysis:
         self.previous = following
         return replace(found, portrait=portrait)
 
-    def _scope(
+    def _network(
         self, name: str, moments: Moments, activity: Activity, neurons: slice, stopwatch: Stopwatch
-    ) -> Scope:
+    ) -> Network:
         n_neurons = len(moments.active_share[neurons])
         previous, first_name = self.previous.get(name), 0
         if (
@@ -214,7 +215,7 @@ class NetworkAnalysis:
             previous = None
         # Streams of null graphs depend on seed and scope alone, so that the series is smooth in time.
         settings = replace(self.plan.graph, seed=self.plan.graph.seed + zlib.crc32(name.encode()))
-        return Scope(
+        return Network(
             None if moments.correlation is None else moments.correlation[neurons, neurons],
             activity if name == WHOLE else activity.of(neurons),
             layers=self._layers if name == WHOLE and len(self.plan.layers) > 1 else None,
@@ -225,13 +226,13 @@ class NetworkAnalysis:
             stopwatch=stopwatch,
         )
 
-    def _arrays(self, whole: Scope) -> dict[str, np.ndarray]:
+    def _arrays(self, whole: Network) -> dict[str, np.ndarray]:
         arrays = {"layer": self._layers[whole.nodes], **whole.arrays()}
         if self.plan.save_correlation:
             arrays["correlation"] = whole.correlation.astype(np.float32)
         return arrays
 
-    def _portrait(self, whole: Scope, step: int) -> Portrait:
+    def _portrait(self, whole: Network, step: int) -> Portrait:
         return Portrait(
             title=f"step {step}",
             n_neurons=whole.n_neurons,

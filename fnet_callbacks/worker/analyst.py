@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from fnet_callbacks.errors import FnetWarning
+from fnet_callbacks.errors import FnetError, FnetWarning
 from fnet_callbacks.history import Previous
 from fnet_callbacks.interrupts import handlers_held
-from fnet_callbacks.measures import reading_alike
+from fnet_callbacks.quantities.networks import of_same_diagrams
 from fnet_callbacks.worker.analysis import Analysis, Around, nothing_around
 from fnet_callbacks.worker.jobs import EVERYTHING, TYPES, Job, NetworkPlan, Plan, Result
-from fnet_callbacks.worker.process import Child, board, serve
+from fnet_callbacks.worker.process import Child, board, refuse, serve
 from fnet_callbacks.worker.wire import Segment, Wire
 
 _WIRE = Wire(TYPES)
@@ -49,6 +49,10 @@ class Analyst:
         self._has_ended_before = False
         if threads is None:
             self._analysis = Analysis(plan)
+        elif names := plan.needs_inline:
+            self._take_over(
+                f"no other process can import the function of {', '.join(names)}; let it be a function of a module"
+            )
         else:
             self._start()
 
@@ -126,12 +130,16 @@ class Analyst:
     def _start(self) -> None:
         try:
             self._child = Child(__name__, _WIRE, threads=self._threads or 1, niceness=_NICENESS)
-            self._child.tell(self._plan_from_here())
+            self._child.tell(self._plan_from_here().to_plain())
         except OSError as error:
             self._take_over(f"the worker cannot start ({error})")
 
     def _go_on_without_it(self, child: Child) -> None:
         status, self._child = child.end(), None
+        if child.refusal is not None:
+            self._say(child.refusal)
+            self._measure_here(child.unanswered)
+            return
         if child.stuck_at is not None:
             self._leave_out(*child.stuck_at.split(_BETWEEN))
         elif self._has_ended_before:
@@ -157,20 +165,26 @@ class Analyst:
 
         The snapshot is done once more, and says so.
         """
-        own, seconds = self._given_up[network], self._plan.networks[network].measure_timeout_s
+        own, plan = self._given_up[network], self._plan.networks[network]
+        seconds = plan.measure_timeout_s
         reason = f"no value after {seconds} s, the `measure_timeout_s`; not tried again in this run"
-        own.update(dict.fromkeys([EVERYTHING] if own else reading_alike(measure), reason))
+        stuck = plan.quantities([measure]) if measure != EVERYTHING else []
+        names = [name for q in stuck for name in of_same_diagrams(q, plan.quantities())] or [measure]
+        own.update(dict.fromkeys([EVERYTHING] if own else names, reason))
 
     def _plan_from_here(self) -> Plan:
         """The plan for another to go on with."""
         return replace(self._plan, carry=self._carry, given_up=self._given_up)
 
     def _take_over(self, reason: str) -> None:
-        warnings.warn(f"snapshots are measured on the training thread: {reason}", FnetWarning, stacklevel=2)
+        self._say(reason)
         while self._receive(wait=True):  # in order: what is on the way comes first
             pass
         self.close()
         self._measure_here(())
+
+    def _say(self, reason: str) -> None:
+        warnings.warn(f"snapshots are measured on the training thread: {reason}", FnetWarning, stacklevel=2)
 
     def _measure_here(self, jobs: Iterable[Segment]) -> None:
         if self._analysis is None:
@@ -194,7 +208,10 @@ def main() -> None:
     def answer(asked: Plan | Job) -> Result | None:
         nonlocal analysis
         if isinstance(asked, Plan):
-            analysis = Analysis(asked, is_worker=True)
+            try:
+                analysis = Analysis(asked.imported(), is_worker=True)
+            except FnetError as error:
+                refuse(f"in the worker {error}")
             return None
         assert analysis is not None
         try:

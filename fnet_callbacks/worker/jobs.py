@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from fnet_callbacks.functional.selection import GraphRule, Selection
 from fnet_callbacks.history import History, Previous
+from fnet_callbacks.network import GraphSettings
 from fnet_callbacks.portrait import PORTRAITS, CodePortrait, Portrait
-from fnet_callbacks.scope import GraphSettings
+from fnet_callbacks.quantities.networks import by_name, needs_inline
+from fnet_callbacks.quantities.quantity import Quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,11 @@ class LayerPlan:
 
 @dataclass(frozen=True, slots=True)
 class NetworkPlan:
-    """What is measured of a functional network; see ``FunctionalNetworkMonitor``."""
+    """What is measured of a functional network; see ``FunctionalNetworkMonitor``.
+
+    ``measures`` and ``layer_measures`` are names; ``own`` has the user's own quantities among them, for another process
+    as ``Quantity.to_plain`` has them.
+    """
 
     name: str
     measures: Sequence[str]
@@ -99,6 +105,23 @@ class NetworkPlan:
     has_figures: bool
     on_error: Literal["warn", "raise"]
     measure_timeout_s: float | None = None
+    own: Sequence[Quantity | Mapping[str, Any]] = ()
+
+    def quantities(self, names: Iterable[str] | None = None) -> list[Quantity]:
+        """Those of some names, else all that are measured."""
+        known = by_name(q for q in self.own if isinstance(q, Quantity))
+        return [
+            known[n]
+            for n in (dict.fromkeys([*self.measures, *self.layer_measures]) if names is None else names)
+        ]
+
+    def to_plain(self) -> NetworkPlan:
+        """The plan for another process; raises `FnetError` where a quantity cannot be imported there."""
+        return replace(self, own=[q.to_plain() if isinstance(q, Quantity) else q for q in self.own])
+
+    def imported(self) -> NetworkPlan:
+        """The plan of another process with its quantities; raises `FnetError` where one cannot be imported here."""
+        return replace(self, own=[q if isinstance(q, Quantity) else Quantity.from_plain(q) for q in self.own])
 
     def scopes(self) -> list[tuple[str, str, slice, Sequence[str]]]:
         """What is measured: the scope's name, where its keys begin, its neurons, its measures; the whole first."""
@@ -135,6 +158,19 @@ class Plan:
     carry: Mapping[str, Mapping[str, Previous]]
     given_up: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     manifest: str | None = None
+
+    @property
+    def needs_inline(self) -> list[str]:
+        """The names of the quantities that no other process can import."""
+        return [name for network in self.networks.values() for name in needs_inline(network.quantities())]
+
+    def to_plain(self) -> Plan:
+        """See `NetworkPlan.to_plain`."""
+        return replace(self, networks={name: own.to_plain() for name, own in self.networks.items()})
+
+    def imported(self) -> Plan:
+        """See `NetworkPlan.imported`."""
+        return replace(self, networks={name: own.imported() for name, own in self.networks.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from fnet_callbacks import FnetWarning
 from fnet_callbacks import functional as F
 from fnet_callbacks.callbacks.remarks import on_number
-from fnet_callbacks.measures import MEASURES, beyond_tree, measure
-from fnet_callbacks.scope import GraphSettings, Scope
+from fnet_callbacks.network import GraphSettings, Network
+from fnet_callbacks.quantities.networks import MEASURES, beyond_tree, measure
 
 
 def said(folder: Path, model: Any, data: Any, **options: Any) -> list[str]:
@@ -92,7 +92,7 @@ def test_it_is_said_of_just_those_that_have_no_value(n: int) -> None:
     generator = np.random.default_rng(0)
     names = [m.name for m in MEASURES if m.tier != "full"]
     settings = GraphSettings(nulls=2)
-    scope = Scope(np.corrcoef(generator.normal(size=(n, 300))), network(1.0, 0).activity, settings=settings)
+    scope = Network(np.corrcoef(generator.normal(size=(n, 300))), network(1.0, 0).activity, settings=settings)
     notes: dict[str, str] = {}
     measure(scope, beyond_tree(names))
     notes |= scope.notes

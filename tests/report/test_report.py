@@ -15,7 +15,7 @@ from fnet_callbacks import LocalSpecializationMonitor
 from fnet_callbacks import functional as F
 from fnet_callbacks.cli import main
 from fnet_callbacks.compare.runs import read_runs
-from fnet_callbacks.measures import BY_NAME
+from fnet_callbacks.quantities.networks import BY_NAME
 from fnet_callbacks.record import SCALARS, Snapshot, SnapshotStore
 from fnet_callbacks.report.content import Content, content_of
 from fnet_callbacks.report.figures import FIGURES

@@ -82,7 +82,7 @@ class NoValueError(Exception):
     """A measure has no value here; the message says why, and goes to the record."""
 
 
-class Scope:
+class Network:
     """A network at one step: the whole one, or a layer's.
 
     Args:
