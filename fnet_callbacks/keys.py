@@ -98,7 +98,7 @@ def manifest_quantities(keys: Iterable[Key]) -> dict[str, dict[str, Any]]:
 def version_1_keys(
     kinds: Mapping[str, str], keys: Iterable[str], *, own: Iterable[Quantity] = ()
 ) -> list[Key]:
-    """The keys of a record of version 1, whose manifest does not say what they are; those of no known quantity left out.
+    """The keys of a record of version 1, whose manifest does not say what they are; unknown quantities are left out.
 
     Args:
         kinds: By name of the monitor, its class.

@@ -106,7 +106,12 @@ class _TensorBoard(_Writer):
         def value(tag: str, number: float) -> Summary.Value:
             if (description := self._descriptions.pop(tag, None)) is None:
                 return Summary.Value(tag=tag, simple_value=number)
-            metadata = SummaryMetadata(summary_description=description)  # TensorBoard reads a tag's first
+            # Of a tag the first is read; without plugin and class the fast reader leaves the description out.
+            metadata = SummaryMetadata(
+                plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"),
+                data_class="DATA_CLASS_SCALAR",
+                summary_description=description,
+            )
             return Summary.Value(tag=tag, simple_value=number, metadata=metadata)
 
         # One event for all values: one for each takes forty times as long.

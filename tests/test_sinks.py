@@ -1,7 +1,11 @@
 """What sinks write to each kind of logger, and what happens when one of them fails."""
 
 import csv
+import importlib.util
 import io
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +13,31 @@ import pytest
 import wandb
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from wandb_file import history, run_file, step_metrics
 
 from fnet_callbacks.errors import FnetWarning
+from fnet_callbacks.keys import layer_keys, whole_keys
+from fnet_callbacks.quantities.networks import BY_NAME
+from fnet_callbacks.quantities.quantity import Quantity
+from fnet_callbacks.quantities.robustness import of_attacks
 from fnet_callbacks.sinks import Sinks
 
+OWN = Quantity("own.share", "share of mine", "Share of what is *mine*.", chart="mine")
 KEYS = [
-    "fnet/modularity",
-    "fnet/loops",
-    "fnet_layers/relu#0/modularity",
-    "robust/clean_accuracy",
-    "robust/pgd_0.1_accuracy",
+    *whole_keys("fnet", [BY_NAME["modularity"], BY_NAME["loops"], OWN]),
+    *layer_keys("fnet", [BY_NAME["modularity"]], ["relu#0"]),
+    *whole_keys("robust", of_attacks(["pgd"], [0.1])),
 ]
 VALUES = {
     "fnet/step": 7.0,
     "fnet/modularity": 0.5,
     "fnet/loops": float("nan"),
-    "fnet_layers/relu#0/modularity": 0.25,
+    "fnet_layers/01/modularity": 0.25,
 }
 
 
@@ -109,14 +119,55 @@ def test_tensorboards_charts_hold_the_curves_that_belong_together(tmp_path, tens
     layout = Layout.FromString(event.tensor_proto.string_val[0])
     charts = {c.title: {x.title: list(x.multiline.tag) for x in c.chart} for c in layout.category}
     assert set(charts) == {"fnet", "robust"}
-    assert set(charts["fnet"]) == {"communities", "loops"}
-    assert charts["fnet"]["loops"] == ["^fnet/loops$", "^fnet/betti_1$"]
-    assert charts["robust"]["accuracy"] == ["^robust/clean_accuracy$", "^robust/(fgsm|pgd)_.*_accuracy$"]
+    assert charts["fnet"] == {
+        "communities": ["^fnet/modularity$"],
+        "loops": ["^fnet/loops$"],
+        "mine": [r"^fnet/own\.share$"],
+    }
+    assert charts["robust"] == {"accuracy": ["^robust/clean_accuracy$", r"^robust/pgd_0\.1_accuracy$"]}
+
+
+def test_tensorboard_has_the_definition_and_the_layer_of_each_tag_with_its_first_value(tmp_path, tensorboard):
+    sinks = Sinks([tensorboard], keys=KEYS)
+    sinks.scalars(0, {"fnet/modularity": 0.25})
+    sinks.scalars(7, VALUES | {"fnet/own.share": 0.125})
+    folder = tmp_path / "tb" / "version_0"
+    events = events_of(folder)
+    assert [e.value for e in events.Scalars("fnet/modularity")] == [0.25, 0.5]
+    assert events.Scalars("fnet/own.share")[0].value == 0.125
+    definition = BY_NAME["modularity"].definition
+    described = {
+        "fnet/modularity": definition,
+        "fnet/loops": BY_NAME["loops"].definition,
+        "fnet_layers/01/modularity": f"Layer `relu#0`. {definition}",
+        "fnet/own.share": "Share of what is *mine*.",
+    }
+    assert {key: events.SummaryMetadata(key).summary_description for key in described} == described
+    read_by_pages(tmp_path / "tb", described)
+
+
+def read_by_pages(folder: Path, described: dict[str, str]) -> None:
+    """What TensorBoard's pages show: by its Python reader, and by the fast one where that is installed."""
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(folder))
+    scalars = {"ctx": RequestContext(), "experiment_id": "", "plugin_name": "scalars"}
+    values = provider.read_scalars(**scalars, downsample=10)["version_0"]
+    found = {
+        tag: [own.description, [[v.step, v.value] for v in values[tag]]]
+        for tag, own in provider.list_scalars(**scalars)["version_0"].items()
+    }
+    assert {tag: description for tag, (description, _) in found.items()} == described | {"fnet/step": ""}
+    assert found["fnet/modularity"][1] == [[0, 0.25], [7, 0.5]]
+    assert found["fnet/own.share"][1] == [[7, 0.125]]
+    if importlib.util.find_spec("tensorboard_data_server") is not None:
+        reader = [sys.executable, Path(__file__).with_name("fast_reader.py"), folder]
+        fast = json.loads(subprocess.run(reader, capture_output=True, check=True).stdout)["version_0"]
+        np.testing.assert_equal(fast, found)
 
 
 def test_wandb_holds_values_and_images_on_an_axis_of_their_own(tmp_path):
     logger = WandbLogger(save_dir=tmp_path, project="p", offline=True)
-    sinks = Sinks([logger], keys=[*KEYS, "my_layers/loops"])
+    sinks = Sinks([logger], keys=[*KEYS, *whole_keys("my_layers", [BY_NAME["loops"]])])
     sinks.scalars(7, VALUES)
     sinks.figures(7, {"fnet/figures/graph": IMAGE})
     wandb.finish()

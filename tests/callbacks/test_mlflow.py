@@ -9,6 +9,8 @@ from lightning.pytorch.loggers import MLFlowLogger
 from small_models import CLASSES, FEATURES, Ledger, Net, fast, loader, record, robustness_monitor, trainer
 from torch import Tensor, nn
 
+from fnet_callbacks.keys import Key
+from fnet_callbacks.quantities.networks import BY_NAME
 from fnet_callbacks.sinks import Sinks
 
 pytestmark = pytest.mark.filterwarnings(
@@ -113,7 +115,7 @@ def test_keys_that_differ_stay_different_whatever_is_in_them(tmp_path: Path) -> 
     logger = MLFlowLogger("exp", save_dir=str(tmp_path / "mlruns"))
     values = {key: float(i) for i, key in enumerate(KEYS)}
     for order in (KEYS, KEYS[::-1]):
-        sinks = Sinks([logger], keys=order)
+        sinks = Sinks([logger], keys=[Key(key, "fnet", BY_NAME["modularity"]) for key in order])
         sinks.scalars(0, values)
         sinks.scalars(1, {**values, "fnet/step": 1.0, "fnet_layers/conv[0/late": 2.0})
     metrics = logger.experiment.get_run(logger.run_id).data.metrics

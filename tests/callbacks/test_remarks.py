@@ -17,7 +17,7 @@ from fnet_callbacks import FnetWarning
 from fnet_callbacks import functional as F
 from fnet_callbacks.callbacks.remarks import on_number
 from fnet_callbacks.network import GraphSettings, Network
-from fnet_callbacks.quantities.networks import MEASURES, beyond_tree, measure
+from fnet_callbacks.quantities.networks import MEASURES, measure, quantities_of
 
 
 def said(folder: Path, model: Any, data: Any, **options: Any) -> list[str]:
@@ -90,24 +90,27 @@ def test_fewer_neurons_than_the_measures_need_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n", [2, 12, 40, 79, 80, 200])
 def test_it_is_said_of_just_those_that_have_no_value(n: int) -> None:
     generator = np.random.default_rng(0)
-    names = [m.name for m in MEASURES if m.tier != "full"]
+    beyond_tree = [q.name for q in MEASURES if q.beyond_tree]
     settings = GraphSettings(nulls=2)
     scope = Network(np.corrcoef(generator.normal(size=(n, 300))), network(1.0, 0).activity, settings=settings)
     notes: dict[str, str] = {}
-    measure(scope, beyond_tree(names))
+    measure(scope, beyond_tree)
     notes |= scope.notes
     too_few = [name for name, reason in notes.items() if reason.startswith("too few neurons")]
-    message = on_number(n, names, settings)
-    assert too_few == (beyond_tree(names) if message else [])
+    message = on_number(n, quantities_of("standard"), settings)
+    assert too_few == (beyond_tree if message else [])
     assert (message is None) == (n >= 80)
 
 
 def test_of_measures_that_need_no_more_nothing_is_said() -> None:
-    assert on_number(12, ["modularity", "n_neurons"], GraphSettings()) is None
+    assert on_number(12, quantities_of(["modularity", "n_neurons"]), GraphSettings()) is None
     assert (
-        on_number(12, ["clustering"], GraphSettings(F.GraphRule(method="threshold", threshold=0.5))) is None
+        on_number(
+            12, quantities_of("clustering"), GraphSettings(F.GraphRule(method="threshold", threshold=0.5))
+        )
+        is None
     )
-    assert "1 neuron is watched" in str(on_number(1, ["modularity"], GraphSettings()))
+    assert "1 neuron is watched" in str(on_number(1, quantities_of("modularity"), GraphSettings()))
 
 
 # Labels.

@@ -3,16 +3,25 @@
 import math
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from own_measures import HUBS, NAMED
 from planted_networks import activations, activity_of, labels_of, network_of
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.history import Previous
 from fnet_callbacks.network import Activity, GraphSettings, Network, Stopwatch
-from fnet_callbacks.quantities.networks import MEASURES, measure, names_of
+from fnet_callbacks.quantities.networks import (
+    BY_NAME,
+    MEASURES,
+    measure,
+    names_of,
+    needs_inline,
+    quantities_of,
+)
 from fnet_callbacks.quantities.quantity import Quantity
 
 FAST = (
@@ -79,6 +88,52 @@ def test_an_unknown_name_leads_to_those_there_are(wrong):
         FnetError, match=r"`measures`: 'sigmaa' is neither a tier \(fast, .* nor a measure \(n_neu"
     ):
         names_of(wrong)
+
+
+# Measures of one's own. ---------------------------------------------------------------------
+
+
+def test_measures_of_ones_own_come_last_each_once():
+    chosen = quantities_of(["fast", HUBS, "own_measures.HUBS", "sigma"])
+    assert tuple(q.name for q in chosen) == (*FAST, "sigma", "hub_share")
+    assert quantities_of(HUBS) == quantities_of("own_measures.HUBS") == (HUBS,)
+    assert quantities_of([MEASURES[0], HUBS]) == (MEASURES[0], HUBS)
+    network = network_of(activations())
+    degrees = network.graph.degrees
+    assert measure(network, [HUBS], on_error="raise") == {"hub_share": degrees.max() / degrees.sum()}
+    assert "hub_share" in network.stopwatch.ms
+    assert "hub_share" not in BY_NAME
+
+
+@pytest.mark.parametrize(
+    ("measures", "message"),
+    [
+        ([HUBS, replace(HUBS, label="other")], "two quantities 'hub_share'"),
+        ([replace(HUBS, name="sigma")], "two quantities 'sigma'"),
+        ([replace(HUBS, name="fast")], "two quantities 'fast'"),
+        ([replace(HUBS, name="n_samples")], "two quantities 'n_samples'"),
+        ([replace(HUBS, function=None)], "'hub_share' has no `function`"),
+        (["own_measures.A_FUNCTION"], "'own_measures.A_FUNCTION' names a function; it should be a Quantity"),
+        (["own_measures.GONE"], "'own_measures.GONE' is no importable 'package.module.quantity'"),
+        (["nowhere.GONE"], "'nowhere.GONE' is no importable"),
+        ([F.modularity], "should be a tier, or a list of tiers, names and quantities"),
+        (3, "=3` should be a tier"),
+    ],
+)
+def test_what_is_no_measure_is_refused(measures, message):
+    with pytest.raises(FnetError, match=f"`measures.*{message}"):
+        quantities_of(measures)
+
+
+def test_two_of_one_name_for_the_whole_and_for_layers_are_refused():
+    with pytest.raises(FnetError, match="`layer_measures`: there are two quantities 'hub_share'"):
+        quantities_of(replace(HUBS, label="other"), argument="layer_measures", beside=[HUBS])
+    assert quantities_of(HUBS, argument="layer_measures", beside=[HUBS]) == (HUBS,)
+
+
+def test_those_that_no_other_process_can_import_are_named():
+    assert needs_inline(quantities_of(["full", HUBS])) == []
+    assert needs_inline(quantities_of(["full", HUBS, NAMED])) == ["mean_r2"]
 
 
 # Values. ------------------------------------------------------------------------------------

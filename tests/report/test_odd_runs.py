@@ -15,7 +15,7 @@ from fnet_callbacks.report.content import content_of
 from fnet_callbacks.report.figures import FIGURES, WHOLE
 from fnet_callbacks.report.page import page
 from fnet_callbacks.report.traces import Style, chosen, plain
-from fnet_callbacks.report.wording import labels_of
+from fnet_callbacks.report.wording import labels_of, words_of
 
 
 def test_no_two_of_many_groups_look_alike() -> None:
@@ -45,19 +45,39 @@ def test_steps_are_drawn_to_the_step(tmp_path: Path) -> None:
     assert plain([0.123456789, float("nan")]) == [0.123457, None]
 
 
+NAMED = words_of(
+    {
+        "instruments": {
+            name: {
+                "quantities": {
+                    "acc": {"label": "accuracy", "definition": "Share."},
+                    "n_neurons": {"label": "live neurons", "definition": "Number."},
+                }
+            }
+            for name in ("a", "b")
+        },
+        "keys": {
+            **{f"{name}/acc": [name, "acc", None] for name in ("a", "b")},
+            "a/n_neurons": ["a", "n_neurons", None],
+            "a_layers/01/n_neurons": ["a", "n_neurons", "01"],
+        },
+    }
+)
+
+
 @pytest.mark.parametrize(
     ("keys", "labels"),
     [
         (["val_acc", "val acc"], ["val acc [val_acc]", "val acc [val acc]"]),
-        (["acc", "fnet/acc"], ["acc", "acc (fnet)"]),
-        (["a/acc", "b/acc"], ["acc (a)", "acc (b)"]),
-        (["fnet/n_neurons", "fnet_layers/x/n_neurons"], ["live neurons", "live neurons"]),
+        (["accuracy", "a/acc"], ["accuracy", "accuracy (a)"]),
+        (["a/acc", "b/acc"], ["accuracy (a)", "accuracy (b)"]),
+        (["a/n_neurons", "a_layers/01/n_neurons"], ["live neurons", "live neurons"]),
         (["loss"], ["loss"]),
-        (["a b/c", "a b/c d", "a b/c_d"], ["c", "c d [a b/c d]", "c d [a b/c_d]"]),
+        (["c d/e", "c_d/e", "f/g"], ["c d/e [c d/e]", "c d/e [c_d/e]", "f/g"]),
     ],
 )
 def test_scalars_have_labels_of_their_own(keys: list[str], labels: list[str]) -> None:
-    assert list(labels_of(keys).values()) == labels
+    assert list(labels_of(keys, NAMED).values()) == labels
 
 
 def test_every_name_shows_its_own_figure(odd_sweep: Path) -> None:

@@ -15,7 +15,7 @@ from fnet_callbacks import LocalSpecializationMonitor
 from fnet_callbacks import functional as F
 from fnet_callbacks.cli import main
 from fnet_callbacks.compare.runs import read_runs
-from fnet_callbacks.quantities.networks import BY_NAME
+from fnet_callbacks.quantities.known import known
 from fnet_callbacks.record import SCALARS, Snapshot, SnapshotStore
 from fnet_callbacks.report.content import Content, content_of
 from fnet_callbacks.report.figures import FIGURES
@@ -23,7 +23,7 @@ from fnet_callbacks.report.page import page
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tables import TABLES
 from fnet_callbacks.report.traces import chosen
-from fnet_callbacks.report.wording import DEFINITIONS, Key, number, probability
+from fnet_callbacks.report.wording import Word, number, probability, words_of
 
 
 def content(*folders: Path, **more: str) -> Content:
@@ -38,26 +38,42 @@ def said(found: Content) -> str:
     return "\n".join(sentence for _, sentences in summary(found) for sentence in sentences)
 
 
-def test_every_number_that_can_be_logged_is_defined():
-    assert set(BY_NAME) <= set(DEFINITIONS)
-    assert Key.of("robust/pgd_0.1_accuracy").definition == DEFINITIONS["accuracy"]
-    assert Key.of("robust/fgsm_0.1_zero_gradients").definition == DEFINITIONS["zero_gradients"]
-    assert Key.of("robust/clean_accuracy").definition
-    assert Key.of("mine/other").definition == ""
+def test_the_words_of_a_key_are_those_of_the_manifest():
+    own = {"label": "share of hubs", "definition": "Hubs over neurons.", "range": [0, 1]}
+    words = words_of(
+        {
+            "instruments": {"a_layers": {"kind": "FunctionalNetwork", "quantities": {"hub_share": own}}},
+            "keys": {
+                "a_layers/hub_share": ["a_layers", "hub_share", None],
+                "a_layers_layers/02/hub_share": ["a_layers", "hub_share", "02"],
+                "b/mean_of_nothing": ["b", "mean_of_nothing", None],
+            },
+        }
+    )
+    assert words["a_layers/hub_share"] == Word("share of hubs", "Hubs over neurons.", "a_layers", "hub_share")
+    assert words["a_layers_layers/02/hub_share"].place == "02"
+    assert words["b/mean_of_nothing"] == Word("mean of nothing", "", "b", "mean_of_nothing")
+
+
+def test_what_a_run_logged_itself_keeps_its_name_and_the_gap_its_definition():
+    words = words_of({})
+    assert words["train/acc_epoch"] == Word("train/acc epoch")
+    assert words["generalization_gap"].label == "generalization gap"
+    assert words["generalization_gap"].definition.startswith("Training accuracy less validation accuracy")
+    assert not words  # looking a key up keeps nothing
 
 
 @pytest.mark.parametrize(
-    ("key", "parts", "label"),
+    "manifest",
     [
-        ("fnet/modularity", ("fnet", "", "modularity"), "modularity"),
-        ("a_layers/net.0/loops", ("a", "net.0", "loops"), "number of loops"),
-        ("robust/pgd_0.03137_accuracy", ("robust", "", "pgd_0.03137_accuracy"), "accuracy under PGD, ε = 0.03137"),
+        {"keys": None, "instruments": []},
+        {"keys": ["fnet/loops"]},
+        {"keys": {"fnet/loops": "fnet"}},
+        {"keys": {"fnet/loops": ["fnet"]}},
     ],
-)  # fmt: skip
-def test_keys_in_words(key, parts, label):
-    found = Key.of(key)
-    assert (found.monitor, found.layer, found.measure) == parts
-    assert found.label == label
+)
+def test_a_manifest_that_says_something_else_of_its_keys_names_none(manifest):
+    assert words_of(manifest) == {}
 
 
 @pytest.mark.parametrize(
@@ -82,8 +98,9 @@ def test_probabilities_in_words():
 
 def test_what_local_specialization_logs_has_a_name_and_a_definition():
     for key in LocalSpecializationMonitor(visualization_steps=1).keys:
-        assert Key.of(key).definition
-        assert "_" not in Key.of(key).label
+        quantity = known("LocalSpecialization", key.rpartition("/")[2])
+        assert quantity is not None
+        assert "_" not in quantity.label
 
 
 def test_neurons_that_stay_together_have_an_allegiance_of_one(sweep):
@@ -114,7 +131,7 @@ def test_a_finding_is_called_so_only_where_it_is_one(sweep):
     found = content(sweep, baseline="none")
     (findings,) = (s for head, s in summary(found) if head == "What differs")
     for c in (c for c in found.contrasts if c.family):
-        told = any(s.startswith(f"{c.group}: {Key.of(c.key).label} is ") for s in findings)
+        told = any(s.startswith(f"{c.group}: {found.words[c.key].label} is ") for s in findings)
         assert told == (c.q <= 0.05), c
     assert findings
 
