@@ -1,4 +1,4 @@
-"""Prints the scalars of a folder as TensorBoard's fast reader has them: a process of its own, which it leaves behind."""
+"""Prints the scalars of a folder as TensorBoard's fast reader has them; a process of its own, which it needs."""
 
 import json
 import sys

@@ -96,7 +96,7 @@ def own_quantities(quantities: Iterable[Quantity], *, argument: str = "measures"
     """
     found: dict[str, Quantity] = {}
     for q in quantities:
-        if BY_NAME.get(q.name) == q:
+        if q in MEASURES:
             continue
         if q.name in BY_NAME or q.name in _RESERVED or found.get(q.name, q) != q:
             raise FnetError(

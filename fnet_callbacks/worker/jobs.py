@@ -162,7 +162,11 @@ class Plan:
     @property
     def needs_inline(self) -> list[str]:
         """The names of the quantities that no other process can import."""
-        return [name for network in self.networks.values() for name in needs_inline(network.quantities())]
+        return [
+            name
+            for network in self.networks.values()
+            for name in needs_inline(q for q in network.own if isinstance(q, Quantity))
+        ]
 
     def to_plain(self) -> Plan:
         """See `NetworkPlan.to_plain`."""
