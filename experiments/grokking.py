@@ -26,7 +26,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from fnet_callbacks import FnetError, FunctionalNetworkMonitor, Record, read_record
-from fnet_callbacks.report.wording import Key
+from fnet_callbacks.report.wording import words_of
 
 KNOWN = 0.95  # accuracy from which on a set of pairs counts as known
 _STEPS_AN_EPOCH = 100
@@ -168,8 +168,12 @@ def known_from(record: Record, key: str) -> int | None:
 
 def draw(record: Record) -> Figure:
     """Accuracy above, then a panel for each measure of the whole network, all on the steps."""
-    keys = [key for key in record.snapshots[-1].scalars if key.count("/") == 1]
-    series = {key: record.series(key) for key in keys if Key.of(key).definition}
+    words = words_of(record.manifest)
+    series = {
+        key: record.series(key)
+        for key in record.snapshots[-1].scalars
+        if key in words and not words[key].place
+    }
     series = {key: v for key, v in series.items() if len(np.unique(v[np.isfinite(v)])) > 1}
     columns = 3
     rows = -(-len(series) // columns)
@@ -183,7 +187,7 @@ def draw(record: Record) -> Figure:
     panels[0, 0].legend(frameon=False, fontsize=8)
     for axes, (key, values) in zip(panels[1:].flat, series.items(), strict=False):
         axes.plot(record.steps, values, color="#1b1f24", linewidth=1)
-        axes.set_title(Key.of(key).label, fontsize=9)
+        axes.set_title(words[key].label, fontsize=9)
     used = [*panels[0], *panels[1:].flat[: len(series)]]
     for axes in panels[1:].flat[len(series) :]:
         axes.remove()
@@ -211,8 +215,9 @@ def told(record: Record) -> str:
         f"| step | {' | '.join(str(record.steps[i]) for i in at.values())} |",
     ]
     series = {key.replace("_", " "): logged(record, key) for key in (TRAIN, TEST)}
-    keys = [k for k in record.snapshots[-1].scalars if k.count("/") == 1 and Key.of(k).definition]
-    series |= {Key.of(key).label: record.series(key) for key in keys}
+    words = words_of(record.manifest)
+    keys = [key for key in record.snapshots[-1].scalars if key in words and not words[key].place]
+    series |= {words[key].label: record.series(key) for key in keys}
     for label, values in series.items():
         cells = (f"{values[i]:.3g}" if np.isfinite(values[i]) else "–" for i in at.values())
         lines.append(f"| {label} | {' | '.join(cells)} |")

@@ -35,7 +35,8 @@ from fnet_callbacks.compare.effects import (
 )
 from fnet_callbacks.compare.runs import Run, read_runs
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.report.wording import Key, number, probability
+from fnet_callbacks.report.content import words_of_runs
+from fnet_callbacks.report.wording import number, probability
 
 SWEEP = Path(__file__).parent / "sweeps" / "neuron_communities.yaml"
 ACCURACY = "robust/clean_accuracy"
@@ -92,8 +93,9 @@ def relations(runs: Sequence[Run]) -> list[Relation]:
     known = list(dict.fromkeys(key for run in runs for s in run.record.snapshots for key in s.scalars))
     if ACCURACY not in known:
         raise FnetError(f"`runs`: none has {ACCURACY}; they should be of {SWEEP.name}")
-    keys = [key for key in known if Key.of(key).measure in MEASURES]
-    return [relation(runs, key) for key in sorted(keys, key=lambda key: Key.of(key).layer)]
+    words = words_of_runs(runs)
+    keys = [key for key in known if words[key].quantity in MEASURES]
+    return [relation(runs, key) for key in sorted(keys, key=lambda key: words[key].place)]
 
 
 def told(model: str, runs: Sequence[Run]) -> str:
@@ -108,10 +110,11 @@ def told(model: str, runs: Sequence[Run]) -> str:
         "| measure | of | within runs | p | of changes | p | between runs | p |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
+    words = words_of_runs(runs)
     for r in relations(runs):
         cells = (f"{_interval(rho)} | {probability(p)}" for rho, p in (r.within, r.changes, r.between))
-        of = Key.of(r.key)
-        lines.append(f"| {of.label} | {of.layer or 'whole network'} | {' | '.join(cells)} |")
+        of = words[r.key]
+        lines.append(f"| {of.label} | {of.place or 'whole network'} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -105,7 +105,7 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
     Cost: some seconds for nine runs of 400 neurons; see ``apart`` and ``attack_curves`` for what grows.
     """
     name = baseline_of(runs, baseline)
-    known, words = measure_keys(runs), _words(runs)
+    known, words = measure_keys(runs), words_of_runs(runs.runs)
     asked = families(known)
     keys = sorted(
         known, key=lambda key: (words[key].place != "", asked.get(key) != "topology", key not in asked)
@@ -146,10 +146,10 @@ def _groupings(distances: Sequence[Apart]) -> dict[str, Grouping]:
     return found
 
 
-def _words(runs: Runs) -> Words:
-    """What the scalars of all runs are, layers under the labels that runs have in common."""
+def words_of_runs(runs: Sequence[Run]) -> Words:
+    """What the scalars of some runs are, layers under the labels that runs have in common."""
     found = Words()
-    for run in runs.runs:
+    for run in runs:
         for key, word in words_of(_named(run)).items():
             label = run.labels.get(word.instrument, {}).get(word.place, word.place)
             found.setdefault(run.named(key), replace(word, place=label))

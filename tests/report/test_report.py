@@ -167,7 +167,8 @@ def test_runs_of_other_lengths_and_layers_and_one_without_homology(tmp_path):
     write_run(tmp_path / "a", strength=1.0, seed=0, steps=4, regularizer="none")
     write_run(tmp_path / "b", strength=1.0, seed=1, steps=2, regularizer="none")
     store = SnapshotStore(tmp_path / "c" / "fnet")
-    store.start({"configuration": {"regularizer": "dropout", "seed": 0}})
+    monitors = {"fnet": {"kind": "FunctionalNetworkMonitor"}}
+    store.start({"configuration": {"regularizer": "dropout", "seed": 0}, "monitors": monitors})
     store.append(Snapshot(0, {"fnet/modularity": 0.5, "fnet_layers/other/modularity": 0.5}))
     store.append(Snapshot(7, {"fnet/modularity": 0.6, "fnet_layers/other/modularity": math.nan}))
     found = content(tmp_path)
