@@ -46,7 +46,7 @@ from torch.utils.data import DataLoader
 from benchmarks.networks import BENCHMARKS, Trained
 from benchmarks.tables import machine, markdown, number, tell, write_json
 from fnet_callbacks import FunctionalNetworkMonitor, Record, read_record
-from fnet_callbacks.measures import TIERS
+from fnet_callbacks.quantities.networks import TIERS
 
 EVERY = (1, 4, 16, 64, 256)
 STRETCH = 5  # how much longer than asked a run may be with the monitor

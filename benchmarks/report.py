@@ -22,9 +22,9 @@ import numpy as np
 from benchmarks.tables import machine, markdown, number, tell, write_json
 from fnet_callbacks import functional as F
 from fnet_callbacks.keys import places
-from fnet_callbacks.measures import measure, names_of
+from fnet_callbacks.network import Activity, GraphSettings, Network
+from fnet_callbacks.quantities.networks import measure, names_of
 from fnet_callbacks.record import Snapshot, SnapshotStore
-from fnet_callbacks.scope import Activity, GraphSettings, Scope
 
 SHAPES = ("20x10x12", "100x2x12", "2x1x3000")
 LAYERS = ("net.1", "net.3", "net.5")
@@ -60,7 +60,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class Sample:
     """A network's scalars, those of a layer, and its arrays."""
 
     scalars: dict[str, float]
@@ -68,7 +68,7 @@ class Network:
     arrays: dict[str, np.ndarray]
 
 
-def network(strength: float, seed: int, n: int) -> Network:
+def network(strength: float, seed: int, n: int) -> Sample:
     """Neurons of eight kinds, which share a signal of that strength."""
     generator = np.random.default_rng(seed)
     shared = generator.normal(size=(SAMPLES, 8))[:, generator.permutation(n) % 8]
@@ -76,12 +76,12 @@ def network(strength: float, seed: int, n: int) -> Network:
     labels = np.arange(SAMPLES) % 10
     activity = Activity((rows > 0).mean(0), F.class_active_share(rows, labels, 10), rows, labels)
     layers = np.arange(n) * len(LAYERS) // n
-    scope = Scope(F.correlation_matrix(rows), activity, layers=layers, settings=GraphSettings(nulls=2))
+    scope = Network(F.correlation_matrix(rows), activity, layers=layers, settings=GraphSettings(nulls=2))
     found = measure(scope, names_of("standard"))
     part = measure(
-        Scope(F.correlation_matrix(rows[:, : n // 3]), activity.of(slice(0, n // 3))), names_of("fast")
+        Network(F.correlation_matrix(rows[:, : n // 3]), activity.of(slice(0, n // 3))), names_of("fast")
     )
-    return Network(found, part, {**scope.arrays(), "layer": layers[scope.nodes]})
+    return Sample(found, part, {**scope.arrays(), "layer": layers[scope.nodes]})
 
 
 def write_records(folder: Path, shape: Shape, *, neurons: int) -> None:

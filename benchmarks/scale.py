@@ -28,8 +28,8 @@ from numpy.typing import ArrayLike
 
 from benchmarks.tables import SLOW_S, machine, markdown, number, tell, write_json
 from fnet_callbacks import functional as F
-from fnet_callbacks.measures import measure, names_of
-from fnet_callbacks.scope import Activity, GraphSettings, Previous, Scope, Stopwatch
+from fnet_callbacks.network import Activity, GraphSettings, Network, Previous, Stopwatch
+from fnet_callbacks.quantities.networks import measure, names_of
 
 SAMPLES, CLASSES, GROUPS = 1024, 10, 20
 SIZES = (256, 512, 1024, 2048, 4096)
@@ -66,7 +66,7 @@ def activations(n_units: int, *, noise: int) -> np.ndarray:
     return np.maximum(factors @ loadings + own, 0).astype(np.float32)
 
 
-def scope(rows: np.ndarray, stopwatch: Stopwatch, **options) -> Scope:
+def scope(rows: np.ndarray, stopwatch: Stopwatch, **options) -> Network:
     """The network of those activations."""
     labels = np.arange(len(rows)) % CLASSES
     with stopwatch.part("correlation"):
@@ -76,7 +76,7 @@ def scope(rows: np.ndarray, stopwatch: Stopwatch, **options) -> Scope:
         activity = Activity(
             active.mean(axis=0), np.stack([active[labels == c].mean(axis=0) for c in range(CLASSES)]), rows
         )
-    return Scope(correlation, activity, stopwatch=stopwatch, **options)
+    return Network(correlation, activity, stopwatch=stopwatch, **options)
 
 
 def snapshot(rows: np.ndarray, previous: Previous, settings: GraphSettings) -> Stopwatch:

@@ -26,7 +26,6 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from fnet_callbacks import FnetError, FunctionalNetwork, Monitor, Record, read_record
-from fnet_callbacks.report.wording import definition_of, label_of
 
 KNOWN = 0.95  # accuracy from which on a set of pairs counts as known
 _STEPS_AN_EPOCH = 100
@@ -169,7 +168,7 @@ def known_from(record: Record, key: str) -> int | None:
 def measures(record: Record) -> list[str]:
     """Keys of what was measured of the whole network and has a definition."""
     known = {key: record.keys[key] for key in record.snapshots[-1].scalars if key in record.keys}
-    return [key for key, entry in known.items() if entry.place is None and definition_of(entry)]
+    return [key for key, entry in known.items() if entry.place is None and entry.definition]
 
 
 def draw(record: Record) -> Figure:
@@ -188,7 +187,7 @@ def draw(record: Record) -> Figure:
     panels[0, 0].legend(frameon=False, fontsize=8)
     for axes, (key, values) in zip(panels[1:].flat, series.items(), strict=False):
         axes.plot(record.steps, values, color="#1b1f24", linewidth=1)
-        axes.set_title(label_of(record.keys[key]), fontsize=9)
+        axes.set_title(record.keys[key].label, fontsize=9)
     used = [*panels[0], *panels[1:].flat[: len(series)]]
     for axes in panels[1:].flat[len(series) :]:
         axes.remove()
@@ -216,7 +215,7 @@ def told(record: Record) -> str:
         f"| step | {' | '.join(str(record.steps[i]) for i in at.values())} |",
     ]
     series = {key.replace("_", " "): logged(record, key) for key in (TRAIN, TEST)}
-    series |= {label_of(record.keys[key]): record.series(key) for key in measures(record)}
+    series |= {record.keys[key].label: record.series(key) for key in measures(record)}
     for label, values in series.items():
         cells = (f"{values[i]:.3g}" if np.isfinite(values[i]) else "–" for i in at.values())
         lines.append(f"| {label} | {' | '.join(cells)} |")

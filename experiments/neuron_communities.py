@@ -37,7 +37,7 @@ from fnet_callbacks.compare.run import Run
 from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.record import Key
-from fnet_callbacks.report.wording import label_of, number, probability
+from fnet_callbacks.report.wording import number, probability
 
 SWEEP = Path(__file__).parent / "sweeps" / "neuron_communities.yaml"
 ACCURACY = "robust/clean_accuracy"
@@ -119,7 +119,7 @@ def told(model: str, runs: Sequence[Run]) -> str:
     for r in relations(runs):
         cells = (f"{_interval(rho)} | {probability(p)}" for rho, p in (r.within, r.changes, r.between))
         of = known[r.key]
-        lines.append(f"| {label_of(of)} | {of.layer or 'whole network'} | {' | '.join(cells)} |")
+        lines.append(f"| {of.label} | {of.layer or 'whole network'} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

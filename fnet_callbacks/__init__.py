@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fnet_callbacks.instruments.local_specialization import LocalSpecialization as LocalSpecialization
     from fnet_callbacks.instruments.relu_regions import ReLURegions as ReLURegions
     from fnet_callbacks.instruments.robustness import Robustness as Robustness
+    from fnet_callbacks.quantities.quantity import Quantity as Quantity
     from fnet_callbacks.record import Record as Record
     from fnet_callbacks.record import read_record as read_record
     from fnet_callbacks.regions.relu import ReLURegionsResult as ReLURegionsResult
@@ -47,6 +48,7 @@ __all__ = [
     "LocalSpecialization",
     "LocalSpecializationResult",
     "Monitor",
+    "Quantity",
     "ReLURegions",
     "ReLURegionsResult",
     "Record",
@@ -73,6 +75,7 @@ _HOME = {
     "LocalSpecialization": "instruments.local_specialization",
     "LocalSpecializationResult": "specialization.findings",
     "Monitor": "drivers.lightning",
+    "Quantity": "quantities.quantity",
     "ReLURegions": "instruments.relu_regions",
     "ReLURegionsResult": "regions.relu",
     "Record": "record",

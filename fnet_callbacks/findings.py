@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Protocol
+from types import FunctionType
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from fnet_callbacks.imports import import_path, imported
+from fnet_callbacks.network import Stopwatch
 from fnet_callbacks.portrait import CodePortrait, Portrait
-from fnet_callbacks.scope import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,15 @@ class Analysis(Protocol):
         ...
 
 
+@runtime_checkable
+class HasAlikeParts(Protocol):
+    """An analysis that knows which of its parts would fail together."""
+
+    def alike(self, part: str) -> Sequence[str]:
+        """A part and those that are made of the same."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How another process makes the same analysis.
@@ -104,6 +114,8 @@ class Recipe:
             ImportError: Its class cannot be imported elsewhere, as where it is defined in a script or a notebook.
         """
         kind = type(analysis)
+        if (reason := getattr(analysis, "stays_here", None)) is not None:
+            raise ImportError(reason)
         if (path := import_path(kind)) is None:
             raise ImportError(
                 f"{kind.__qualname__} of {kind.__module__} cannot be imported by another process"
@@ -115,11 +127,14 @@ class Recipe:
         """The analysis.
 
         Raises:
-            Exception: Whatever the import of its module raises.
+            ImportError: Its class cannot be imported here.
         """
-        kind = imported(self.path)
+        try:
+            kind = imported(self.path)
+        except Exception as error:
+            raise ImportError(f"{self.path} cannot be imported: {type(error).__name__}: {error}") from error
         if kind is None:
-            raise ImportError(f"{self.path} cannot be imported")
+            raise ImportError(f"{self.path} is no class")
         made = object.__new__(kind)
         vars(made).update(self.attributes)
         return made
@@ -146,6 +161,8 @@ def travels(value: Any) -> bool:
         return True
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "biuf"
+    if isinstance(value, FunctionType):
+        return import_path(value) is not None
     if isinstance(value, list | tuple):
         return all(map(travels, value))
     if isinstance(value, Mapping):

@@ -23,7 +23,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "every_n_steps": "log",
         "worker": "process",  # tests of this folder have the other as their default
         "when_busy": "skip",
-        "measures": ["fast", "loops"],
+        "measures": ["fast", "loops", "own_measures.HUBS"],
         "layer_measures": [],
         "layers": ["net.1"],
         "signal": "pre",

@@ -17,8 +17,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.measures import measure, names_of
-from fnet_callbacks.scope import Activity, GraphSettings, Scope
+from fnet_callbacks.network import Activity, GraphSettings, Network
+from fnet_callbacks.quantities.networks import measure, names_of
 
 ACTIVATIONS = Path(__file__).parent / "data" / "numbers.npz"
 EXPECTED = ACTIVATIONS.with_suffix(".json")
@@ -66,7 +66,7 @@ def measured(activations: np.lib.npyio.NpzFile) -> dict[str, dict[str, float]]:
                 activity = Activity(
                     F.active_share(rows), F.class_active_share(rows, labels, 10), rows, labels
                 )
-                scope = Scope(
+                scope = Network(
                     correlation, activity, layers=layers, previous=previous, settings=replace(settings)
                 )
                 found[f"{name}, {settings_name}, step {step}"] = measure(scope, names_of("full"))

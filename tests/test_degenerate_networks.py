@@ -5,11 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
-from small_scopes import activations, labels_of, scope_of
+from planted_networks import activations, labels_of, network_of
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.measures import measure, names_of
-from fnet_callbacks.scope import Activity, GraphSettings, Scope
+from fnet_callbacks.network import Activity, GraphSettings, Network
+from fnet_callbacks.quantities.networks import measure, names_of
 
 STANDARD, FULL = names_of("standard"), names_of("full")
 nan, inf = math.nan, math.inf
@@ -48,8 +48,8 @@ def test_a_degenerate_network_has_a_written_result_for_every_measure(case, with_
     values = DEGENERATE[case]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        previous = scope_of(values, settings=settings).to_previous() if with_previous else None
-        scope = scope_of(values, labels_of(values), previous=previous, settings=settings)
+        previous = network_of(values, settings=settings).to_previous() if with_previous else None
+        scope = network_of(values, labels_of(values), previous=previous, settings=settings)
         found = measure(scope, FULL, on_error="raise")
         scope.to_previous()
     assert tuple(found) == FULL
@@ -58,7 +58,7 @@ def test_a_degenerate_network_has_a_written_result_for_every_measure(case, with_
 
 
 def test_a_network_without_a_live_neuron():
-    scope = scope_of(DEGENERATE["all dead"], labels_of(DEGENERATE["all dead"]))
+    scope = network_of(DEGENERATE["all dead"], labels_of(DEGENERATE["all dead"]))
     found = measure(scope, FULL)
     defined = {name: value for name, value in found.items() if not math.isnan(value)}
     assert defined == {
@@ -75,15 +75,15 @@ def test_a_network_without_a_live_neuron():
 
 def test_a_network_that_died_since_the_last_snapshot_counts_what_went():
     dead = np.zeros_like(activations())
-    previous = scope_of(activations()).to_previous()
-    found = measure(scope_of(dead, labels_of(dead), previous=previous), FULL)
+    previous = network_of(activations()).to_previous()
+    found = measure(network_of(dead, labels_of(dead), previous=previous), FULL)
     assert (found["edge_turnover"], found["births"]) == (1, 0)
     assert found["deaths"] == len(np.unique(previous.partition))
     assert all(math.isnan(found[name]) for name in ("modularity", "partition_ami", "sigma"))
 
 
 def test_a_network_of_one_live_neuron():
-    scope = scope_of(DEGENERATE["one live"])
+    scope = network_of(DEGENERATE["one live"])
     found = measure(scope, STANDARD)
     assert (found["n_neurons"], found["effective_rank"], found["n_communities"], found["betti_0"]) == (
         1,
@@ -95,8 +95,8 @@ def test_a_network_of_one_live_neuron():
 
 
 def test_units_that_are_not_finite_are_dead_and_the_others_measured():
-    found = measure(scope_of(DEGENERATE["infinite"]), FULL)
-    finite = measure(scope_of(activations()[:, 2:]), FULL)
+    found = measure(network_of(DEGENERATE["infinite"]), FULL)
+    finite = measure(network_of(activations()[:, 2:]), FULL)
     assert found["dead_fraction"] == pytest.approx(0.02)
     same = [name for name in FULL if name != "dead_fraction"]
     assert [found[n] for n in same] == pytest.approx([finite[n] for n in same], rel=1e-12, nan_ok=True)
@@ -104,7 +104,7 @@ def test_units_that_are_not_finite_are_dead_and_the_others_measured():
 
 def test_labels_and_values_that_were_not_gathered_are_the_reason():
     values = activations()
-    scope = Scope(F.correlation_matrix(values), Activity((values > 0).mean(0)))
+    scope = Network(F.correlation_matrix(values), Activity((values > 0).mean(0)))
     found = measure(scope, ["selectivity_entropy", "histogram_entropy", "activation_entropy"])
     assert scope.notes == {
         "selectivity_entropy": "the probe has no labels",

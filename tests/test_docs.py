@@ -4,6 +4,7 @@ import doctest
 import importlib
 import math
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 
 import networkx as nx
 import pytest
-from small_scopes import activations, scope_of
+from planted_networks import activations, network_of
 
-from fnet_callbacks import measures
 from fnet_callbacks.cli import main
+from fnet_callbacks.network import Network
+from fnet_callbacks.quantities.networks import MEASURES, measure, quantities_of
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -54,17 +56,29 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "dropout" in (tmp_path / "report.html").read_text()
 
 
-def test_a_measure_is_added_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run(DOCS / "adding_a_measure.md", dict(vars(measures)))
+def test_measures_are_added_as_the_page_says() -> None:
+    found = run(DOCS / "adding_a_measure.md", {"__name__": "adding_a_measure"})
     found["test_degree_assortativity_is_networkxs"]()
     assert_printed(found["degree_assortativity"].__doc__, found)
-    monkeypatch.setattr(measures, "MEASURES", found["MEASURES"])
-    monkeypatch.setattr(measures, "BY_NAME", {m.name: m for m in found["MEASURES"]})
-    assert "degree_assortativity" in measures.names_of("fast")
-    scope = scope_of(activations())
-    expected = nx.degree_assortativity_coefficient(scope.graph.to_networkx())
-    values = measures.measure(scope, ["degree_assortativity"], on_error="raise")
-    assert values == {"degree_assortativity": pytest.approx(expected)}
+    network = network_of(activations())
+    chosen = quantities_of(["n_neurons", found["hubs"], found["assortativity"]])
+    expected = nx.degree_assortativity_coefficient(network.graph.to_networkx())
+    degrees = network.graph.degrees
+    assert measure(network, chosen, on_error="raise") == {
+        "n_neurons": 100,
+        "hub_share": degrees.max() / degrees.sum(),
+        "degree_assortativity": pytest.approx(expected),
+    }
+
+
+def test_the_attributes_on_that_page_are_those_of_a_network() -> None:
+    text = (DOCS / "adding_a_measure.md").read_text()
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert len(named) > 10
+    assert named <= {*dir(Network), *vars(network_of(activations()))}
+    documented = re.findall(r"^        (\w+): ", str(Network.__doc__).split("Attributes:")[1], re.MULTILINE)
+    assert named <= set(documented)
 
 
 def test_what_the_page_of_measures_prints_is_what_comes_out() -> None:
@@ -72,12 +86,13 @@ def test_what_the_page_of_measures_prints_is_what_comes_out() -> None:
     assert_printed(example, {})
 
 
-def test_every_measure_has_its_row_with_its_tier() -> None:
-    reference = (DOCS / "measures.md").read_text().split("## What each is")[1]
-    rows = [line.split("|") for line in reference.splitlines() if line.startswith("| `")]
-    tiers = {name: row[2].strip() for row in rows for name in re.findall(r"`(\w+)`", row[1])}
-    for name, measure in measures.BY_NAME.items():
-        assert tiers.get(name) == measure.tier, name
+def test_the_tables_of_measures_are_up_to_date() -> None:
+    tables = runpy.run_path(str(DOCS / "measures_tables.py"))
+    page = (DOCS / "measures.md").read_text()
+    assert tables["with_tables"](page) == page, "run `python docs/measures_tables.py`"
+    reference = page.split("## What each is")[1]
+    assert re.findall(r"^\| `([a-z0-9_]+)` \|.*\|  \|$", reference, re.MULTILINE) == [], "say how to read it"
+    assert {q.name for q in MEASURES} <= set(re.findall(r"^\| `(\w+)` \|", reference, re.MULTILINE))
 
 
 @pytest.mark.parametrize("module", ["fnet_callbacks", "fnet_callbacks.functional", "fnet_callbacks.metrics"])

@@ -12,25 +12,9 @@ from typing import Any
 import numpy as np
 
 from fnet_callbacks.errors import FnetWarning
+from fnet_callbacks.keys import Key
 
 _STEP = "monitor/step"
-# Curves that belong together and share a scale, in TensorBoard's custom scalars: chart -> measures.
-_CHARTS: Mapping[str, Sequence[str]] = {
-    "communities": ("modularity", "partition_ami", "edge_turnover"),
-    "communities through time": ("births", "deaths", "splits", "merges"),
-    "flexible and shared neurons": ("flexibility", "participation"),
-    "communities, layers and classes": ("layer_ami", "layer_entropy", "class_ami", "class_affinity"),
-    "number of communities": ("n_communities",),
-    "small world": ("clustering", "global_efficiency", "local_efficiency"),
-    "small-worldness against nulls": ("sigma", "sigma_hqs"),
-    "modularity against nulls": ("modularity_z",),
-    "loops": ("loops", "betti_1"),
-    "persistence": ("functional_persistence",),
-    "entropy": ("activation_entropy", "selectivity_entropy"),
-    "entropy of values and lifetimes": ("histogram_entropy", "persistent_entropy"),
-    "redundancy": ("mean_abs_correlation", "tree_mean", "dead_fraction"),
-    "accuracy": ("clean_accuracy", r"(fgsm|pgd)_.*_accuracy"),
-}
 
 
 class Loggers:
@@ -38,18 +22,19 @@ class Loggers:
 
     Args:
         loggers: Lightning loggers; anything with ``log_metrics(metrics, step=...)`` and ``save()``.
-        keys: What will be written, ``<name>/<measure>``; the layout and the axes are declared for it at once.
+        keys: What will be written; charts, axes and descriptions are made from it.
         figure_folder: Where figures go as files when no logger takes images; None drops them.
     """
 
     def __init__(
-        self, loggers: Iterable[Any], *, keys: Sequence[str], figure_folder: Path | None = None
+        self, loggers: Iterable[Any], *, keys: Iterable[Key], figure_folder: Path | None = None
     ) -> None:
+        declared = tuple(keys)
         self._writers = [_writer_of(logger) for logger in loggers]
         self._figure_folder = figure_folder
         self._complained: set[int] = set()
         for writer in self._writers:
-            self._try(writer.logger, lambda writer=writer: writer.declare(keys))
+            self._try(writer.logger, lambda writer=writer: writer.declare(declared))
 
     @property
     def takes_figures(self) -> bool:
@@ -91,7 +76,7 @@ class _Writer:
     def __init__(self, logger: Any) -> None:
         self.logger = logger
 
-    def declare(self, keys: Sequence[str]) -> None:
+    def declare(self, keys: Sequence[Key]) -> None:
         """Says once what will come."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -105,7 +90,12 @@ class _Writer:
 class _TensorBoard(_Writer):
     takes_images = True
 
-    def declare(self, keys: Sequence[str]) -> None:
+    def __init__(self, logger: Any) -> None:
+        super().__init__(logger)
+        self._descriptions: dict[str, str] = {}  # of tags that have not been written yet
+
+    def declare(self, keys: Sequence[Key]) -> None:
+        self._descriptions = {key.key: key.description for key in keys}
         self.logger.experiment.add_custom_scalars(_layout(keys))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -113,10 +103,21 @@ class _TensorBoard(_Writer):
             self.logger.log_metrics(dict(values), step=step)
             self.logger.experiment.flush()
             return
-        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
+        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata  # type: ignore[attr-defined]
+
+        def value(tag: str, number: float) -> Summary.Value:
+            if (description := self._descriptions.pop(tag, None)) is None:
+                return Summary.Value(tag=tag, simple_value=number)
+            # Of a tag the first is read; without plugin and class the fast reader leaves the description out.
+            metadata = SummaryMetadata(
+                plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"),
+                data_class="DATA_CLASS_SCALAR",
+                summary_description=description,
+            )
+            return Summary.Value(tag=tag, simple_value=number, metadata=metadata)
 
         # One event for all values: one for each takes forty times as long.
-        self._write(step, Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()]))
+        self._write(step, Summary(value=[value(tag, number) for tag, number in values.items()]))
 
     def figures(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
@@ -137,8 +138,8 @@ class _TensorBoard(_Writer):
 class _Wandb(_Writer):
     takes_images = True
 
-    def declare(self, keys: Sequence[str]) -> None:
-        for prefix in sorted({key.split("/")[0] for key in keys} | {"monitor", "monitor_cost"}):
+    def declare(self, keys: Sequence[Key]) -> None:
+        for prefix in sorted({key.key.split("/")[0] for key in keys} | {"monitor", "monitor_cost"}):
             self.logger.experiment.define_metric(f"{prefix}/*", step_metric=_STEP)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -163,10 +164,9 @@ class _MLflow(_Writer):
         super().__init__(logger)
         self._names: dict[str, str] = {}
 
-    def declare(self, keys: Sequence[str]) -> None:
-        for key in sorted(
-            keys, key=lambda key: self._legal(key) != key
-        ):  # those that may stay as they are do
+    def declare(self, keys: Sequence[Key]) -> None:
+        # Those that may stay as they are do.
+        for key in sorted((key.key for key in keys), key=lambda key: self._legal(key) != key):
             self._name(key)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -219,12 +219,11 @@ def _save_figures(folder: Path, step: int, images: Mapping[str, np.ndarray]) -> 
     return paths
 
 
-def _layout(keys: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """TensorBoard's custom scalars: a category for each monitor, a chart for each group that has keys there."""
+def _layout(keys: Iterable[Key]) -> dict[str, dict[str, list[Any]]]:
+    """TensorBoard's custom scalars: a category for each instrument, a chart for quantities that share one."""
     layout: dict[str, dict[str, list[Any]]] = {}
-    for name in sorted({key.split("/")[0] for key in keys}):
-        for chart, measures in _CHARTS.items():
-            patterns = [rf"{re.escape(name)}/{measure}" for measure in measures]
-            if any(re.fullmatch(pattern, key) for pattern in patterns for key in keys):
-                layout.setdefault(name, {})[chart] = ["Multiline", [f"^{pattern}$" for pattern in patterns]]
+    for key in keys:
+        if key.place is None and key.quantity.chart is not None:
+            charts = layout.setdefault(key.instrument, {})
+            charts.setdefault(key.quantity.chart, ["Multiline", []])[1].append(f"^{re.escape(key.key)}$")
     return layout

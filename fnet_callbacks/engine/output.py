@@ -20,6 +20,8 @@ from fnet_callbacks.engine.options import Options
 from fnet_callbacks.errors import FnetWarning, RecordError
 from fnet_callbacks.findings import Recipe
 from fnet_callbacks.host import Host
+from fnet_callbacks.keys import Key, manifest_keys, manifest_quantities, whole_keys
+from fnet_callbacks.quantities.monitor import MONITOR
 from fnet_callbacks.record import SnapshotStore
 from fnet_callbacks.spans import Span, changes, go_on, spans_of
 from fnet_callbacks.worker.analysis import Around
@@ -94,7 +96,7 @@ class Output:
         is_resumed = resumed_from is not None or measured is not None
         now = Span.of(manifest, begin=step + 1 if is_resumed else 0)
         self.measured = {key: value for key, value in now.to_manifest().items() if key != "begin"}
-        keys = [key for entry in self._entries.values() for key in entry.instrument.keys]
+        keys = self._keys()
         self.keys = frozenset(key.key for key in keys)
         if not self._host.is_global_zero:
             return
@@ -114,9 +116,7 @@ class Output:
         }
         threads = self._threads() if plan.recipes else None
         self._analyst = Analyst(plan, threads=threads, analyses=here if threads is None else {})
-        self._loggers = Loggers(
-            self._host.loggers, keys=sorted(self.keys), figure_folder=folder and folder / "figures"
-        )
+        self._loggers = Loggers(self._host.loggers, keys=keys, figure_folder=folder and folder / "figures")
 
     def analyzes_here(self, entry: Entry) -> bool:
         """Whether an instrument's analysis is made on the training thread before its snapshot is handed over."""
@@ -227,7 +227,8 @@ class Output:
         return max(1, min(_MAX_THREADS, cores - self._host.n_local_ranks * torch.get_num_threads()))
 
     def _manifest(self, probe: Mapping[str, Any]) -> dict[str, Any]:
-        keys = [key for entry in self._entries.values() for key in entry.instrument.keys]
+        keys = self._keys()
+        words = manifest_quantities(keys)
         return {
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "writer": uuid.uuid4().hex,  # no other run's manifest is the same
@@ -236,13 +237,21 @@ class Output:
             "monitor": self._options.settings(),
             "probe": {key: value for key, value in probe.items() if key != "classes"},
             "classes": probe.get("classes"),
-            "instruments": {name: _settings(entry) for name, entry in self._entries.items()},
-            "keys": {key.key: [key.instrument, key.quantity, key.place] for key in keys},
+            "instruments": {
+                name: {**_settings(entry), "quantities": words.get(name, {})}
+                for name, entry in self._entries.items()
+            },
+            "keys": manifest_keys(keys),
             "versions": {
                 "python": platform.python_version(),
                 **{name: importlib.metadata.version(name) for name in _LIBRARIES},
             },
         }
+
+    def _keys(self) -> list[Key]:
+        """The keys of all that is measured, and of what the monitor says of itself."""
+        keys = [key for entry in self._entries.values() for key in entry.instrument.keys]
+        return [*keys, *whole_keys("monitor", MONITOR)]
 
     def _break_off(self, before: Sequence[Span], now: Span, step: int) -> None:
         """Lets instruments begin anew that measured otherwise in a span before this one, and says what changed."""

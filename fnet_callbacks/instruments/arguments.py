@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fnet_callbacks import functional as F
 from fnet_callbacks.arguments import as_choice, as_integer, as_number, is_number, plain, refused
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.scope import GraphSettings
+from fnet_callbacks.network import GraphSettings
 
 Figures = Literal["log"] | int | None
 _LONGEST_S = 1e8  # three years: what a timer of the system takes

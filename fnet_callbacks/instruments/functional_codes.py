@@ -29,11 +29,10 @@ from fnet_callbacks.findings import Findings
 from fnet_callbacks.instruments.forward import Batch, Forward
 from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.instruments.together import OfRankZero, Parts
-from fnet_callbacks.keys import Key, places
+from fnet_callbacks.keys import Key, layer_keys, places, whole_keys
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
 from fnet_callbacks.portrait import CodePortrait
-
-_OF_SHIFTS = ("displacement", "changed_share", "distance")
+from fnet_callbacks.quantities.codes import departure, of_layer
 
 
 class FunctionalCodes(Instrument):
@@ -122,17 +121,9 @@ class FunctionalCodes(Instrument):
     @property
     @override
     def keys(self) -> list[Key]:
-        of_layer = [*MEASURES, "map_change", *(LABEL_MEASURES if self._is_labelled else ())]
-        for attack in self._attacks:
-            of_layer += [f"{attack}_{of}{what}" for of in ("", "noise_") for what in _OF_SHIFTS]
-            of_layer.append(f"{attack}_departed_share")
-        found = [self.key(what, place, name) for name, place in self._places_of.items() for what in of_layer]
-        return [*found, *(self.key(f"{attack}_departure") for attack in self._attacks)]
-
-    @override
-    def key(self, quantity: str, place: str | None = None, layer: str | None = None) -> Key:
-        prefix = self.name if place is None else f"{self.name}/{place}"
-        return Key(f"{prefix}/{quantity}", self.name, quantity, place, layer)
+        quantities = of_layer(is_labelled=self._is_labelled, attacks=self._attacks)
+        of_layers = layer_keys(self.name, quantities, list(self._places_of), folder=self.name)
+        return [*of_layers, *whole_keys(self.name, map(departure, self._attacks))]
 
     @property
     @override
@@ -280,7 +271,7 @@ class FunctionalCodes(Instrument):
 
     def _reason(self, key: Key, found: FunctionalCodesResult) -> str:
         """Why a measure is NaN."""
-        name, measure = key.layer, key.quantity
+        name, measure = key.layer, key.quantity.name
         if name is None:  # departure
             if not found.paths:
                 return "a sample has no label" if found.layers else "no layer has codes"

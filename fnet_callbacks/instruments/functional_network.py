@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns, plain
+from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns
 from fnet_callbacks.capture.layers import Layer, Signal, look_for_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
@@ -27,7 +27,7 @@ from fnet_callbacks.instruments.readings import reader_of
 from fnet_callbacks.instruments.remarks import on_number, remark
 from fnet_callbacks.instruments.token_labels import TokenClasses
 from fnet_callbacks.keys import Key, places
-from fnet_callbacks.measures import names_of
+from fnet_callbacks.quantities.networks import Measures, own_quantities, quantities_of
 
 
 class FunctionalNetwork(Instrument):
@@ -41,7 +41,8 @@ class FunctionalNetwork(Instrument):
         name: Prefix of the keys; unique in the monitor.
         every_n_steps: Steps between its snapshots, or ``"log"``. Default: the monitor's.
         every_n_epochs: Epochs between its snapshots, in place of steps.
-        measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``) or a list of tiers and names.
+        measures: For the whole network: a tier (``"fast"``, ``"standard"``, ``"full"``), or a list of tiers, names and
+            measures of your own, each a ``Quantity`` or its dotted path.
         layer_measures: For each layer; an empty list for none.
         layers: ``"auto"`` watches the outputs of nonlinearities and recurrent modules, where there are none those of
             parametric modules, the head left out; or glob patterns over module names, in which ``*`` crosses dots: of
@@ -84,8 +85,8 @@ class FunctionalNetwork(Instrument):
         name: str = "fnet",
         every_n_steps: int | Literal["log"] | None = None,
         every_n_epochs: int | None = None,
-        measures: Names = "standard",
-        layer_measures: Names = "fast",
+        measures: Measures = "standard",
+        layer_measures: Measures = "fast",
         layers: Names = "auto",
         signal: Signal = "post",
         samples: Literal["inputs", "tokens"] = "inputs",
@@ -105,8 +106,8 @@ class FunctionalNetwork(Instrument):
         measure_timeout_s: float | None = 600.0,
     ) -> None:
         super().__init__(name=name, every_n_steps=every_n_steps, every_n_epochs=every_n_epochs)
-        self.measures = names_of(plain("measures", measures))
-        self.layer_measures = names_of(plain("layer_measures", layer_measures), argument="layer_measures")
+        self.measures = quantities_of(measures)
+        self.layer_measures = quantities_of(layer_measures, argument="layer_measures", beside=self.measures)
         self.layers = as_patterns("layers", layers)
         self.signal: Signal = as_choice("signal", signal, ("post", "pre"))
         self.samples = as_choice("samples", samples, ("inputs", "tokens"))
@@ -267,12 +268,13 @@ class FunctionalNetwork(Instrument):
         layers = zip(places(len(self._layers)), self._layers, self._units, strict=True)
         return NetworkPlan(
             self.name,
-            self.measures,
-            self.layer_measures,
+            [quantity.name for quantity in self.measures],
+            [quantity.name for quantity in self.layer_measures],
             [LayerPlan(layer.name, place, len(units)) for place, layer, units in layers],
             self.graph,
             self.save_correlation,
             self.shared.has_figures,
+            own_quantities([*self.measures, *self.layer_measures]),
         )
 
     def _live_batches(self) -> LiveBatches | None:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,7 +20,8 @@ from fnet_callbacks.findings import Analysis, Bench, Findings
 from fnet_callbacks.instruments.forward import Batch, Forward
 from fnet_callbacks.instruments.live import LiveBatches
 from fnet_callbacks.keys import Key
-from fnet_callbacks.scope import Stopwatch
+from fnet_callbacks.network import Stopwatch
+from fnet_callbacks.quantities.quantity import Quantity
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _RESERVED = ("monitor", "monitor_cost", "checkpoints", "figures")
@@ -66,7 +67,7 @@ class Instrument(ABC):
 
     default_interval: ClassVar[int] = 1
     """Snapshots of the monitor to one of this instrument, where it has no schedule of its own."""
-    quantities: ClassVar[tuple[str, ...]] = ()
+    quantities: ClassVar[Sequence[Quantity]] = ()
     """What `analyze` gives of the whole model, where it gives values by quantity."""
     analyzes_here: ClassVar[bool] = False
     """Whether `analyze` is so quick that it is called on the training thread."""
@@ -97,15 +98,15 @@ class Instrument(ABC):
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"{type(self).__name__}({told})"
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{type(self).__name__}({options})"
 
     @property
     def options(self) -> dict[str, Any]:
         """What it was made with, as the record has it: plain values, callables by their path."""
         names = [p.name for p in inspect.signature(type(self)).parameters.values() if p.kind != p.VAR_KEYWORD]
         values = {name: getattr(self, name, None) for name in names}
-        return {name: path_of(value) if callable(value) else value for name, value in values.items()}
+        return {name: _plain(value) for name, value in values.items()}
 
     def running(self, shared: Shared) -> Self:
         """A copy for one run."""
@@ -231,10 +232,19 @@ class Instrument(ABC):
         """What of a `state` holds where the run goes on with other settings, that is measured otherwise."""
         return {}
 
-    def key(self, quantity: str, place: str | None = None, layer: str | None = None) -> Key:
+    def key(self, quantity: Quantity, place: str | None = None, layer: str | None = None) -> Key:
         """The key of a value, of the whole model or of a layer."""
         prefix = self.name if place is None else f"{self.name}_layers/{place}"
-        return Key(f"{prefix}/{quantity}", self.name, quantity, place, layer)
+        return Key(f"{prefix}/{quantity.name}", self.name, quantity, place, layer)
+
+
+def _plain(value: Any) -> Any:
+    """An option as the record has it."""
+    if isinstance(value, Quantity):
+        return value.name
+    if isinstance(value, list | tuple):
+        return [_plain(own) for own in value]
+    return path_of(value) if callable(value) else value
 
 
 def as_name(value: Any) -> str:

@@ -27,6 +27,7 @@ from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.instruments.together import OfAllRanks, OfRankZero
 from fnet_callbacks.keys import Key, places
 from fnet_callbacks.metrics import RunningCorrelation
+from fnet_callbacks.quantities.lesions import LESIONS
 
 Order = Literal["random", "degree"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -106,7 +107,7 @@ class Lesions(Instrument):
     @property
     @override
     def keys(self) -> list[Key]:
-        return [self.key("clean_accuracy"), *(self.key(f"{order}_tolerance") for order in ORDERS)]
+        return [self.key(quantity) for quantity in LESIONS]
 
     @property
     @override

@@ -21,6 +21,7 @@ from fnet_callbacks.instruments.forward import Batch, Forward
 from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.instruments.together import OfRankZero, Parts
 from fnet_callbacks.keys import Key, places
+from fnet_callbacks.quantities.specialization import of_groups
 from fnet_callbacks.specialization.analysis import analyzed
 from fnet_callbacks.specialization.findings import QUESTIONS
 from fnet_callbacks.specialization.findings import LocalSpecialization as LocalSpecializationResult
@@ -128,9 +129,7 @@ class LocalSpecialization(Instrument):
     @property
     @override
     def keys(self) -> list[Key]:
-        found = ["n_subclusters", "ncut", *(["z_score"] if self._has_z else []), "partition_ami"]
-        found += [f"{question}_{what}" for question in self._questions for what in ("p", "effect", "share")]
-        return [self.key(quantity) for quantity in found]
+        return [self.key(quantity) for quantity in of_groups(self._questions, has_z=self._has_z)]
 
     @override
     def prepare(self, forward: Forward, probe: Probe) -> None:

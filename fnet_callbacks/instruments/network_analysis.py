@@ -14,9 +14,9 @@ from fnet_callbacks.findings import EVERYTHING, Bench, Findings
 from fnet_callbacks.history import Previous
 from fnet_callbacks.instruments.network_plan import WHOLE, Moments, NetworkPlan, Reading
 from fnet_callbacks.instruments.previous import from_state, to_state
-from fnet_callbacks.measures import compare_snapshots, measure
+from fnet_callbacks.network import Activity, Network
 from fnet_callbacks.portrait import Portrait
-from fnet_callbacks.scope import Activity, Scope
+from fnet_callbacks.quantities.networks import measure, needs_inline, of_same_diagrams
 
 
 class NetworkAnalysis:
@@ -32,6 +32,18 @@ class NetworkAnalysis:
         self.bench = Bench()
         self._previous: dict[str, Previous] = {}
 
+    @property
+    def stays_here(self) -> str | None:
+        """Why no other process can make this analysis; None where one can."""
+        names = needs_inline(self.plan.own)
+        return f"no other process can import the function of {', '.join(names)}" if names else None
+
+    def alike(self, part: str) -> list[str]:
+        """A measure, and those that are made of the same diagrams."""
+        if part == EVERYTHING:
+            return [part]
+        return of_same_diagrams(self.plan.quantities([part])[0], self.plan.quantities())
+
     def analyze(self, arrays: Reading) -> Findings:
         """Measures the whole network and its layers; costs go to the bench's stopwatch."""
         bench = self.bench
@@ -42,19 +54,20 @@ class NetworkAnalysis:
             moments.active_share, moments.class_active_share, moments.kept, moments.kept_labels
         )
 
-        networks: dict[str, Scope] = {}
+        networks: dict[str, Network] = {}
         for part in self.plan.parts():
             network = networks[part.scope] = self._network(part.scope, moments, activity, part.neurons)
+            quantities = self.plan.quantities(part.measures)
             values = measure(
                 network,
-                part.measures,
+                quantities,
                 on_error=bench.on_error,
                 around=bench.around,
                 given_up=bench.given_up,
             )
             found.scalars.update({part.prefix + name: value for name, value in values.items()})
             found.notes.update({part.prefix + name: note for name, note in network.notes.items()})
-            if part.scope == WHOLE or compare_snapshots(part.measures):  # the record has names that last
+            if part.scope == WHOLE or any(q.compares for q in quantities):  # the record has names that last
                 with bench.around(EVERYTHING):
                     following[part.scope] = network.to_previous()
         found.scalars[f"{self.name}/n_samples"] = float(moments.count)
@@ -72,7 +85,7 @@ class NetworkAnalysis:
         """Goes on from a `state`."""
         self._previous = {scope: from_state(own) for scope, own in state.items()}
 
-    def _network(self, name: str, moments: Moments, activity: Activity, neurons: slice) -> Scope:
+    def _network(self, name: str, moments: Moments, activity: Activity, neurons: slice) -> Network:
         n_neurons = len(moments.active_share[neurons])
         previous, first_name = self._previous.get(name), 0
         # The run was resumed with other settings.
@@ -82,7 +95,7 @@ class NetworkAnalysis:
         layers = self.plan.layer_of_neuron()
         # Streams of null graphs depend on seed and scope alone, so that the series is smooth in time.
         settings = replace(self.plan.graph, seed=self.plan.graph.seed + zlib.crc32(name.encode()))
-        return Scope(
+        return Network(
             None if moments.correlation is None else moments.correlation[neurons, neurons],
             activity if name == WHOLE else activity.of(neurons),
             layers=layers if name == WHOLE and len(self.plan.layers) > 1 else None,
@@ -93,13 +106,13 @@ class NetworkAnalysis:
             stopwatch=self.bench.stopwatch,
         )
 
-    def _arrays(self, whole: Scope) -> dict[str, np.ndarray]:
+    def _arrays(self, whole: Network) -> dict[str, np.ndarray]:
         arrays = {"layer": self.plan.layer_of_neuron()[whole.nodes], **whole.arrays()}
         if self.plan.save_correlation:
             arrays["correlation"] = whole.correlation.astype(np.float32)
         return arrays
 
-    def _portrait(self, whole: Scope) -> Portrait:
+    def _portrait(self, whole: Network) -> Portrait:
         return Portrait(
             title=f"step {self.bench.step}",
             n_neurons=whole.n_neurons,

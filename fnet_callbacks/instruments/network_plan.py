@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fnet_callbacks.functional import Selection
-from fnet_callbacks.keys import Key
-from fnet_callbacks.scope import GraphSettings
+from fnet_callbacks.keys import Key, layer_keys, whole_keys
+from fnet_callbacks.network import GraphSettings
+from fnet_callbacks.quantities.networks import N_SAMPLES, by_name
+from fnet_callbacks.quantities.quantity import Quantity
 
 WHOLE = ""  # the scope of the whole network, beside those of its layers
 
@@ -88,7 +90,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class NetworkPlan:
-    """What is measured of a functional network; see ``FunctionalNetwork``."""
+    """What is measured of a functional network; see ``FunctionalNetwork``.
+
+    ``measures`` and ``layer_measures`` are names; ``own`` has the user's own quantities among them.
+    """
 
     name: str
     measures: Sequence[str]
@@ -97,6 +102,7 @@ class NetworkPlan:
     graph: GraphSettings
     save_correlation: bool
     has_figures: bool
+    own: Sequence[Quantity] = ()
 
     def parts(self) -> list[Part]:
         """What is measured together, the whole network first."""
@@ -120,10 +126,16 @@ class NetworkPlan:
         """The layer of each neuron, by its place in ``layers``, ``[N]``."""
         return np.repeat(np.arange(len(self.layers)), [layer.n_neurons for layer in self.layers])
 
+    def quantities(self, names: Iterable[str] | None = None) -> list[Quantity]:
+        """Those of some names, else all that are measured."""
+        known = by_name(self.own)
+        every = dict.fromkeys([*self.measures, *self.layer_measures])
+        return [known[name] for name in (every if names is None else names)]
+
     def keys(self) -> list[Key]:
         """The keys of all values."""
-        found = [Key(f"{self.name}/n_samples", self.name, "n_samples")]
-        for part in self.parts():
-            place, layer = (None, None) if part.layer is None else (part.layer.place, part.layer.name)
-            found += [Key(part.prefix + name, self.name, name, place, layer) for name in part.measures]
-        return found
+        layers = [layer.name for layer in self.layers] if self.layer_measures else []
+        return [
+            *whole_keys(self.name, [N_SAMPLES, *self.quantities(self.measures)]),
+            *layer_keys(self.name, self.quantities(self.layer_measures), layers),
+        ]

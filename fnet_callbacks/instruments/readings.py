@@ -12,7 +12,6 @@ from fnet_callbacks.functional import Selection
 from fnet_callbacks.host import Host
 from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.network_plan import Moments, NetworkPlan, Rows
-from fnet_callbacks.measures import read_correlation
 from fnet_callbacks.metrics import ActivationStatistics, RunningCorrelation, select_on_device
 
 # Values that are handed over, or kept for the histogram entropy, over all ranks: 16 MB in float32, 4096 samples of
@@ -173,5 +172,5 @@ class SumReader(Reader):
 
 def _reads_matrix(plan: NetworkPlan) -> bool:
     """Whether anything needs more of the correlation than what is selected from it."""
-    measures = (*plan.measures, *plan.layer_measures)
-    return plan.save_correlation or plan.has_figures or read_correlation(measures)
+    needs = {quantity.needs for quantity in plan.quantities()}
+    return plan.save_correlation or plan.has_figures or bool(needs - {"selection"})

@@ -20,20 +20,20 @@ from fnet_callbacks.findings import Findings
 from fnet_callbacks.instruments.forward import Batch, Forward
 from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.instruments.together import OfRankZero, Parts
-from fnet_callbacks.keys import Key, places
+from fnet_callbacks.keys import Key, layer_keys, places, whole_keys
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
+from fnet_callbacks.quantities.regions import (
+    ALWAYS_ON_SHARE,
+    ATTACKED_DISTANCE,
+    DEAD_SHARE,
+    LINES,
+    OF_LAYER,
+    OF_PATTERNS,
+    PURITY,
+)
 from fnet_callbacks.regions.patterns import Patterns, activation_patterns
 from fnet_callbacks.regions.relu import purities
 from fnet_callbacks.regions.walk import count_crossings
-
-_OF_PATTERNS = (
-    "n_patterns",
-    "singleton_share",
-    "pattern_entropy",
-    "unchanged_share",
-    "dead_share",
-    "always_on_share",
-)
 
 
 class ReLURegions(Instrument):
@@ -118,14 +118,11 @@ class ReLURegions(Instrument):
     @property
     @override
     def keys(self) -> list[Key]:
-        found = [*_OF_PATTERNS, *(["purity"] if self._is_labelled else []), *self._kinds_of_line]
-        found += ["attacked_distance"] if self.epsilon is not None else []
-        of_layers = [
-            self.key(quantity, place, layer.name)
-            for place, layer in zip(places(len(self._layers)), self._layers, strict=True)
-            for quantity in ("dead_share", "always_on_share")
-        ]
-        return [*map(self.key, found), *of_layers]
+        lines = [quantity for quantity in LINES if quantity.name in self._kinds_of_line]
+        found = [*OF_PATTERNS, *([PURITY] if self._is_labelled else []), *lines]
+        found += [ATTACKED_DISTANCE] if self.epsilon is not None else []
+        layers = [layer.name for layer in self._layers]
+        return [*whole_keys(self.name, found), *layer_keys(self.name, OF_LAYER, layers)]
 
     @override
     def prepare(self, forward: Forward, probe: Probe) -> None:
@@ -186,8 +183,8 @@ class ReLURegions(Instrument):
         found = {**found, "unchanged_share": self._unchanged(patterns)}
         scalars = {f"{self.name}/{key}": value for key, value in found.items()}
         for place, layer in zip(places(len(patterns.layers)), patterns.layers, strict=True):
-            for quantity, count in (("dead_share", layer.dead), ("always_on_share", layer.always_on)):
-                scalars[self.key(quantity, place).key] = count / layer.n_units
+            scalars[self.key(DEAD_SHARE, place).key] = layer.dead / layer.n_units
+            scalars[self.key(ALWAYS_ON_SHARE, place).key] = layer.always_on / layer.n_units
         self._last = patterns.bits, patterns.places
         return Findings(scalars=scalars, arrays={"region": patterns.groups()})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 
@@ -11,8 +11,8 @@ from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.capture.trees import described
 from fnet_callbacks.errors import FnetWarning
-from fnet_callbacks.measures import beyond_tree
-from fnet_callbacks.scope import GraphSettings
+from fnet_callbacks.network import GraphSettings
+from fnet_callbacks.quantities.quantity import Quantity
 
 
 def remark(name: str, sentences: Iterable[str | None]) -> None:
@@ -21,13 +21,14 @@ def remark(name: str, sentences: Iterable[str | None]) -> None:
         warnings.warn(f"{name}: {'. '.join(said)}", FnetWarning, stacklevel=2)
 
 
-def on_number(n_neurons: int, measures: Sequence[str], graph: GraphSettings) -> str | None:
+def on_number(n_neurons: int, measures: Iterable[Quantity], graph: GraphSettings) -> str | None:
     """Whether there are fewer neurons than the measures of the whole network need."""
     if n_neurons < 2:
         return f"{n_neurons} neuron is watched, which has no network; watch more `layers`"
     n_tree = n_neurons - 1
     n_edges = max(n_tree, round(graph.rule.density * n_neurons * n_tree / 2))
-    missing = beyond_tree(measures) if graph.rule.method == "mst" and 2 * n_tree > n_edges else []
+    is_tree = graph.rule.method == "mst" and 2 * n_tree > n_edges
+    missing = [quantity.name for quantity in measures if quantity.beyond_tree and is_tree]
     if not missing:
         return None
     need = "need" if len(missing) > 1 else "needs"

@@ -31,6 +31,7 @@ from fnet_callbacks.instruments.forward import Batch, Forward
 from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.keys import Key
 from fnet_callbacks.neighbourhood import Normalize, as_bounds, as_normalization
+from fnet_callbacks.quantities.robustness import attack_name, of_attacks
 
 Attack = Literal["fgsm", "pgd"]
 
@@ -152,12 +153,7 @@ class Robustness(Instrument):
     @property
     @override
     def keys(self) -> list[Key]:
-        attacked = [
-            self.key(f"{attack}_{epsilon:.4g}_{what}")
-            for attack, epsilon in self._cases
-            for what in ("accuracy", "zero_gradients")
-        ]
-        return [self.key("clean_accuracy"), *attacked]
+        return [self.key(quantity) for quantity in of_attacks(self.attacks, self.epsilons)]
 
     @override
     def prepare(self, forward: Forward, probe: Probe) -> None:
@@ -282,7 +278,7 @@ class Robustness(Instrument):
         return list(itertools.product(self.attacks, self.epsilons))
 
     def _prefix(self, attack: Attack, epsilon: float) -> str:
-        return f"{self.name}/{attack}_{epsilon:.4g}"
+        return f"{self.name}/{attack_name(attack, epsilon)}"
 
 
 def _weakness(fgsm: _Tally | None, pgd: _Tally | None) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fnet_callbacks.errors import RecordError
 from fnet_callbacks.keys import places
+from fnet_callbacks.quantities.known import known
 from fnet_callbacks.record.snapshot import Snapshot
 
 KINDS = {
@@ -167,7 +168,12 @@ def _cost_key(key: str) -> str:
 
 def _words(kind: str | None, name: str) -> dict[str, Any]:
     """Label, definition and range of a quantity, of which version 1 says nothing."""
-    return {"label": name.replace("_", " "), "definition": "", "range": None}
+    quantity = None if kind is None else known(kind, name)
+    return (
+        {"label": name.replace("_", " "), "definition": "", "range": None}
+        if quantity is None
+        else quantity.described()
+    )
 
 
 def _kind(kind: Any) -> str | None:

@@ -13,7 +13,7 @@ from fnet_callbacks.compare.run import Run
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.traces import Figure, axes, band_note, bands, chosen, options
-from fnet_callbacks.report.wording import label_of, labels_of
+from fnet_callbacks.report.wording import labels_of
 
 _KIND = "FunctionalCodes"
 _FIRST = ("label_ami", "participation_ratio", "pgd_displacement")  # that are shown
@@ -81,7 +81,7 @@ def code_layers(content: Content) -> Table:
     return Table(
         "codes",
         "Functional codes at the end of training",
-        [*header, *(label_of(measured[measure]) for measure in known)],
+        [*header, *(measured[measure].label for measure in known)],
         rows,
         "Means over the runs of a group. The quantization error grows as the root of a layer's width.",
     )

@@ -22,7 +22,7 @@ from fnet_callbacks.report.names import in_attribute, in_html
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.traces import Figure
-from fnet_callbacks.report.wording import counted, definition_of, labels_of, number, probability
+from fnet_callbacks.report.wording import counted, labels_of, number, probability
 
 # Nothing may be fetched, whatever a name in a record tries.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -198,7 +198,7 @@ def _cell(name: str, cell: Cell) -> str:
 
 def _definitions(content: Content) -> str:
     labels = labels_of(content.entries)
-    known = {labels[key]: definition_of(entry) for key, entry in content.entries.items()}
+    known = {labels[key]: entry.definition for key, entry in content.entries.items()}
     items = "".join(
         f"<dt>{in_html(label)}</dt><dd>{in_html(definition)}</dd>"
         for label, definition in known.items()

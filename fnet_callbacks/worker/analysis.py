@@ -16,9 +16,9 @@ from threadpoolctl import ThreadpoolController
 
 from fnet_callbacks.errors import FnetError, RecordError
 from fnet_callbacks.findings import EVERYTHING, Analysis, Bench, Findings, as_findings
+from fnet_callbacks.network import Stopwatch
 from fnet_callbacks.portrait import CodePortrait, Portrait
 from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
-from fnet_callbacks.scope import Stopwatch
 from fnet_callbacks.worker.jobs import Job, Plan, Result
 
 # What each part of an instrument's analysis stands in: a time limit, a progress bar.
@@ -59,6 +59,9 @@ class Desk:
         self._plan, self._is_worker = plan, is_worker
         self._cpu_seconds = 0.0  # of this process, that were told of already
         self._analyses: dict[str, Analysis] = dict(analyses or {})
+        for name in plan.recipes.keys() - self._analyses.keys():
+            self._analyses[name] = plan.recipes[name].make()
+            self._analyses[name].restore(plan.states.get(name, {}))
         self._store = None if plan.folder is None else SnapshotStore(plan.folder, manifest=plan.manifest)
         self._last: Snapshot | None = None
         self._made: dict[
@@ -86,7 +89,7 @@ class Desk:
                 self._plan.given_up.get(name, {}),
             )
             try:
-                found[name] = analyzed(self._analysis(name), arrays, bench)
+                found[name] = analyzed(self._analyses[name], arrays, bench)
             except Exception as error:
                 if self._plan.on_error == "raise" or (isinstance(error, FnetError) and job.step == 0):
                     raise
@@ -111,14 +114,6 @@ class Desk:
         elif job.logged and (last := self._written_at(job.step)) is not None:
             self._append(replace(last, logged_at_end=job.logged), failures)
         return result
-
-    def _analysis(self, name: str) -> Analysis:
-        """That of an instrument, made when it is first needed."""
-        if name not in self._analyses:
-            analysis = self._plan.recipes[name].make()
-            analysis.restore(self._plan.states.get(name, {}))
-            self._analyses[name] = analysis
-        return self._analyses[name]
 
     def _cpu_time(self) -> float:
         """CPU time of this process since this was last asked: its start, the way here and the record are in it."""

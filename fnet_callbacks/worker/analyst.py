@@ -19,10 +19,9 @@ from typing import Any
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.findings import EVERYTHING, Analysis
 from fnet_callbacks.interrupts import handlers_held
-from fnet_callbacks.measures import reading_alike
 from fnet_callbacks.worker.analysis import Around, Desk, nothing_around
 from fnet_callbacks.worker.jobs import Job, Plan, Result
-from fnet_callbacks.worker.process import Child, board, serve
+from fnet_callbacks.worker.process import Child, board, refuse, serve
 from fnet_callbacks.worker.wire import Segment, unpack
 
 _NICENESS = 5
@@ -137,7 +136,9 @@ class Analyst:
         status, self._child = child.end(), None
         if child.stuck_at is not None:
             self._leave_out(*child.stuck_at.split(_BETWEEN))
-        elif self._has_ended_before:
+        elif child.refusal is not None or self._has_ended_before:
+            if child.refusal is not None:
+                self._say(child.refusal)
             self._measure_here(child.unanswered)
             return
         else:
@@ -162,18 +163,21 @@ class Analyst:
         """
         own, seconds = self._given_up[instrument], self._plan.time_limits.get(instrument)
         reason = f"no value after {seconds} s, the `measure_timeout_s`; not tried again in this run"
-        own.update(dict.fromkeys([EVERYTHING] if own else reading_alike(part), reason))
+        own.update(dict.fromkeys([EVERYTHING] if own else self._plan.alike(instrument, part), reason))
 
     def _plan_from_here(self) -> Plan:
         """The plan for another to go on with."""
         return replace(self._plan, states=self._states, given_up=self._given_up)
 
     def _take_over(self, reason: str) -> None:
-        warnings.warn(f"snapshots are measured on the training thread: {reason}", FnetWarning, stacklevel=2)
+        self._say(reason)
         while self._receive(wait=True):  # in order: what is on the way comes first
             pass
         self.close()
         self._measure_here(())
+
+    def _say(self, reason: str) -> None:
+        warnings.warn(f"snapshots are measured on the training thread: {reason}", FnetWarning, stacklevel=2)
 
     def _measure_here(self, jobs: Iterable[Segment]) -> None:
         if self._desk is None:
@@ -198,7 +202,10 @@ def main() -> None:
     def answer(message: Plan | Job) -> Result | None:
         nonlocal desk, limits
         if isinstance(message, Plan):
-            desk, limits = Desk(message, is_worker=True), message.time_limits
+            try:
+                desk, limits = Desk(message, is_worker=True), message.time_limits
+            except ImportError as error:
+                refuse(f"in the worker {error}")
             return None
         assert desk is not None
         try:

@@ -46,8 +46,12 @@ class Board:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._write("")
 
+    def say(self, what: str) -> None:
+        """Leaves a text behind."""
+        self._write(what)
+
     def _write(self, text: str) -> None:
-        os.pwrite(self.fd, text.encode()[:_BYTES].ljust(_BYTES, b"\0"), 0)
+        os.pwrite(self.fd, text.encode(errors="replace")[:_BYTES].ljust(_BYTES, b"\0"), 0)
 
     @property
     def last(self) -> str:

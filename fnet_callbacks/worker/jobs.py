@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fnet_callbacks.findings import Findings, Recipe
+from fnet_callbacks.findings import Findings, HasAlikeParts, Recipe
 from fnet_callbacks.portrait import CodePortrait, Portrait
 
 
@@ -33,6 +33,11 @@ class Plan:
     on_error: Literal["warn", "raise"] = "warn"
     given_up: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     manifest: str | None = None
+
+    def alike(self, instrument: str, part: str) -> Sequence[str]:
+        """A part of an instrument's analysis, with those that would fail like it."""
+        analysis = self.recipes[instrument].make()
+        return analysis.alike(part) if isinstance(analysis, HasAlikeParts) else [part]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from fnet_callbacks.interrupts import handlers_held, signals_blocked
 from fnet_callbacks.worker.board import Board
 from fnet_callbacks.worker.wire import Segment, pack, receive, send, unpack
 
 _SECONDS_TO_END = 2.0
+_REFUSED = 69  # the exit status of a service that is not available, in sysexits.h
 _SECONDS_BETWEEN_LOOKS = 0.002
 _SECONDS_OF_A_WAIT = 0.05  # after which is asked whether there is still something to wait for
 # Messages that wait to be answered: bursts even out, and the time in which the process starts; memory stays bounded.
@@ -43,6 +44,7 @@ class Child:
 
     Attributes:
         unanswered: The messages that it still owes an answer to, in order; they outlive it.
+        refusal: After its `end`, why it did nothing, where it ended by `refuse`; None where it ended otherwise.
         stuck_at: After its `end`, what took longer than its `board` allows; None where it ended otherwise.
 
     Raises:
@@ -55,6 +57,7 @@ class Child:
         if not sys.executable or getattr(sys, "frozen", False):
             raise OSError("sys.executable is no Python interpreter")
         self.unanswered: deque[Segment] = deque()
+        self.refusal: str | None = None
         self.stuck_at: str | None = None
         self._channel, theirs = socket.socketpair()
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -179,6 +182,8 @@ class Child:
             status = self._status(_SECONDS_TO_END)
         if status == -signal.SIGALRM and self.stuck_at is None:
             self.stuck_at = self._board.last or None  # an alarm that somebody else sent ends it too
+        if status == _REFUSED and self.refusal is None:
+            self.refusal = self._board.last or None
         self._board.close()
         return status
 
@@ -240,7 +245,11 @@ def serve(answer: Callable[[Any], Any], *, seconds_left: float = 0.0) -> None:
             segment = receive(channel)
             if segment is None:
                 break
-            found = answer(unpack(segment))
+            try:
+                message = unpack(segment)
+            except ImportError as error:
+                refuse(f"in the worker {error}")
+            found = answer(message)
             segment.close()
             if found is not None:
                 segment = pack(found)
@@ -253,6 +262,12 @@ def serve(answer: Callable[[Any], Any], *, seconds_left: float = 0.0) -> None:
 def board() -> Board:
     """The child's own, on which it says what it is at."""
     return Board(int(sys.argv[3]))
+
+
+def refuse(reason: str) -> NoReturn:
+    """Ends the child, which cannot do what it was handed; its parent finds the reason."""
+    board().say(reason)
+    os._exit(_REFUSED)  # at once: whoever sees the channel end takes it for stuck, and kills it
 
 
 def _end_with(parent: int, seconds_left: float) -> None:

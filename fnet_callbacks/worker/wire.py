@@ -13,19 +13,22 @@ import socket
 import struct
 import tempfile
 from dataclasses import fields, is_dataclass
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from fnet_callbacks.imports import imported
+from fnet_callbacks.imports import import_path, imported
 
 _HEAD = struct.Struct("<qq")  # bytes of the segment, place of the JSON in it
 _ALIGNMENT = 64
-_ARRAY, _TYPE = "\0array", "\0type"
+_ARRAY, _TYPE, _FUNCTION = "\0array", "\0type", "\0function"
 
 
 def pack(message: Any) -> Segment:
-    """Copies a message into a segment: dictionaries, lists, text, numbers, None, NumPy arrays and dataclasses.
+    """Copies a message into a segment.
+
+    It may hold dictionaries, lists, text, numbers, None, NumPy arrays, dataclasses and functions of modules.
 
     A tuple arrives as a list, an array as one that shares the segment's memory.
 
@@ -52,6 +55,8 @@ def pack(message: Any) -> Segment:
                 _TYPE: f"{kind.__module__}:{kind.__qualname__}",
                 **{f.name: getattr(value, f.name) for f in fields(value)},
             }
+        if isinstance(value, FunctionType) and (path := import_path(value)) is not None:
+            return {_FUNCTION: path}
         raise TypeError(f"{type(value).__name__} cannot travel between processes")
 
     text = json.dumps(message, default=plain).encode()
@@ -75,13 +80,25 @@ def unpack(segment: Segment) -> Any:
             place, dtype, shape = found[_ARRAY]
             return _view(memory, place, np.dtype(dtype), shape)
         if _TYPE in found:
-            kind = imported(found.pop(_TYPE))
+            kind = _found(found.pop(_TYPE))
             if not (isinstance(kind, type) and is_dataclass(kind)):
                 raise TypeError(f"{kind} is no dataclass")
             return kind(**found)
-        return found
+        return _found(found[_FUNCTION]) if _FUNCTION in found else found
 
     return json.loads(memory[segment.text_at : segment.size], object_hook=whole)
+
+
+def _found(path: str) -> Any:
+    """What was sent by its path.
+
+    Raises:
+        ImportError: It cannot be imported here.
+    """
+    try:
+        return imported(path)
+    except Exception as error:
+        raise ImportError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 class Segment:

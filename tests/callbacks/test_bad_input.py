@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fnet_callbacks import CaptureError, FnetError, FnetWarning
-from fnet_callbacks.measures import names_of
+from fnet_callbacks.quantities.networks import names_of
 
 
 def assert_stops_before_the_first_step(

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from fnet_callbacks import FnetError, FnetWarning, LesionMonitor
-from fnet_callbacks.measures import names_of
+from fnet_callbacks.quantities.networks import names_of
 
 
 def fit(folder: Path, change: Any, *callbacks: Any, **options: Any) -> list[str]:

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from wandb_file import history, run_file, step_metrics
 
 from fnet_callbacks import FunctionalNetworkMonitor, Record, read_record
-from fnet_callbacks.measures import names_of
+from fnet_callbacks.quantities.networks import names_of
 
 STEPS = [0, 3, 6, 8]
 LAYERS = ("net.1", "net.3")

@@ -26,8 +26,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fnet_callbacks import FnetWarning, read_record
-from fnet_callbacks import measures as registry
 from fnet_callbacks import record as record_module
+from fnet_callbacks.quantities import networks as registry
+from fnet_callbacks.quantities.quantity import Quantity
 
 # Where things are written.
 
@@ -108,7 +109,7 @@ def test_an_old_record_in_the_folder_is_kept(tmp_path: Path) -> None:
 
 
 def replaced(monkeypatch: pytest.MonkeyPatch, name: str, of: Callable[[Any], float]) -> None:
-    broken = registry.Measure(name, "fast", of)
+    broken = Quantity(name, "broken", "Broken.", tier="fast", function=of)
     monkeypatch.setattr(registry, "BY_NAME", {**registry.BY_NAME, name: broken})
 
 

@@ -34,7 +34,7 @@ if "fnet_callbacks.worker.analyst" in sys.orig_argv:
     import time
     from dataclasses import replace
     import numba
-    from fnet_callbacks import measures
+    from fnet_callbacks.quantities import networks
 
     @numba.njit
     def spin(n):
@@ -48,8 +48,9 @@ if "fnet_callbacks.worker.analyst" in sys.orig_argv:
     def once(scope):
         return for_ever(scope) if len(scope.nodes) > 20 else of(scope)
 
-    of = measures.BY_NAME["modularity"].of
-    measures.BY_NAME = {**measures.BY_NAME, "modularity": replace(measures.BY_NAME["modularity"], of=once)}
+    modularity = networks.BY_NAME["modularity"]
+    of = modularity.function
+    networks.BY_NAME = {**networks.BY_NAME, "modularity": replace(modularity, function=once)}
 """
 
 
@@ -64,8 +65,8 @@ STUCK_PARTITION = """
 import sys
 if "fnet_callbacks.worker.analyst" in sys.orig_argv:
     import time
-    from fnet_callbacks.scope import Scope
-    Scope.partition = property(lambda scope: time.sleep(1e6))
+    from fnet_callbacks.network import Network
+    Network.partition = property(lambda scope: time.sleep(1e6))
 """
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_scopes import activations
+from planted_networks import activations
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planted_networks import activations, labels_of
 from processes import is_running
-from small_scopes import activations, labels_of
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetWarning
-from fnet_callbacks.measures import names_of
+from fnet_callbacks.network import GraphSettings
+from fnet_callbacks.quantities.networks import names_of
 from fnet_callbacks.record import SnapshotStore, read_record
-from fnet_callbacks.scope import GraphSettings
 from fnet_callbacks.worker.analyst import Analyst
 from fnet_callbacks.worker.jobs import Job, LayerPlan, Measured, NetworkPlan, Plan, Rows
 

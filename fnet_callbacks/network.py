@@ -17,7 +17,7 @@ from fnet_callbacks.history import History, Previous
 
 @dataclass(frozen=True, slots=True)
 class GraphSettings:
-    """How a correlation becomes a graph, what bounds dear measures; see ``FunctionalNetworkMonitor``."""
+    """How a correlation becomes a graph, and what bounds costly measures; see ``FunctionalNetworkMonitor``."""
 
     rule: F.GraphRule = field(default_factory=F.GraphRule)
     nulls: int = 10
@@ -82,19 +82,43 @@ class NoValueError(Exception):
     """A measure has no value here; the message says why, and goes to the record."""
 
 
-class Scope:
-    """A network at one step: the whole one, or a layer's.
+class Network:
+    """A functional network at one step: the whole one, or a layer's. A measure is a function of it.
+
+    Everything is computed when a measure first reads it, once.
 
     Args:
-        correlation: Of all neurons in the scope, ``[N, N]``; NaN where a unit is dead. None where there is a
+        correlation: Of all neurons of the network, ``[N, N]``; NaN where a unit is dead. None where there is a
             selection and no measure that reads the matrix itself: homology, ``sigma_hqs``.
         activity: Of the same neurons.
         layers: The layer of each of them, ``[N]``, where they are of several.
         selection: What ``functional.select`` says of the correlation, where it is known already.
-        previous: The last snapshot of this scope; None at the first.
+        previous: The last snapshot of this network; None at the first.
         first_name: The first name that is free for a community, where there is no last snapshot.
         settings: How the graph is built.
         stopwatch: Takes the cost of what is computed.
+
+    Attributes:
+        n_neurons: N.
+        nodes: The live neurons, the nodes of the graph, ``[n]``.
+        graph: Over the nodes; ``edges`` and ``degrees`` are by node.
+        edges: The graph's edges by neuron, ``[E, 2]``.
+        selection: What is read off the correlation once: the tree, the edges, ``mean_abs_correlation``,
+            ``effective_rank``.
+        correlation: Of the nodes, ``[n, n]``; for a quantity with ``needs="correlation"``.
+        partition: Community of each node, ``[n]``.
+        layers: Layer of each neuron, ``[N]``; None where there is one.
+        activity: ``active_share`` of each neuron, ``[N]``; see `Activity`.
+        wiring: Clustering, path length and efficiency of the graph.
+        null_graphs: Rewired graphs with the same degrees.
+        diagrams: Persistence diagrams H0 and H1; for a quantity with ``needs="diagrams"``.
+        betti: Betti numbers at the graph's own scale, for the same.
+        scale: The radius on ``1 - |r|`` at which the complex has the graph's edges.
+        previous: The last snapshot, or None; for a quantity with ``compares=True``.
+        history: The communities so far, for the same.
+        events: What happened to the communities since the last snapshot, for the same.
+        settings: How the graph is built; its ``seed`` is for what a measure draws.
+        notes: By quantity, why it has no value.
 
     Raises:
         FnetError: There is neither a correlation nor a selection, or they are of different neurons.
@@ -122,7 +146,7 @@ class Scope:
         elif correlation is not None:
             self.n_neurons, self.nodes = len(correlation), np.flatnonzero(F.live_units(correlation))
         else:
-            raise FnetError("a scope needs a correlation, or a selection made from one")
+            raise FnetError("a network needs a correlation, or a selection made from one")
         self._given = correlation
         self.activity = activity
         self.layers = layers
@@ -138,10 +162,10 @@ class Scope:
         """Of the live neurons, ``[n, n]``, contiguous; the given matrix itself where it is that.
 
         Raises:
-            FnetError: The scope was made from a selection alone.
+            FnetError: The network was made from a selection alone.
         """
         if self._given is None:
-            raise FnetError("correlation is needed here, and this scope was made from a selection alone")
+            raise FnetError("correlation is needed here, and this network was made from a selection alone")
         if len(self.nodes) == self.n_neurons:
             return np.ascontiguousarray(self._given)
         return self._given[np.ix_(self.nodes, self.nodes)]
@@ -309,7 +333,7 @@ class Scope:
 
     @property
     def known_diagrams(self) -> list[np.ndarray]:
-        """The diagrams where a measure has asked for them, else none."""
+        """The diagrams where a measure has read them, else none."""
         return self.diagrams if "diagrams" in vars(self) else []
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -365,7 +389,7 @@ class Scope:
             raise NoValueError(f"too few neurons: the spanning tree is {n_tree} of {n_edges} edges")
 
     def to_previous(self) -> Previous:
-        """What the next snapshot of this scope starts from."""
+        """What the next snapshot of this network starts from."""
         partition = np.full(self.n_neurons, -1, np.int64)
         partition[self.nodes] = self.partition
         initial = self._initial_partition()

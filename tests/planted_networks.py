@@ -3,7 +3,7 @@
 import numpy as np
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.scope import Activity, Scope
+from fnet_callbacks.network import Activity, Network
 
 
 def activations(n_units: int = 100, n_samples: int = 60, *, n_dead: int = 0, seed: int = 0) -> np.ndarray:
@@ -23,8 +23,8 @@ def activity_of(values: np.ndarray, labels: np.ndarray | None = None) -> Activit
     return Activity(share(values), of_class, values, labels)
 
 
-def scope_of(values: np.ndarray, labels: np.ndarray | None = None, **options) -> Scope:
-    return Scope(F.correlation_matrix(values), activity_of(values, labels), **options)
+def network_of(values: np.ndarray, labels: np.ndarray | None = None, **options) -> Network:
+    return Network(F.correlation_matrix(values), activity_of(values, labels), **options)
 
 
 def labels_of(values: np.ndarray) -> np.ndarray:
