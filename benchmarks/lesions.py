@@ -20,7 +20,7 @@ from benchmarks.tables import fastest, machine, markdown, number, tell, write_js
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.silencer import Silencer
-from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions
+from fnet_callbacks.specialization.lesions import LabelledBatch, LayerLesions
 
 WIDTH, DEPTH, CLUSTERS, GROUPS = 256, 4, 16, 20
 
@@ -85,8 +85,8 @@ def one_by_one(
 def together(
     model: nn.Module, layer: Layer, batches: Sequence[LabelledBatch], groups: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """The same by `Lesions`, what it prepares included."""
-    return Lesions(model, layer, batches, num_classes=10).accuracies(groups)
+    """The same by `LayerLesions`, what it prepares included."""
+    return LayerLesions(model, layer, batches, num_classes=10).accuracies(groups)
 
 
 def by_class(hits: Tensor, labels: Tensor) -> np.ndarray:

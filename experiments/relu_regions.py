@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from experiments.passengers import read_passengers
-from fnet_callbacks import FnetError, ReLURegions, relu_regions
+from fnet_callbacks import FnetError, ReLURegionsResult, relu_regions
 from fnet_callbacks.regions.maps import affine_maps
 from fnet_callbacks.regions.merging import Merged, contrasts
 from fnet_callbacks.report.wording import number
@@ -128,7 +128,7 @@ def trained(table: Table, seed: int, *, epochs: int = 300) -> tuple[nn.Module, f
     return network, float(right.float().mean())
 
 
-def rows_of(table: Table, found: ReLURegions, merged: Merged) -> str:
+def rows_of(table: Table, found: ReLURegionsResult, merged: Merged) -> str:
     """The merged regions, as Markdown."""
     lines = [
         f"| region | members | {table.told} | accuracy | what counts most for “{table.told}” |",
@@ -144,7 +144,7 @@ def rows_of(table: Table, found: ReLURegions, merged: Merged) -> str:
     return "\n".join(lines)
 
 
-def draw(table: Table, found: ReLURegions, merged: Merged) -> Figure:
+def draw(table: Table, found: ReLURegionsResult, merged: Merged) -> Figure:
     """Coefficients for the class that is told of, a row for each region."""
     values = _coefficients(found, merged)
     figure = Figure(figsize=(2.5 + 0.32 * values.shape[1], 1.8 + 0.32 * len(values)), layout="constrained")
@@ -161,7 +161,7 @@ def draw(table: Table, found: ReLURegions, merged: Merged) -> Figure:
     return figure
 
 
-def _coefficients(found: ReLURegions, merged: Merged) -> np.ndarray:
+def _coefficients(found: ReLURegionsResult, merged: Merged) -> np.ndarray:
     """For the second class, less their mean over the two, per standard deviation of the feature; ``[M, D]``."""
     return contrasts(merged.weights)[:, -1] * found.inputs.std(axis=0)
 

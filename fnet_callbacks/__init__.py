@@ -18,12 +18,12 @@ if TYPE_CHECKING:
         ReLURegionMonitor,
         RobustnessMonitor,
     )
-    from fnet_callbacks.codes.analysis import FunctionalCodes
+    from fnet_callbacks.codes.analysis import FunctionalCodesResult
     from fnet_callbacks.codes.functional_codes import functional_codes
     from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning, RecordError
     from fnet_callbacks.record import Record, read_record
-    from fnet_callbacks.regions.relu import ReLURegions, relu_regions
-    from fnet_callbacks.specialization.findings import LocalSpecialization
+    from fnet_callbacks.regions.relu import ReLURegionsResult, relu_regions
+    from fnet_callbacks.specialization.findings import LocalSpecializationResult
     from fnet_callbacks.specialization.local import local_specialization
 
 __version__ = "0.1.0"
@@ -33,13 +33,13 @@ __all__ = [
     "FnetError",
     "FnetWarning",
     "FunctionalCodeMonitor",
-    "FunctionalCodes",
+    "FunctionalCodesResult",
     "FunctionalNetworkMonitor",
     "LesionMonitor",
-    "LocalSpecialization",
     "LocalSpecializationMonitor",
+    "LocalSpecializationResult",
     "ReLURegionMonitor",
-    "ReLURegions",
+    "ReLURegionsResult",
     "Record",
     "RecordError",
     "RobustnessMonitor",
@@ -56,13 +56,13 @@ _HOME = {
     "FnetError": "errors",
     "FnetWarning": "errors",
     "FunctionalCodeMonitor": "callbacks",
-    "FunctionalCodes": "codes.analysis",
+    "FunctionalCodesResult": "codes.analysis",
     "FunctionalNetworkMonitor": "callbacks",
     "LesionMonitor": "callbacks",
-    "LocalSpecialization": "specialization.findings",
+    "LocalSpecializationResult": "specialization.findings",
     "LocalSpecializationMonitor": "callbacks",
     "ReLURegionMonitor": "callbacks",
-    "ReLURegions": "regions.relu",
+    "ReLURegionsResult": "regions.relu",
     "Record": "record",
     "RecordError": "errors",
     "RobustnessMonitor": "callbacks",

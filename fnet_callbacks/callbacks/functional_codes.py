@@ -19,7 +19,7 @@ from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
 from fnet_callbacks.capture.batches import as_getter, call_model, logits_of, path_of
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
-from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodes, Samples, coded
+from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodesResult, Samples, coded
 from fnet_callbacks.codes.functional_codes import check_attackable
 from fnet_callbacks.codes.layer import LABEL_MEASURES, MEASURES, Grid, as_grid, checked_grid
 from fnet_callbacks.codes.measures import map_distance
@@ -267,7 +267,7 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
             return None
         return logits_of(output, self.output_to_logits)
 
-    def _measured(self, found: FunctionalCodes) -> Measured:
+    def _measured(self, found: FunctionalCodesResult) -> Measured:
         scalars = dict.fromkeys(self.keys, math.nan)
         n_samples = len(found.layers[0].units) if found.layers else 0
         units = np.full((len(self._layers), n_samples), -1, np.int32)
@@ -289,7 +289,7 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
         grid = np.array(found.layers[0].map.grid if found.layers else (0, 0))
         return Measured(scalars, notes, {"units": units, "grid": grid})
 
-    def _reason(self, key: str, found: FunctionalCodes) -> str:
+    def _reason(self, key: str, found: FunctionalCodesResult) -> str:
         """Why a measure is NaN."""
         place, _, measure = key.rpartition("/")
         if measure.endswith("_departure"):

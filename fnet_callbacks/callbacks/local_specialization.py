@@ -20,8 +20,8 @@ from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.analysis import analyzed
-from fnet_callbacks.specialization.findings import QUESTIONS, LocalSpecialization
-from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions, Replacement
+from fnet_callbacks.specialization.findings import QUESTIONS, LocalSpecializationResult
+from fnet_callbacks.specialization.lesions import LabelledBatch, LayerLesions, Replacement
 from fnet_callbacks.specialization.node_graph import NodeGraph
 from fnet_callbacks.specialization.settings import Correlation, Kind, Scope, Settings
 from fnet_callbacks.worker.jobs import Measured
@@ -181,7 +181,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
             # Refuses what cannot be traced, and then what is no classifier.
             if self.options.graph == "weights":
                 NodeGraph.of_weights(forward.called, first, self._layers)
-            Lesions(
+            LayerLesions(
                 forward.called,
                 self._layers[0],
                 first,
@@ -243,7 +243,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
         both = (last >= 0) & (partition >= 0)
         return F.adjusted_mutual_information(last[both], partition[both])
 
-    def _arrays(self, found: LocalSpecialization) -> dict[str, np.ndarray]:
+    def _arrays(self, found: LocalSpecializationResult) -> dict[str, np.ndarray]:
         subclusters = found.subclusters
         rows = {
             "layer": [found.layers.index(s.layer) for s in subclusters],

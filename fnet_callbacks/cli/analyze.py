@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fnet_callbacks.errors import FnetError
 
 if TYPE_CHECKING:
-    from fnet_callbacks.specialization.findings import LocalSpecialization
+    from fnet_callbacks.specialization.findings import LocalSpecializationResult
 
 _WORDS = {
     "importance": "Important, in that accuracy falls further than with random units lesioned?",
@@ -127,7 +127,7 @@ def add_to(commands: Any) -> None:
     own.set_defaults(run=analyze)
 
 
-def _told(found: LocalSpecialization) -> str:
+def _told(found: LocalSpecializationResult) -> str:
     from fnet_callbacks.report.wording import number, probability
     from fnet_callbacks.specialization.findings import QUESTIONS
 

@@ -26,7 +26,7 @@ ToLogits = Callable[[Any], Tensor | None] | None
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionalCodes:
+class FunctionalCodesResult:
     """The functional codes that a model has of S samples, layer by layer.
 
     Attributes:
@@ -145,7 +145,7 @@ def coded(
     output_to_logits: ToLogits = None,
     attack: Attack | None = None,
     initial: Mapping[str, SelfOrganizingMap] | None = None,
-) -> FunctionalCodes:
+) -> FunctionalCodesResult:
     """What ``functional_codes`` finds, of batches that are read already and a model that is isolated already.
 
     Args:
@@ -182,7 +182,7 @@ def coded(
     paths: dict[str, Path] = {}
     if attack is not None and samples.are_all_labelled and layers:
         paths = _paths(coder, samples, layers, attack)
-    return FunctionalCodes(layers, problems, classes, predictions, paths)
+    return FunctionalCodesResult(layers, problems, classes, predictions, paths)
 
 
 def _paths(coder: Coder, samples: Samples, layers: Sequence[LayerCodes], attack: Attack) -> dict[str, Path]:

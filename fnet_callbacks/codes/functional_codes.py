@@ -13,7 +13,7 @@ from fnet_callbacks.capture.batches import as_getter, call_model, logits_of
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal, choose_layers
 from fnet_callbacks.capture.reader import first_samples
-from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodes, Samples, coded
+from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodesResult, Samples, coded
 from fnet_callbacks.codes.layer import Grid, as_grid, checked_grid
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
@@ -35,7 +35,7 @@ def functional_codes(
     batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
     batch_to_labels: Callable[[Any], Any] | str | int | None = None,
     seed: int = 0,
-) -> FunctionalCodes:
+) -> FunctionalCodesResult:
     """Finds the few codes that each layer uses, what they know of classes, and how attacks move through them.
 
     What the units of a layer show of a sample (a convolution's each the mean of its map) is a code; a self-organising

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.codes.analysis import FunctionalCodes
+from fnet_callbacks.codes.analysis import FunctionalCodesResult
 from fnet_callbacks.codes.layer import LayerCodes
 from fnet_callbacks.portrait import CodePortrait, MapPortrait
 
@@ -18,7 +18,7 @@ _LARGEST_SIDE = 32  # of a mean input
 
 
 def portrait_of(
-    codes: FunctionalCodes, inputs: Sequence[Any], *, title: str, names: Mapping[str, str]
+    codes: FunctionalCodesResult, inputs: Sequence[Any], *, title: str, names: Mapping[str, str]
 ) -> CodePortrait:
     """The maps of up to six layers, the first and the last among them.
 
@@ -34,7 +34,9 @@ def portrait_of(
     return CodePortrait(title, [_map(codes, int(i), images, names) for i in chosen])
 
 
-def _map(codes: FunctionalCodes, place: int, images: Tensor | None, names: Mapping[str, str]) -> MapPortrait:
+def _map(
+    codes: FunctionalCodesResult, place: int, images: Tensor | None, names: Mapping[str, str]
+) -> MapPortrait:
     layer = codes.layers[place]
     n_units = len(layer.map.weights)
     return MapPortrait(

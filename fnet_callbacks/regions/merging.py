@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fnet_callbacks.regions.relu import ReLURegions
+    from fnet_callbacks.regions.relu import ReLURegionsResult
 
 
 _ROUNDS = 50  # of giving regions to maps
@@ -36,7 +36,7 @@ class Merged:
     r2: float
 
 
-def merged_by_fit(regions: ReLURegions, most: int) -> Merged:
+def merged_by_fit(regions: ReLURegionsResult, most: int) -> Merged:
     """From what `merged_by_coefficients` joins, gives each region to the map that fits its members best, and so on.
 
     The maps are those of least squares; they are drawn to the mean of the joined maps, as if by one member more.
@@ -57,18 +57,18 @@ def merged_by_fit(regions: ReLURegions, most: int) -> Merged:
     return _merged(regions, groups[regions.labels], is_fitted=True)
 
 
-def merged_by_coefficients(regions: ReLURegions, most: int) -> Merged:
+def merged_by_coefficients(regions: ReLURegionsResult, most: int) -> Merged:
     """Joins regions by average linkage of the cosine between their coefficients."""
     return _merged(regions, _joined(regions, most)[regions.labels], is_fitted=False)
 
 
-def merged_by_hamming(regions: ReLURegions, most: int) -> Merged:
+def merged_by_hamming(regions: ReLURegionsResult, most: int) -> Merged:
     """Keeps the largest regions, and gives each other one to that with the nearest pattern."""
     groups = _nearest(regions, min(most, len(regions.weights)))
     return _merged(regions, groups[regions.labels], is_fitted=False)
 
 
-def _joined(regions: ReLURegions, most: int) -> np.ndarray:
+def _joined(regions: ReLURegionsResult, most: int) -> np.ndarray:
     """The group of each region, ``[K]``, from 0: by coefficients, without a map by the nearest pattern."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
@@ -82,7 +82,7 @@ def _joined(regions: ReLURegions, most: int) -> np.ndarray:
     return groups[_nearest(regions, n_maps)]
 
 
-def _nearest(regions: ReLURegions, kept: int) -> np.ndarray:
+def _nearest(regions: ReLURegionsResult, kept: int) -> np.ndarray:
     """Of each region the one with the nearest pattern among the largest ones, ``[K]``; of those themselves."""
     _, first = np.unique(regions.labels, return_index=True)
     others = regions.patterns.among(first[:kept], first[kept:]).argmin(axis=0)
@@ -90,7 +90,7 @@ def _nearest(regions: ReLURegions, kept: int) -> np.ndarray:
 
 
 def _maps(
-    regions: ReLURegions, labels: np.ndarray, *, is_fitted: bool
+    regions: ReLURegionsResult, labels: np.ndarray, *, is_fitted: bool
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Weights and biases for each group of inputs, 0 and up."""
     n_maps = len(regions.weights)
@@ -120,7 +120,7 @@ def _ridge(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     return np.linalg.solve(inputs.T @ inputs + np.eye(d), inputs.T @ outputs)
 
 
-def _merged(regions: ReLURegions, labels: np.ndarray, *, is_fitted: bool) -> Merged:
+def _merged(regions: ReLURegionsResult, labels: np.ndarray, *, is_fitted: bool) -> Merged:
     known, sizes = np.unique(labels, return_counts=True)
     rank = np.empty(known.max() + 1, np.int64)
     rank[known[np.argsort(-sizes, kind="stable")]] = np.arange(len(known))

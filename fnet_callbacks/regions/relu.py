@@ -28,7 +28,7 @@ from fnet_callbacks.regions.patterns import Patterns, activation_patterns
 
 
 @dataclass(frozen=True, slots=True)
-class ReLURegions:
+class ReLURegionsResult:
     """Inputs by the linear region that they are in; K regions, of which the R largest have a map.
 
     Attributes:
@@ -161,7 +161,7 @@ def relu_regions(
     min_members: int = 10,
     output_to_logits: Callable[[Any], Tensor] | None = None,
     batch_size: int = 512,
-) -> ReLURegions:
+) -> ReLURegionsResult:
     """Groups inputs by the linear region of a piecewise-linear network that they are in, with the affine map on each.
 
     A region is an activation pattern: which ReLUs are active (Hardtanh and ReLU6 have three states, LeakyReLU, PReLU
@@ -236,7 +236,7 @@ def relu_regions(
             f"the affine map of a region misses the network's outputs by {errors.max():.2g} of the largest: the model "
             "computes something that depends on other samples, or its numbers are too coarse; take float32 or float64"
         )
-    return ReLURegions(labels, sizes, weights, biases, errors, outputs, flat, classes, patterns)
+    return ReLURegionsResult(labels, sizes, weights, biases, errors, outputs, flat, classes, patterns)
 
 
 def _outputs(found: Sequence[Any]) -> np.ndarray:

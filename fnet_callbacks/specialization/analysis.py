@@ -16,8 +16,8 @@ from fnet_callbacks.capture.batches import call_model, token_mask
 from fnet_callbacks.capture.layers import Layer, choose_layers, module_of
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.specialization.findings import QUESTIONS, GroupTest, LocalSpecialization, Subcluster
-from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions
+from fnet_callbacks.specialization.findings import QUESTIONS, GroupTest, LocalSpecializationResult, Subcluster
+from fnet_callbacks.specialization.lesions import LabelledBatch, LayerLesions
 from fnet_callbacks.specialization.node_graph import NodeGraph, functional_communities
 from fnet_callbacks.specialization.settings import Settings
 from fnet_callbacks.specialization.visualization import membership, visualize
@@ -34,7 +34,7 @@ def analyzed(
     settings: Settings,
     *,
     output_to_logits: ToLogits = None,
-) -> LocalSpecialization:
+) -> LocalSpecializationResult:
     """What `local_specialization` finds, of batches that are read already and a model that is isolated already.
 
     Raises:
@@ -83,7 +83,7 @@ def analyzed(
     for layer, labels in zip(layers, by_layer, strict=True):
         found += bench.subclusters(layer, labels, shown[:, start : start + layer.n_units], accuracy)
         start += layer.n_units
-    return LocalSpecialization(
+    return LocalSpecializationResult(
         layers=[layer.name for layer in layers],
         n_units=[layer.n_units for layer in layers],
         partition=np.concatenate(by_layer),
@@ -201,8 +201,8 @@ class _Bench:
             for i, cluster in enumerate(clusters)
         ]
 
-    def _lesions(self, layer: Layer) -> Lesions:
-        return Lesions(
+    def _lesions(self, layer: Layer) -> LayerLesions:
+        return LayerLesions(
             self.model,
             layer,
             self.batches,

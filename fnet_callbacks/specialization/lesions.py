@@ -32,7 +32,7 @@ class LabelledBatch:
     labels: Tensor
 
 
-class Lesions:
+class LayerLesions:
     """Lesions of one layer of a classifier.
 
     The caller sees to it that the model is in eval mode, that gradients are off and that nothing it does lasts; see

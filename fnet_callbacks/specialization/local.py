@@ -16,7 +16,7 @@ from fnet_callbacks.capture.layers import Signal
 from fnet_callbacks.capture.reader import first_samples
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.analysis import analyzed
-from fnet_callbacks.specialization.findings import LocalSpecialization
+from fnet_callbacks.specialization.findings import LocalSpecializationResult
 from fnet_callbacks.specialization.lesions import LabelledBatch, Replacement
 from fnet_callbacks.specialization.settings import Correlation, Kind, Scope, Settings
 
@@ -41,7 +41,7 @@ def local_specialization(
     batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
     batch_to_labels: Callable[[Any], Any] | str | int | None = None,
     seed: int = 0,
-) -> LocalSpecialization:
+) -> LocalSpecializationResult:
     """Partitions a classifier's units, lesions each group, and asks whether it differs from random groups.
 
     Args:

@@ -13,7 +13,7 @@ from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.silencer import Silencer
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions
+from fnet_callbacks.specialization.lesions import LabelledBatch, LayerLesions
 
 GROUPS = [np.array([0]), np.array([1, 3]), np.arange(4), np.empty(0, np.int64)]
 
@@ -90,7 +90,7 @@ def test_a_lesion_is_what_zeroed_outgoing_weights_do(make: Callable[[], nn.Modul
     batches = data(model)
     with isolated(model, seed=0):
         for layer in layers(model, batches):
-            lesions = Lesions(model, layer, batches, num_classes=3)
+            lesions = LayerLesions(model, layer, batches, num_classes=3)
             assert lesions.is_cut == is_cut
             found = lesions.accuracies([g[g < layer.n_units] for g in GROUPS])
             following = [m for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
@@ -124,7 +124,7 @@ def test_logits_are_equal_to_a_millionth(make: Callable[[], nn.Module]) -> None:
 
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
-        Lesions(model, layer, batches, num_classes=3, output_to_logits=output_to_logits).accuracies(
+        LayerLesions(model, layer, batches, num_classes=3, output_to_logits=output_to_logits).accuracies(
             [np.array([1, 3])]
         )
         changed = copy.deepcopy(model)
@@ -140,7 +140,7 @@ def test_a_unit_may_show_its_mean_or_that_of_another_sample(make, replacement) -
     batches = data(model)
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
-        lesions = Lesions(model, layer, batches, num_classes=3, replacement=replacement, seed=4)
+        lesions = LayerLesions(model, layer, batches, num_classes=3, replacement=replacement, seed=4)
         shown: list[Tensor] = []
         module = model.get_submodule(layer.module)
         with module.register_forward_hook(lambda _, __, output: shown.append(output)):
@@ -197,7 +197,7 @@ def test_units_that_are_not_alone_on_their_axis_are_lesioned_too(make: Callable[
     batches = [LabelledBatch(torch.randn(30, 2, 5), torch.randint(0, 3, (30,)))]
     with isolated(model, seed=0):
         (layer,) = layers(model, batches)
-        found = Lesions(model, layer, batches, num_classes=3).accuracies([np.array([1, 3])])
+        found = LayerLesions(model, layer, batches, num_classes=3).accuracies([np.array([1, 3])])
         silencer = Silencer(model, [layer])
         with silencer.silenced([np.array([1, 3])]):
             np.testing.assert_allclose(found[0], accuracy(model, batches))
@@ -270,7 +270,7 @@ def test_a_lesion_is_one_of_the_model_that_is_called(make: Callable[[], nn.Modul
     batches = data(model)
     with isolated(model, seed=0):
         (layer,) = layers(model, batches, name)
-        lesions = Lesions(model, layer, batches, num_classes=3)
+        lesions = LayerLesions(model, layer, batches, num_classes=3)
         np.testing.assert_allclose(lesions.intact(), accuracy(model, batches))
         found = lesions.accuracies(GROUPS)
         for group, own in zip(GROUPS, found, strict=True):
@@ -286,7 +286,7 @@ def test_in_half_precision_the_mean_is_finite() -> None:
     batches = [LabelledBatch(10 * torch.rand(3000, 6).half(), torch.randint(0, 3, (3000,)))]
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
-        lesions = Lesions(model, layer, batches, num_classes=3, replacement="mean")
+        lesions = LayerLesions(model, layer, batches, num_classes=3, replacement="mean")
         assert torch.isfinite(lesions._replacements[0]).all()
 
 
@@ -297,9 +297,9 @@ def test_a_mean_over_samples_of_several_shapes_is_refused() -> None:
     batches = [LabelledBatch(torch.randn(9, 2, n), torch.randint(0, 3, (9,))) for n in (5, 7)]
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
-        assert Lesions(model, layer, batches, num_classes=3).accuracies(GROUPS).shape == (4, 3)
+        assert LayerLesions(model, layer, batches, num_classes=3).accuracies(GROUPS).shape == (4, 3)
         with pytest.raises(FnetError, match="`replacement='mean'` needs samples of one shape; layer 1"):
-            Lesions(model, layer, batches, num_classes=3, replacement="mean")
+            LayerLesions(model, layer, batches, num_classes=3, replacement="mean")
 
 
 def test_batches_may_be_mappings() -> None:
@@ -317,8 +317,8 @@ def test_batches_may_be_mappings() -> None:
     batches = [LabelledBatch({"x": b.inputs}, b.labels) for b in plain]
     with isolated(named, seed=0):
         layer = choose_layers(named, named, plain[0].inputs, n_samples=17)[0]
-        found = Lesions(named, layer, batches, num_classes=3).accuracies(GROUPS)
-        np.testing.assert_allclose(found, Lesions(named, layer, plain, num_classes=3).accuracies(GROUPS))
+        found = LayerLesions(named, layer, batches, num_classes=3).accuracies(GROUPS)
+        np.testing.assert_allclose(found, LayerLesions(named, layer, plain, num_classes=3).accuracies(GROUPS))
 
 
 def test_an_input_that_others_read_too_is_lesioned_for_its_layer_alone() -> None:
@@ -337,7 +337,7 @@ def test_an_input_that_others_read_too_is_lesioned_for_its_layer_alone() -> None
     with isolated(model, seed=0):
         inputs = batches[0].inputs
         (layer,) = choose_layers(model, model, inputs, n_samples=17, layers="act", signal="pre")
-        lesions = Lesions(model, layer, batches, num_classes=3)
+        lesions = LayerLesions(model, layer, batches, num_classes=3)
         assert not lesions.is_cut
         with Silencer(model, [layer]).silenced([np.array([0, 1])]):
             np.testing.assert_allclose(lesions.accuracies([np.array([0, 1])])[0], accuracy(model, batches))
@@ -349,9 +349,9 @@ def test_many_lesions_are_stacked_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
         groups = [np.array([i % 5]) for i in range(40)]
-        whole = Lesions(model, layer, batches, num_classes=3).accuracies(groups)
+        whole = LayerLesions(model, layer, batches, num_classes=3).accuracies(groups)
         monkeypatch.setattr("fnet_callbacks.specialization.lesions._MOST_SAMPLES", 50)
-        parts = Lesions(model, layer, batches, num_classes=3).accuracies(groups)
+        parts = LayerLesions(model, layer, batches, num_classes=3).accuracies(groups)
     np.testing.assert_array_equal(whole, parts)
 
 
@@ -361,7 +361,7 @@ def test_the_model_is_left_as_it_was() -> None:
     with isolated(model, seed=0):
         batches = data(model)
         for layer in layers(model, batches):
-            Lesions(model, layer, batches, num_classes=3).accuracies(GROUPS[:2])
+            LayerLesions(model, layer, batches, num_classes=3).accuracies(GROUPS[:2])
     assert all(m.training for m in model.modules())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -371,7 +371,7 @@ def test_a_class_that_no_sample_has_is_nan() -> None:
     model = mlp()
     batches = [LabelledBatch(torch.randn(5, 6), torch.zeros(5, dtype=torch.int64))]
     with isolated(model, seed=0):
-        found = Lesions(model, layers(model, batches)[0], batches, num_classes=3).intact()
+        found = LayerLesions(model, layers(model, batches)[0], batches, num_classes=3).intact()
     assert np.isnan(found).tolist() == [False, True, True]
 
 
@@ -381,8 +381,8 @@ def test_wrong_arguments_are_named() -> None:
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
         with pytest.raises(FnetError, match="`replacement='one'`"):
-            Lesions(model, layer, batches, num_classes=3, replacement="one")  # type: ignore[arg-type]
+            LayerLesions(model, layer, batches, num_classes=3, replacement="one")  # type: ignore[arg-type]
         with pytest.raises(FnetError, match="`batches` are empty"):
-            Lesions(model, layer, [], num_classes=3)
+            LayerLesions(model, layer, [], num_classes=3)
         with pytest.raises(FnetError, match="has units 0 to 4"):
-            Lesions(model, layer, batches, num_classes=3).accuracies([np.array([5])])
+            LayerLesions(model, layer, batches, num_classes=3).accuracies([np.array([5])])
