@@ -58,7 +58,7 @@ def local_specialization(
             below 0 for a unit of no cluster; or ``"louvain"``, the communities of their functional network, as
             ``FunctionalNetworkMonitor`` has them by default.
         correlation: Of activations: ``"spearman"``, of their ranks, or ``"pearson"``.
-        layers: See ``FunctionalNetworkMonitor``; so is ``signal``.
+        layers: Glob patterns over module names, or ``"auto"`` for the nonlinearities.
         signal: ``"pre"`` for what goes into nonlinearities, which the paper correlates.
         max_samples: S, at most.
         references: Random groups of the same size in the same layer for each subcluster; no p is below
