@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,6 +11,7 @@ import torch
 from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor, nn
 
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import (
     arguments_of,
     call_model,
@@ -26,26 +26,6 @@ from fnet_callbacks.capture.sharding import sharded_parts
 from fnet_callbacks.capture.trees import detached_copy, to_device
 from fnet_callbacks.capture.ways import signature_of
 from fnet_callbacks.capture.writes import Writes
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch on the model's device: what the model takes, labels ``[S]`` or None, S, and the padding mask.
-
-    ``token_labels`` are the labels where they are one integer a token, ``[S, T]``.
-    """
-
-    inputs: Any
-    labels: Tensor | None
-    n_samples: int
-    mask: Tensor | None
-    token_labels: Tensor | None = None
-
-    def with_own_labels(self) -> Batch:
-        """With labels that a training step cannot change."""
-        own = (None if labels is None else labels.clone() for labels in (self.labels, self.token_labels))
-        labels, by_token = own
-        return replace(self, labels=labels, token_labels=by_token)
 
 
 class Forward:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +15,13 @@ from typing_extensions import override
 from fnet_callbacks.arguments import Names, as_choice, as_flag, as_patterns
 from fnet_callbacks.attacks import fgsm
 from fnet_callbacks.callbacks.arguments import Figures, as_figures, draws_at
-from fnet_callbacks.callbacks.forward import Batch, Forward
+from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
+from fnet_callbacks.capture.batch import Batch, count_samples
 from fnet_callbacks.capture.batches import as_getter, call_model, logits_of, path_of
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
-from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodesResult, Samples, coded
+from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodesResult, coded
 from fnet_callbacks.codes.functional_codes import check_attackable
 from fnet_callbacks.codes.layer import LABEL_MEASURES, MEASURES, Grid, as_grid, checked_grid
 from fnet_callbacks.codes.measures import map_distance
@@ -206,18 +208,13 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
     @override
     def measure(self, step: int) -> Measured:
         batches = self.batches()
-        inputs = [batch.inputs for batch in batches]
-        labels = [batch.labels for batch in batches if batch.labels is not None]
-        samples = Samples(
-            inputs,
-            [batch.n_samples for batch in batches],
-            labels if self._is_labelled and len(labels) == len(batches) else None,
-        )
+        if not self._is_labelled:
+            batches = [replace(batch, labels=None) for batch in batches]
         with self.stopwatch.part("codes"), self.forward.undisturbed(seed=self.probe_seed):
             found = coded(
                 Coder(self.forward.called, self._layers, self.maxima, self.forward.autocast),
-                samples,
-                checked_grid(self.grid, sum(samples.sizes)),
+                batches,
+                checked_grid(self.grid, count_samples(batches)),
                 output_to_logits=self._to_logits,
                 attack=self._attack(),
                 initial=self._maps,
@@ -225,7 +222,9 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
         measured = self._measured(found)
         if self.has_figures:
             with self.stopwatch.part("figures"):
-                portrait = portrait_of(found, inputs, title=f"step {step}", names=self._folders)
+                portrait = portrait_of(
+                    found, [batch.inputs for batch in batches], title=f"step {step}", names=self._folders
+                )
             measured = Measured(measured.scalars, measured.notes, measured.arrays, portrait)
         # A layer that has no codes now starts later from those it had.
         self._maps |= {layer.name: layer.map for layer in found.layers}

@@ -14,8 +14,9 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.arguments import Names, as_integer, as_patterns
 from fnet_callbacks.attacks import correct_predictions
 from fnet_callbacks.callbacks.arguments import as_graph_rule
-from fnet_callbacks.callbacks.forward import Batch, Forward
+from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import as_getter, logits_of, path_of
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.probe import Probe

@@ -13,15 +13,16 @@ from typing_extensions import override
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.arguments import Names, as_choice, as_patterns
-from fnet_callbacks.callbacks.forward import Batch, Forward
+from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import as_getter, call_model, logits_of, path_of
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.analysis import analyzed
 from fnet_callbacks.specialization.findings import QUESTIONS, LocalSpecializationResult
-from fnet_callbacks.specialization.lesions import LabelledBatch, LayerLesions, Replacement
+from fnet_callbacks.specialization.lesions import LayerLesions, Replacement
 from fnet_callbacks.specialization.node_graph import NodeGraph
 from fnet_callbacks.specialization.settings import Correlation, Kind, Scope, Settings
 from fnet_callbacks.worker.jobs import Measured
@@ -168,7 +169,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
                 "`batch_to_labels`, a function from your batch to labels [S]"
             )
         self.forward = forward
-        first = [_labelled(batch)]
+        first = [batch]
         with forward.autocast():
             self._layers: list[Layer] = choose_layers(
                 forward.called,
@@ -191,7 +192,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
 
     @override
     def measure(self, step: int) -> Measured:
-        batches = [_labelled(batch) for batch in self.batches()]
+        batches = self.batches()
         with (
             self.stopwatch.part("specialization"),
             self.forward.undisturbed(seed=self.probe_seed),
@@ -263,9 +264,3 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
 
     def _to_logits(self, output: Any) -> Tensor:
         return logits_of(output, self.output_to_logits)
-
-
-def _labelled(batch: Batch) -> LabelledBatch:
-    if batch.labels is None:
-        raise FnetError("a batch of the probe has no labels")
-    return LabelledBatch(batch.inputs, batch.labels)

@@ -11,9 +11,10 @@ from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
 from fnet_callbacks.arguments import as_choice, as_integer, as_text, plain
-from fnet_callbacks.callbacks.forward import Batch, Forward
+from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.schedule import Budget, Schedule
 from fnet_callbacks.callbacks.session import Session
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import as_getter, path_of
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.reader import BatchReader

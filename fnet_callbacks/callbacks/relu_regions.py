@@ -14,8 +14,9 @@ from typing_extensions import override
 
 from fnet_callbacks.arguments import as_integer
 from fnet_callbacks.attacks import fgsm
-from fnet_callbacks.callbacks.forward import Batch, Forward
+from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.whole_probe import WholeProbeMonitor
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import as_getter, path_of
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import CaptureError, FnetError

@@ -22,8 +22,9 @@ from fnet_callbacks.attacks import (
     cross_entropy,
     robust_accuracy,
 )
-from fnet_callbacks.callbacks.forward import Batch, Forward
+from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import as_getter, logits_of, path_of, resolve
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError, FnetWarning

@@ -4,8 +4,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from fnet_callbacks.callbacks.forward import Batch, Forward
+from fnet_callbacks.callbacks.forward import Forward
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.trees import detached_copy, to_device
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns
+from fnet_callbacks.capture.batch import count_samples
 from fnet_callbacks.capture.batches import as_getter, call_model, logits_of
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal, choose_layers
 from fnet_callbacks.capture.reader import first_samples
-from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodesResult, Samples, coded
+from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodesResult, coded
 from fnet_callbacks.codes.layer import Grid, as_grid, checked_grid
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
@@ -82,7 +83,7 @@ def functional_codes(
     seed = as_integer("seed", seed, at_least=0)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with isolated(model, seed=seed, device=device), generators_kept(loader):
-        read = first_samples(
+        batches = first_samples(
             loader,
             max_samples,
             model=model,
@@ -90,32 +91,26 @@ def functional_codes(
             to_inputs=batch_to_inputs,
             to_labels=batch_to_labels,
         )
-        labels = [own for _, own, _ in read if own is not None]
-        samples = Samples(
-            [inputs for inputs, _, _ in read],
-            [n for _, _, n in read],
-            labels if len(labels) == len(read) else None,
-        )
         attack = None
         if epsilon is not None and bounds is not None:
-            if not samples.are_all_labelled:
+            if not all(batch.is_labelled for batch in batches):
                 raise FnetError(
                     "`epsilon` needs labels, one integer of at least 0 a sample; pass `batch_to_labels`"
                 )
-            check_attackable(samples.inputs[0])
+            check_attackable(batches[0].inputs)
             attack = Attack(_Logits(model, output_to_logits), epsilon, bounds, normalize, seed)
         watched = choose_layers(
             model,
             lambda inputs: call_model(model, inputs),
-            samples.inputs[0],
-            n_samples=samples.sizes[0],
+            batches[0].inputs,
+            n_samples=batches[0].n_samples,
             layers=layers,
             signal=signal,
         )
         return coded(
             Coder(model, watched, maxima),
-            samples,
-            checked_grid(grid, sum(samples.sizes)),
+            batches,
+            checked_grid(grid, count_samples(batches)),
             output_to_logits=output_to_logits,
             attack=attack,
         )

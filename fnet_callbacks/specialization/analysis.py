@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.capture.batches import call_model, token_mask
+from fnet_callbacks.capture.batch import Batch
+from fnet_callbacks.capture.batches import call_model
 from fnet_callbacks.capture.layers import Layer, choose_layers, module_of
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.findings import QUESTIONS, GroupTest, LocalSpecializationResult, Subcluster
-from fnet_callbacks.specialization.lesions import LabelledBatch, LayerLesions
+from fnet_callbacks.specialization.lesions import LayerLesions
 from fnet_callbacks.specialization.node_graph import NodeGraph, functional_communities
 from fnet_callbacks.specialization.settings import Settings
 from fnet_callbacks.specialization.visualization import membership, visualize
@@ -30,7 +31,7 @@ ToLogits = Callable[[Any], Tensor] | None
 
 def analyzed(
     model: nn.Module,
-    batches: Sequence[LabelledBatch],
+    batches: Sequence[Batch],
     settings: Settings,
     *,
     output_to_logits: ToLogits = None,
@@ -45,7 +46,7 @@ def analyzed(
         model,
         lambda inputs: call_model(model, inputs),
         batches[0].inputs,
-        n_samples=len(batches[0].labels),
+        n_samples=batches[0].n_samples,
         layers=asked.layers,
         signal=asked.signal,
     )
@@ -102,12 +103,12 @@ def _outputs(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
     return [layer if g else replace(layer, takes_input=False) for g, layer in zip(gated, layers, strict=True)]
 
 
-def _rows(model: nn.Module, batches: Sequence[LabelledBatch], layers: Sequence[Layer]) -> np.ndarray:
+def _rows(model: nn.Module, batches: Sequence[Batch], layers: Sequence[Layer]) -> np.ndarray:
     """What the units show, ``[S, N]``, layer after layer."""
     watcher = Watcher(model, layers, [np.arange(layer.n_units) for layer in layers])
     found = []
     for batch in batches:
-        watcher.expect(len(batch.labels), mask=token_mask(batch.inputs))
+        watcher.expect(batch.n_samples, mask=batch.mask)
         with watcher.attached():
             call_model(model, batch.inputs)
         found.append(watcher.rows().cpu())
@@ -122,7 +123,7 @@ class _Bench:
     """
 
     model: nn.Module
-    batches: Sequence[LabelledBatch]
+    batches: Sequence[Batch]
     settings: Settings
     output_to_logits: ToLogits
     draws: np.random.Generator
@@ -131,7 +132,7 @@ class _Bench:
     @property
     def labels(self) -> np.ndarray:
         """Of the samples, ``[S]``."""
-        return torch.cat([batch.labels for batch in self.batches]).cpu().numpy()
+        return torch.cat([batch.classes for batch in self.batches]).cpu().numpy()
 
     def intact(self, layer: Layer) -> np.ndarray:
         """Accuracy of the model as it is, ``[C]``."""

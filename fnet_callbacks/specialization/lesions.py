@@ -7,7 +7,6 @@ Where the model cannot be cut there, the whole of it is run on stacked inputs, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.attacks import correct_predictions
+from fnet_callbacks.capture.batch import Batch, count_samples
 from fnet_callbacks.capture.layers import Layer
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.specialization.cutting import Cut, State, prepared
@@ -22,14 +22,6 @@ from fnet_callbacks.specialization.cutting import Cut, State, prepared
 Replacement = Literal["zero", "mean", "resample"]
 _MOST_SAMPLES = 4096  # that are stacked: what follows is found in the cache
 _MOST_NUMBERS = 2**25  # of the layer's activation that are stacked
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledBatch:
-    """What a model is called with, as `capture.batches.call_model` has it, and the class of each sample, ``[S]``."""
-
-    inputs: Any
-    labels: Tensor
 
 
 class LayerLesions:
@@ -41,7 +33,7 @@ class LayerLesions:
     Args:
         model: The classifier, or what comes before ``output_to_logits``.
         layer: The lesioned layer, with its samples on the first axis and not folded.
-        batches: The samples; at least one batch.
+        batches: The samples, with labels; at least one batch.
         num_classes: C.
         replacement: What a lesioned unit shows: 0, its mean over the samples (at each position), or, at each sample,
             what it shows at another one, drawn once.
@@ -59,7 +51,7 @@ class LayerLesions:
         self,
         model: nn.Module,
         layer: Layer,
-        batches: Sequence[LabelledBatch],
+        batches: Sequence[Batch],
         *,
         num_classes: int,
         replacement: Replacement = "zero",
@@ -90,7 +82,7 @@ class LayerLesions:
     @property
     def n_samples(self) -> int:
         """S."""
-        return sum(len(batch.labels) for batch in self._batches)
+        return count_samples(self._batches)
 
     def intact(self) -> np.ndarray:
         """Accuracy without a lesion, ``[C]``; NaN for a class that no sample has."""
@@ -117,14 +109,14 @@ class LayerLesions:
         hits = torch.zeros(len(groups), self._num_classes, dtype=torch.float64)
         totals = torch.zeros(self._num_classes, dtype=torch.float64)
         for batch, state, replacement in zip(self._batches, self._states, self._replacements, strict=True):
-            labels, n = batch.labels.cpu(), len(batch.labels)
+            labels, n = batch.classes.cpu(), len(batch.classes)
             totals.index_add_(0, labels, torch.ones(n, dtype=torch.float64))
             at_once = min(_MOST_SAMPLES // n, _MOST_NUMBERS // state.shown.numel())
             step = max(1, at_once) if self._is_stacked else 1
             for start in range(0, len(groups), step):
-                own = [u.to(batch.labels.device) for u in units[start : start + step]]
+                own = [u.to(batch.classes.device) for u in units[start : start + step]]
                 logits = self._logits(state, own, replacement)
-                right = correct_predictions(logits, batch.labels.repeat(len(own))).view(len(own), n).cpu()
+                right = correct_predictions(logits, batch.classes.repeat(len(own))).view(len(own), n).cpu()
                 hits[start : start + step].index_add_(1, labels, right.double())
         return (hits / torch.where(totals > 0, totals, torch.nan)).numpy()
 

@@ -17,7 +17,7 @@ from fnet_callbacks.capture.reader import first_samples
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.analysis import analyzed
 from fnet_callbacks.specialization.findings import LocalSpecializationResult
-from fnet_callbacks.specialization.lesions import LabelledBatch, Replacement
+from fnet_callbacks.specialization.lesions import Replacement
 from fnet_callbacks.specialization.settings import Correlation, Kind, Scope, Settings
 
 
@@ -106,7 +106,7 @@ def local_specialization(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     output_to_logits = as_getter(output_to_logits, "output_to_logits")
     with isolated(model, seed=settings.seed, device=device), generators_kept(loader):
-        read = first_samples(
+        batches = first_samples(
             loader,
             max_samples,
             model=model,
@@ -114,14 +114,9 @@ def local_specialization(
             to_inputs=batch_to_inputs,
             to_labels=batch_to_labels,
         )
-        batches = [LabelledBatch(inputs, _labels(labels)) for inputs, labels, _ in read]
+        if not all(batch.is_labelled for batch in batches):
+            raise FnetError(
+                "`loader`: no labels in a batch, or some below 0 (one integer of at least 0 a sample); pass "
+                "`batch_to_labels`"
+            )
         return analyzed(model, batches, settings, output_to_logits=output_to_logits)
-
-
-def _labels(labels: Tensor | None) -> Tensor:
-    if labels is None or (labels < 0).any():
-        raise FnetError(
-            "`loader`: no labels in a batch, or some below 0 (one integer of at least 0 a sample); pass "
-            "`batch_to_labels`"
-        )
-    return labels

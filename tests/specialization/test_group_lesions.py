@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.silencer import Silencer
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.specialization.lesions import LabelledBatch, LayerLesions
+from fnet_callbacks.specialization.lesions import LayerLesions
 
 GROUPS = [np.array([0]), np.array([1, 3]), np.arange(4), np.empty(0, np.int64)]
 
@@ -64,20 +65,24 @@ class Counting(Skipping):
         return super().forward(x).view(n, -1)
 
 
-def data(model: nn.Module) -> list[LabelledBatch]:
+def batch_of(inputs: Any, labels: Tensor) -> Batch:
+    return Batch(inputs, labels, len(labels))
+
+
+def data(model: nn.Module) -> list[Batch]:
     torch.manual_seed(1)
     shape = (2, 6, 6) if isinstance(model, nn.Sequential) and isinstance(model[0], nn.Conv2d) else (6,)
-    return [LabelledBatch(torch.randn(n, *shape), torch.randint(0, 3, (n,))) for n in (17, 9)]
+    return [batch_of(torch.randn(n, *shape), torch.randint(0, 3, (n,))) for n in (17, 9)]
 
 
-def layers(model: nn.Module, batches: list[LabelledBatch], names: Any = "auto") -> list[Layer]:
+def layers(model: nn.Module, batches: list[Batch], names: Any = "auto") -> list[Layer]:
     inputs = batches[0].inputs
     return choose_layers(model, model, inputs, n_samples=len(inputs), layers=names)
 
 
-def accuracy(model: Callable[[Tensor], Tensor], batches: list[LabelledBatch]) -> np.ndarray:
-    hits = torch.cat([model(b.inputs).argmax(1) == b.labels for b in batches]).double()
-    labels = torch.cat([b.labels for b in batches])
+def accuracy(model: Callable[[Tensor], Tensor], batches: list[Batch]) -> np.ndarray:
+    hits = torch.cat([model(b.inputs).argmax(1) == b.classes for b in batches]).double()
+    labels = torch.cat([b.classes for b in batches])
     return np.array([hits[labels == c].mean().item() for c in range(3)])
 
 
@@ -194,7 +199,7 @@ class Recurrent(nn.Module):
 def test_units_that_are_not_alone_on_their_axis_are_lesioned_too(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     model = make()
-    batches = [LabelledBatch(torch.randn(30, 2, 5), torch.randint(0, 3, (30,)))]
+    batches = [batch_of(torch.randn(30, 2, 5), torch.randint(0, 3, (30,)))]
     with isolated(model, seed=0):
         (layer,) = layers(model, batches)
         found = LayerLesions(model, layer, batches, num_classes=3).accuracies([np.array([1, 3])])
@@ -283,7 +288,7 @@ def test_in_half_precision_the_mean_is_finite() -> None:
     model = mlp().half()
     for p in model[0].parameters():
         p.data *= 1000
-    batches = [LabelledBatch(10 * torch.rand(3000, 6).half(), torch.randint(0, 3, (3000,)))]
+    batches = [batch_of(10 * torch.rand(3000, 6).half(), torch.randint(0, 3, (3000,)))]
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
         lesions = LayerLesions(model, layer, batches, num_classes=3, replacement="mean")
@@ -294,7 +299,7 @@ def test_a_mean_over_samples_of_several_shapes_is_refused() -> None:
     model = nn.Sequential(
         nn.Conv1d(2, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)
     )
-    batches = [LabelledBatch(torch.randn(9, 2, n), torch.randint(0, 3, (9,))) for n in (5, 7)]
+    batches = [batch_of(torch.randn(9, 2, n), torch.randint(0, 3, (9,))) for n in (5, 7)]
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
         assert LayerLesions(model, layer, batches, num_classes=3).accuracies(GROUPS).shape == (4, 3)
@@ -314,7 +319,7 @@ def test_batches_may_be_mappings() -> None:
             return self.net(x)
 
     named, plain = Named(), data(model)
-    batches = [LabelledBatch({"x": b.inputs}, b.labels) for b in plain]
+    batches = [batch_of({"x": b.inputs}, b.classes) for b in plain]
     with isolated(named, seed=0):
         layer = choose_layers(named, named, plain[0].inputs, n_samples=17)[0]
         found = LayerLesions(named, layer, batches, num_classes=3).accuracies(GROUPS)
@@ -369,7 +374,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_a_class_that_no_sample_has_is_nan() -> None:
     model = mlp()
-    batches = [LabelledBatch(torch.randn(5, 6), torch.zeros(5, dtype=torch.int64))]
+    batches = [batch_of(torch.randn(5, 6), torch.zeros(5, dtype=torch.int64))]
     with isolated(model, seed=0):
         found = LayerLesions(model, layers(model, batches)[0], batches, num_classes=3).intact()
     assert np.isnan(found).tolist() == [False, True, True]
