@@ -126,22 +126,35 @@ def pgd(
 
 @dataclass(frozen=True, slots=True)
 class RobustAccuracy:
-    """Counts behind a robust accuracy; add them up over ranks.
+    """Counts behind an accuracy, attacked or clean; those of batches and of ranks add up.
 
-    ``zero_gradients`` counts the samples on which every gradient the attack took was zero (or not finite): a
-    high share is a sign of masked gradients, not of robustness.
+    ``zero_gradients`` counts the samples on which every gradient that the attack took was zero (or not finite): a high
+    share is a sign of masked gradients, not of robustness.
     """
 
-    attack: str
-    epsilon: float
-    correct: int
-    total: int
-    zero_gradients: int
+    correct: int = 0
+    total: int = 0
+    zero_gradients: int = 0
+
+    def __add__(self, other: RobustAccuracy) -> RobustAccuracy:
+        return RobustAccuracy(
+            self.correct + other.correct, self.total + other.total, self.zero_gradients + other.zero_gradients
+        )
+
+    @classmethod
+    def of_hits(cls, hits: Tensor, zero_gradients: int = 0) -> RobustAccuracy:
+        """Of which samples are classified correctly, booleans ``[S]``."""
+        return cls(int(hits.sum()), len(hits), zero_gradients)
 
     @property
     def accuracy(self) -> float:
-        """Share of attacked samples that are still classified correctly; NaN for none."""
+        """Share of samples that are classified correctly; NaN for none."""
         return self.correct / self.total if self.total else math.nan
+
+    @property
+    def variance(self) -> float:
+        """Of ``correct``, as a binomial's; NaN for no sample."""
+        return self.correct * (1 - self.accuracy)
 
     @property
     def zero_gradient_share(self) -> float:
@@ -184,8 +197,7 @@ def robust_accuracy(
         plan = _Plan(epsilon, bounds, normalize, norm, loss, step_size=epsilon, seed=seed)
     else:
         plan = _Plan(epsilon, bounds, normalize, norm, loss, steps, step_size, random_start, restarts)
-    epsilon = plan.epsilon
-    correct = total = zero_gradients = 0
+    counts = RobustAccuracy()
     for index, batch in enumerate(_each(batches)):
         inputs, labels = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (None, None)
         if not (isinstance(inputs, Tensor) and isinstance(labels, Tensor)):
@@ -194,9 +206,8 @@ def robust_accuracy(
         adversarial, blind = _attack(model, inputs, labels, replace(plan, seed=seed + index))
         with torch.no_grad():
             hits = correct_predictions(model(adversarial), labels)
-        correct, total = correct + int(hits.sum()), total + len(hits)
-        zero_gradients += int(blind.sum())
-    return RobustAccuracy(attack, plan.epsilon, correct, total, zero_gradients)
+        counts += RobustAccuracy.of_hits(hits, int(blind.sum()))
+    return counts
 
 
 def correct_predictions(logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,12 +15,12 @@ from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import (
     arguments_of,
     call_model,
-    logits_of,
     shown_call,
     submodule,
     token_mask,
 )
 from fnet_callbacks.capture.isolation import isolated
+from fnet_callbacks.capture.logits import LogitsModel
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.capture.sharding import sharded_parts
 from fnet_callbacks.capture.trees import detached_copy, to_device
@@ -154,17 +154,4 @@ class Forward:
 
     def logits_model(self, output_to_logits: Callable[[Any], Any] | None) -> nn.Module:
         """The model as a function from an input tensor to logits, which an attack takes."""
-        return _LogitsModel(self, self.called, output_to_logits)
-
-
-class _LogitsModel(nn.Module):
-    def __init__(
-        self, forward: Forward, called: nn.Module, output_to_logits: Callable[[Any], Any] | None
-    ) -> None:
-        super().__init__()
-        self.called = called  # an attack looks here for recurrent modules
-        self._forward = forward
-        self._to_logits = output_to_logits
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return logits_of(self._forward(inputs), self._to_logits)
+        return LogitsModel(self.called, output_to_logits, call=self)

@@ -15,14 +15,13 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns, plain
 from fnet_callbacks.callbacks.arguments import Figures, as_figures, as_graph_settings, as_timeout, draws_at
 from fnet_callbacks.callbacks.carried import kept, taken_up
-from fnet_callbacks.callbacks.forward import Forward
+from fnet_callbacks.callbacks.forward import Batch, Forward
 from fnet_callbacks.callbacks.live import LiveBatch, LiveWindow
 from fnet_callbacks.callbacks.network_plan import planned
 from fnet_callbacks.callbacks.probe_monitor import ProbeMonitor
 from fnet_callbacks.callbacks.readings import reader_of
 from fnet_callbacks.callbacks.remarks import on_number, remark
 from fnet_callbacks.callbacks.token_labels import TokenClasses
-from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.layers import Layer, Signal, look_for_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons

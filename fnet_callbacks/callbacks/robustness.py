@@ -6,7 +6,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -32,39 +32,6 @@ from fnet_callbacks.neighbourhood import Normalize, as_bounds, as_normalization
 from fnet_callbacks.worker.jobs import Measured
 
 Attack = Literal["fgsm", "pgd"]
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Counts over the batches of a snapshot; sums over ranks are counts again."""
-
-    correct: int = 0
-    total: int = 0
-    zero_gradients: int = 0
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.total if self.total else math.nan
-
-    @property
-    def variance(self) -> float:
-        """Of the count, as a binomial's."""
-        return self.correct * (1 - self.accuracy)
-
-    @property
-    def blind_share(self) -> float:
-        return self.zero_gradients / self.total if self.total else math.nan
-
-    def add(self, other: RobustAccuracy) -> None:
-        self.correct += other.correct
-        self.total += other.total
-        self.zero_gradients += other.zero_gradients
-
-
-@dataclass(slots=True)
-class _Tallies:
-    clean: _Tally = field(default_factory=_Tally)
-    attacked: dict[tuple[Attack, float], _Tally] = field(default_factory=dict)
 
 
 class RobustnessMonitor(ProbeMonitor):
@@ -243,7 +210,8 @@ class RobustnessMonitor(ProbeMonitor):
     @override
     def begin(self, probe: Probe) -> None:
         cases = itertools.product(self.attacks, self.epsilons)
-        self._tallies = _Tallies(attacked={case: _Tally() for case in cases})
+        self._clean = RobustAccuracy()
+        self._attacked = dict.fromkeys(cases, RobustAccuracy())
 
     @override
     def see(self, batch: Batch, output: Any, index: int) -> None:
@@ -251,29 +219,27 @@ class RobustnessMonitor(ProbeMonitor):
             raise FnetError("a batch of the probe has no labels")
         with self.stopwatch.part("clean"):
             hits = correct_predictions(logits_of(output, self.output_to_logits), batch.labels)
-            self._tallies.clean.correct += int(hits.sum())
-            self._tallies.clean.total += len(hits)
-        for (attack, epsilon), tally in self._tallies.attacked.items():
+            self._clean += RobustAccuracy.of_hits(hits)
+        for attack, epsilon in self._attacked:
             with self.stopwatch.part(attack):
-                tally.add(self._attacked(attack, epsilon, batch, index))
+                self._attacked[attack, epsilon] += self._under_attack(attack, epsilon, batch, index)
 
     @override
     def reduce(self) -> None:
-        tallies = [self._tallies.clean, *self._tallies.attacked.values()]
-        counts = torch.tensor([[t.correct, t.total, t.zero_gradients] for t in tallies])
-        for tally, row in zip(tallies, self._forward.sum_over_ranks(counts).tolist(), strict=True):
-            tally.correct, tally.total, tally.zero_gradients = row
+        counts = torch.tensor([astuple(own) for own in (self._clean, *self._attacked.values())])
+        clean, *attacked = (RobustAccuracy(*row) for row in self._forward.sum_over_ranks(counts).tolist())
+        self._clean, self._attacked = clean, dict(zip(self._attacked, attacked, strict=True))
 
     @override
     def measure(self, step: int) -> Measured:
-        found = Measured(scalars={f"{self.name}/clean_accuracy": self._tallies.clean.accuracy})
-        for (attack, epsilon), tally in self._tallies.attacked.items():
+        found = Measured(scalars={f"{self.name}/clean_accuracy": self._clean.accuracy})
+        for (attack, epsilon), counts in self._attacked.items():
             key = self._key(attack, epsilon)
-            found.scalars[f"{key}_accuracy"] = tally.accuracy
-            found.scalars[f"{key}_zero_gradients"] = tally.blind_share
-            if tally.blind_share > 0.5:
+            found.scalars[f"{key}_accuracy"] = counts.accuracy
+            found.scalars[f"{key}_zero_gradients"] = counts.zero_gradient_share
+            if counts.zero_gradient_share > 0.5:
                 found.notes[f"{key}_accuracy"] = (
-                    f"gradients are zero on {tally.blind_share:.0%} of the inputs"
+                    f"gradients are zero on {counts.zero_gradient_share:.0%} of the inputs"
                 )
         for epsilon in self.epsilons:
             self._compare(epsilon, found)
@@ -288,8 +254,8 @@ class RobustnessMonitor(ProbeMonitor):
         return found
 
     def _compare(self, epsilon: float, found: Measured) -> None:
-        fgsm = self._tallies.attacked.get(("fgsm", epsilon))
-        pgd = self._tallies.attacked.get(("pgd", epsilon))
+        fgsm = self._attacked.get(("fgsm", epsilon))
+        pgd = self._attacked.get(("pgd", epsilon))
         if fgsm is None or pgd is None or not pgd.total:
             return
         # Two standard errors: a few samples more are chance, of the random start and where FGSM is all but optimal.
@@ -297,7 +263,7 @@ class RobustnessMonitor(ProbeMonitor):
             note = f"PGD ({pgd.accuracy:.3f}) is weaker than FGSM ({fgsm.accuracy:.3f})"
             found.notes[f"{self._key('pgd', epsilon)}_accuracy"] = note
 
-    def _attacked(self, attack: Attack, epsilon: float, batch: Batch, index: int) -> RobustAccuracy:
+    def _under_attack(self, attack: Attack, epsilon: float, batch: Batch, index: int) -> RobustAccuracy:
         assert batch.labels is not None
         return robust_accuracy(
             self._model,

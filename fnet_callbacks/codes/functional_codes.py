@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns
 from fnet_callbacks.capture.batch import count_samples
-from fnet_callbacks.capture.batches import as_getter, call_model, logits_of
+from fnet_callbacks.capture.batches import as_getter, call_model
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal, choose_layers
+from fnet_callbacks.capture.logits import LogitsModel
 from fnet_callbacks.capture.reader import first_samples
 from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodesResult, coded
 from fnet_callbacks.codes.layer import Grid, as_grid, checked_grid
@@ -98,7 +99,7 @@ def functional_codes(
                     "`epsilon` needs labels, one integer of at least 0 a sample; pass `batch_to_labels`"
                 )
             check_attackable(batches[0].inputs)
-            attack = Attack(_Logits(model, output_to_logits), epsilon, bounds, normalize, seed)
+            attack = Attack(LogitsModel(model, output_to_logits), epsilon, bounds, normalize, seed)
         watched = choose_layers(
             model,
             lambda inputs: call_model(model, inputs),
@@ -123,15 +124,3 @@ def check_attackable(inputs: Any) -> None:
             f"`epsilon`: attacks change one tensor, the model's inputs are a {type(inputs).__name__}; pass "
             "`batch_to_inputs`, or no `epsilon`"
         )
-
-
-class _Logits(nn.Module):
-    """The classifier as a function from an input tensor to logits."""
-
-    def __init__(self, called: nn.Module, output_to_logits: Callable[[Any], Tensor] | None) -> None:
-        super().__init__()
-        self.called = called  # an attack looks here for recurrent modules
-        self._to_logits = output_to_logits
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return logits_of(call_model(self.called, inputs), self._to_logits)

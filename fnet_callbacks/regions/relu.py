@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.arguments import as_choice, as_integer, plain, refused
-from fnet_callbacks.capture.batches import call_model
 from fnet_callbacks.capture.isolation import isolated
+from fnet_callbacks.capture.logits import LogitsModel
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.regions.maps import TOLERANCE, affine_maps
 from fnet_callbacks.regions.merging import (
@@ -213,7 +213,7 @@ def relu_regions(
     flat = inputs.flatten(1).double().cpu().numpy()
     if not np.isfinite(flat).all():
         raise FnetError("`inputs` hold NaN or infinite values, which are in no region")
-    call = None if output_to_logits is None else (lambda x: output_to_logits(call_model(model, x)))
+    call = None if output_to_logits is None else LogitsModel(model, output_to_logits)
     with isolated(model, seed=0, device=device):
         try:
             patterns = activation_patterns(model, inputs.split(batch_size), output_to_logits=output_to_logits)

@@ -13,6 +13,7 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.compare.curves import Curve
 from fnet_callbacks.compare.runs import Run
 from fnet_callbacks.compare.topology import arrays_of
+from fnet_callbacks.palette import GREY
 from fnet_callbacks.report.codes import codes
 from fnet_callbacks.report.communities import allegiances, communities, flows
 from fnet_callbacks.report.content import Content
@@ -149,7 +150,7 @@ def diagrams(content: Content) -> Figure | None:
                     }
                 )
         if traces:
-            dotted = {"color": "#8C8C8C", "width": 1, "dash": "dot"}
+            dotted = {"color": GREY, "width": 1, "dash": "dot"}
             traces.append(line("birth = death", [0, 1], [0, 1], dotted) | {"hoverinfo": "skip"})
             variants[chosen(content.told(run))] = {
                 "data": traces,
@@ -202,7 +203,7 @@ def dendrograms(content: Content) -> Figure | None:
             if name not in content.groupings:
                 continue
             tree = hierarchy.dendrogram(content.groupings[name].linkage, no_plot=True)
-            grey = {"color": "#8C8C8C", "width": 1.5}
+            grey = {"color": GREY, "width": 1.5}
             data = [
                 line("", y, x, grey) | {"showlegend": False, "hoverinfo": "skip"}
                 for x, y in zip(tree["icoord"], tree["dcoord"], strict=True)

@@ -6,7 +6,7 @@ Where the model cannot be cut there, the whole of it is run on stacked inputs, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fnet_callbacks.attacks import correct_predictions
 from fnet_callbacks.capture.batch import Batch, count_samples
+from fnet_callbacks.capture.batches import logits_of
 from fnet_callbacks.capture.layers import Layer
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.specialization.cutting import Cut, State, prepared
@@ -69,7 +70,7 @@ class LayerLesions:
                 f"layer {layer.name}: its samples are not on the first axis, so that it is not lesioned"
             )
         self._layer, self._batches, self._num_classes = layer, batches, num_classes
-        self._to_logits = output_to_logits or (lambda output: output)
+        self._output_to_logits = output_to_logits
         inputs = [batch.inputs for batch in batches]
         self._tail, self._states, self._is_stacked = prepared(model, layer, inputs)
         self._replacements = self._replaced(replacement, seed)
@@ -121,13 +122,7 @@ class LayerLesions:
         return (hits / torch.where(totals > 0, totals, torch.nan)).numpy()
 
     def _logits(self, state: State, units: Sequence[Tensor], replacement: Tensor) -> Tensor:
-        found = self._to_logits(self._tail.run(state, units, replacement))
-        if not isinstance(found, Tensor):
-            kind = "mapping" if isinstance(found, Mapping) else type(found).__name__
-            raise FnetError(
-                f"the model returns a {kind}; pass `output_to_logits`, a function from what it returns to the "
-                "logits [S, C]"
-            )
+        found = logits_of(self._tail.run(state, units, replacement), self._output_to_logits)
         if found.dim() > 1 and found.shape[1] > 1 and self._num_classes > found.shape[1]:
             raise FnetError(f"labels go up to {self._num_classes - 1}, the model has {found.shape[1]} logits")
         return found

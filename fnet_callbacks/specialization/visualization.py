@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.attacks import differentiable_rnn
-from fnet_callbacks.capture.batches import call_model
+from fnet_callbacks.capture.batches import call_model, logits_of
 from fnet_callbacks.capture.calls import NONLINEARITIES
 from fnet_callbacks.capture.layers import Layer, module_of
 from fnet_callbacks.capture.units import samples_first
@@ -99,8 +99,7 @@ def visualize(
         found = _ascended(model, layer, members, low, high, tuple(examples[0].shape[1:]), steps, seed)
         with torch.no_grad():
             objectives.append(_objective(model, layer, members, found).cpu())
-            logits = (output_to_logits or (lambda output: output))(call_model(model, found))
-            entropies.append(_entropy(logits).cpu())
+            entropies.append(_entropy(logits_of(call_model(model, found), output_to_logits)).cpu())
         made.append(found.cpu())
     return Visualizations(
         torch.cat(made), torch.cat(objectives).double().numpy(), torch.cat(entropies).double().numpy()
@@ -175,8 +174,8 @@ def _objective(model: nn.Module, layer: Layer, members: Tensor, inputs: Tensor) 
     return (means.float().abs() * members).sum(1)
 
 
-def _entropy(logits: Any) -> Tensor:
-    if not isinstance(logits, Tensor) or logits.dim() != 2:
+def _entropy(logits: Tensor) -> Tensor:
+    if logits.dim() != 2:
         raise FnetError("the model's output should be logits [S, C]; pass `output_to_logits`")
     logs = logits.float().log_softmax(1)
     return -(logs.exp() * logs).sum(1) / math.log(max(2, logits.shape[1]))
