@@ -128,7 +128,8 @@ class Cut:
             values[self._linear] = brought(state, units, replacement)
         for node in self._after:
             if node.op == "output":
-                return map_arg(node.args[0], values.__getitem__)
+                found = map_arg(node.args[0], values.__getitem__)
+                return dict(found) if isinstance(found, dict) else found  # as the model's own
             arguments, keywords = (map_arg(part, values.__getitem__) for part in (node.args, node.kwargs))
             values[node] = getattr(self._interpreter, node.op)(node.target, arguments, keywords)
             for read in self._interpreter.user_to_last_uses.get(node, ()):
