@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.arguments import as_choice, as_flag, as_integer, is_number, plain
-from fnet_callbacks.checks import checked_integer, checked_tensor, told
+from fnet_callbacks.checks import checked_integer, checked_tensor, short_repr
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.neighbourhood import Neighbourhood, Norm, Normalize, as_bounds, as_normalization
 
@@ -201,7 +201,7 @@ def robust_accuracy(
     for index, batch in enumerate(_each(batches)):
         inputs, labels = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (None, None)
         if not (isinstance(inputs, Tensor) and isinstance(labels, Tensor)):
-            raise FnetError(f"batches must be pairs of inputs and labels, two tensors, got {told(batch)}")
+            raise FnetError(f"batches must be pairs of inputs and labels, tensors, got {short_repr(batch)}")
         _checked_classes(labels)  # before a loss of one's own meets them
         adversarial, blind = _attack(model, inputs, labels, replace(plan, seed=seed + index))
         with torch.no_grad():
@@ -283,7 +283,7 @@ class _Plan:
 def _attack(model: Model, inputs: Tensor, labels: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
     """Adversarial inputs and, ``[S]``, where no step saw a gradient; whatever grad mode the caller is in."""
     if not callable(model):
-        raise FnetError(f"model must be a function from inputs to logits, got {told(model)}")
+        raise FnetError(f"model must be a function from inputs to logits, got {short_repr(model)}")
     checked_tensor("labels", labels)
     if not checked_tensor("inputs", inputs).is_floating_point():
         raise FnetError(f"inputs must be floating point, got {inputs.dtype}: token ids have no gradient")
@@ -322,7 +322,7 @@ def _each(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Te
     try:
         return iter(batches)
     except TypeError:
-        raise FnetError(f"batches must be pairs of inputs and labels, got {told(batches)}") from None
+        raise FnetError(f"batches must be pairs of inputs and labels, got {short_repr(batches)}") from None
 
 
 def _checked_seed(seed: int) -> int:

@@ -21,7 +21,7 @@ from fnet_callbacks.capture.batch import Batch, count_samples
 from fnet_callbacks.capture.batches import as_getter, call_model, logits_of, path_of
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
-from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, FunctionalCodesResult, coded
+from fnet_callbacks.codes.analysis import ATTACKS, AttackSettings, Coder, FunctionalCodesResult, analyze
 from fnet_callbacks.codes.functional_codes import check_attackable
 from fnet_callbacks.codes.layer import LABEL_MEASURES, MEASURES, Grid, as_grid, checked_grid
 from fnet_callbacks.codes.measures import map_distance
@@ -211,7 +211,7 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
         if not self._is_labelled:
             batches = [replace(batch, labels=None) for batch in batches]
         with self.stopwatch.part("codes"), self.forward.undisturbed(seed=self.probe_seed):
-            found = coded(
+            found = analyze(
                 Coder(self.forward.called, self._layers, self.maxima, self.forward.autocast),
                 batches,
                 checked_grid(self.grid, count_samples(batches)),
@@ -254,11 +254,11 @@ class FunctionalCodeMonitor(WholeProbeMonitor):
     def _attacks(self) -> Sequence[str]:
         return () if self.epsilon is None else tuple(ATTACKS)
 
-    def _attack(self) -> Attack | None:
+    def _attack(self) -> AttackSettings | None:
         if self.epsilon is None or self.bounds is None:
             return None
         model = self.forward.logits_model(self.output_to_logits)
-        return Attack(model, self.epsilon, self.bounds, self.normalize, self.probe_seed)
+        return AttackSettings(model, self.epsilon, self.bounds, self.normalize, self.probe_seed)
 
     def _to_logits(self, output: Any) -> Tensor | None:
         """The logits; None where the model returns none, and no way to them is given."""

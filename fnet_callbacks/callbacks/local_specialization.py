@@ -20,11 +20,11 @@ from fnet_callbacks.capture.batches import as_getter, call_model, logits_of, pat
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.specialization.analysis import analyzed
+from fnet_callbacks.specialization.analysis import analyze
 from fnet_callbacks.specialization.findings import QUESTIONS, LocalSpecializationResult
 from fnet_callbacks.specialization.lesions import LayerLesions, Replacement
 from fnet_callbacks.specialization.node_graph import NodeGraph
-from fnet_callbacks.specialization.settings import Correlation, Kind, Scope, Settings
+from fnet_callbacks.specialization.settings import ClusterScope, Correlation, Kind, Settings
 from fnet_callbacks.worker.jobs import Measured
 
 _ALPHA = 0.05  # the least p that 19 references can give
@@ -83,7 +83,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
         name: str = "specialization",
         graph: Kind = "weights",
         k: int | None = 16,
-        scope: Scope = "global",
+        scope: ClusterScope = "global",
         partition: Literal["louvain"] | None = None,
         correlation: Correlation = "spearman",
         layers: Names = "auto",
@@ -198,7 +198,7 @@ class LocalSpecializationMonitor(WholeProbeMonitor):
             self.forward.undisturbed(seed=self.probe_seed),
             self.forward.autocast(),
         ):
-            found = analyzed(self.forward.called, batches, self.options, output_to_logits=self._to_logits)
+            found = analyze(self.forward.called, batches, self.options, output_to_logits=self._to_logits)
         scalars = {"n_subclusters": float(len(found.subclusters)), "ncut": found.ncut}
         if self._has_z:
             scalars["z_score"] = found.z_score

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 
 from fnet_callbacks.callbacks.kinds import is_a
 from fnet_callbacks.capture.batches import resolve
-from fnet_callbacks.capture.candidates import can_be_drawn
+from fnet_callbacks.capture.candidates import is_indexable
 from fnet_callbacks.capture.kept import as_batch, as_plain
-from fnet_callbacks.capture.probe import Drawn, Probe, draw, keep_batches, usual_length
+from fnet_callbacks.capture.probe import Probe, ProbeDraw, draw, keep_batches, usual_length
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.capture.trees import detached_copy
 
@@ -47,7 +47,7 @@ class ProbeSource:
         )
         of_training = next(_loaders(trainer.train_dataloader), None)
         self._length_in_training = None if of_training is None else of_training.batch_size
-        self._drawn: Drawn | None = None
+        self._drawn: ProbeDraw | None = None
         self._probe: Probe | None = None
         self._kept: list[Any] = []
         self._n_kept = 0
@@ -162,7 +162,7 @@ class ProbeSource:
             "means": None if self.has_passed else _means(probe.first),  # by which other inputs are told
         }
 
-    def _draw(self, length: int | None) -> Drawn:
+    def _draw(self, length: int | None) -> ProbeDraw:
         broadcast = self._trainer.strategy.broadcast
         return draw(
             self._drawn_from,
@@ -183,7 +183,7 @@ def _data_of(trainer: pl.Trainer, probe: Any) -> tuple[Any, str]:
     of_trainer = {"validation data": trainer.val_dataloaders, "training data": trainer.train_dataloader}
     for origin, loaders in of_trainer.items():
         for loader in _loaders(loaders):
-            if isinstance(loader, DataLoader) and can_be_drawn(loader) and not _is_empty(loader):
+            if isinstance(loader, DataLoader) and is_indexable(loader) and not _is_empty(loader):
                 return loader, origin
     return None, "passing batches"
 

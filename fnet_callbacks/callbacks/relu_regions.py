@@ -52,7 +52,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
       ``<name>_layers/<operation>/dead_share``.
     - With ``lines``: ``<name>/crossings_same`` and ``<name>/crossings_different``, borders between regions on the
       straight line between two inputs of one class and of two, a mean over lines; ``<name>/crossings`` between any two
-      without labels. A line that is cut off at ``most_crossings`` is continued at the same rate.
+      without labels. A line that is cut off at ``max_crossings`` is continued at the same rate.
     - With ``epsilon``: ``<name>/attacked_distance``, the mean share of the units' breaks that FGSM moves an input over.
 
     The record has the region of each input, ``<name>.region``.
@@ -61,7 +61,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
         every_n_steps: Steps between snapshots.
         name: Prefix of the keys; unique in the trainer.
         lines: Lines of each kind, the same at every snapshot; 0 for none.
-        most_crossings: After which a line is followed no further.
+        max_crossings: After which a line is followed no further.
         epsilon: Radius of the attack, in the units of ``bounds``; None for none.
         bounds: See ``RobustnessMonitor``; so is ``normalize``.
         normalize: See there.
@@ -92,7 +92,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
         *,
         name: str = "regions",
         lines: int = 16,
-        most_crossings: int = 200,
+        max_crossings: int = 200,
         epsilon: float | None = None,
         bounds: tuple[float, float] | None = None,
         normalize: Normalize | None = None,
@@ -119,7 +119,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
             on_error=on_error,
         )
         self.lines = as_integer("lines", lines, at_least=0)
-        self.most_crossings = as_integer("most_crossings", most_crossings, at_least=1)
+        self.max_crossings = as_integer("max_crossings", max_crossings, at_least=1)
         self.epsilon, self.bounds = as_radius(epsilon, bounds)
         self.normalize = as_normalization(normalize)
         self.output_to_logits = as_getter(output_to_logits, "output_to_logits")
@@ -136,7 +136,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
             **self.shared_settings,
             "output_to_logits": path_of(self.output_to_logits),
             "lines": self.lines,
-            "most_crossings": self.most_crossings,
+            "max_crossings": self.max_crossings,
             "epsilon": self.epsilon,
             "bounds": self.bounds,
             "normalize": self.normalize,
@@ -266,7 +266,7 @@ class ReLURegionMonitor(WholeProbeMonitor):
                 found[kind] = math.nan
                 continue
             starts, ends = (inputs[torch.from_numpy(place).to(inputs.device)] for place in pairs.T)
-            walk = count_crossings(self.forward.called, starts, ends, most=self.most_crossings)
+            walk = count_crossings(self.forward.called, starts, ends, max_crossings=self.max_crossings)
             found[kind] = float((walk.crossings / walk.reached).mean())
         return found
 

@@ -59,7 +59,7 @@ class FunctionalCodesResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Attack:
+class AttackSettings:
     """How inputs are attacked.
 
     Attributes:
@@ -118,13 +118,13 @@ class Coder:
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
 
-def coded(
+def analyze(
     coder: Coder,
     batches: Sequence[Batch],
     grid: Grid,
     *,
     output_to_logits: ToLogits = None,
-    attack: Attack | None = None,
+    attack: AttackSettings | None = None,
     initial: Mapping[str, SelfOrganizingMap] | None = None,
 ) -> FunctionalCodesResult:
     """What ``functional_codes`` finds, of batches that are read already and a model that is isolated already.
@@ -169,7 +169,7 @@ def coded(
 
 
 def _paths(
-    coder: Coder, batches: Sequence[Batch], layers: Sequence[LayerCodes], attack: Attack
+    coder: Coder, batches: Sequence[Batch], layers: Sequence[LayerCodes], attack: AttackSettings
 ) -> dict[str, Path]:
     names = [layer.name for layer in layers]
     kept = [i for i, layer in enumerate(coder.layers) if layer.name in names]

@@ -15,7 +15,7 @@ from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal, choose_layers
 from fnet_callbacks.capture.logits import LogitsModel
 from fnet_callbacks.capture.reader import first_samples
-from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodesResult, coded
+from fnet_callbacks.codes.analysis import AttackSettings, Coder, FunctionalCodesResult, analyze
 from fnet_callbacks.codes.layer import Grid, as_grid, checked_grid
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
@@ -99,7 +99,7 @@ def functional_codes(
                     "`epsilon` needs labels, one integer of at least 0 a sample; pass `batch_to_labels`"
                 )
             check_attackable(batches[0].inputs)
-            attack = Attack(LogitsModel(model, output_to_logits), epsilon, bounds, normalize, seed)
+            attack = AttackSettings(LogitsModel(model, output_to_logits), epsilon, bounds, normalize, seed)
         watched = choose_layers(
             model,
             lambda inputs: call_model(model, inputs),
@@ -108,7 +108,7 @@ def functional_codes(
             layers=layers,
             signal=signal,
         )
-        return coded(
+        return analyze(
             Coder(model, watched, maxima),
             batches,
             checked_grid(grid, count_samples(batches)),

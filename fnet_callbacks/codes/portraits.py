@@ -13,7 +13,7 @@ from fnet_callbacks.codes.analysis import FunctionalCodesResult
 from fnet_callbacks.codes.layer import LayerCodes
 from fnet_callbacks.portrait import CodePortrait, MapPortrait
 
-_MOST_LAYERS = 6
+_MAX_LAYERS = 6
 _LARGEST_SIDE = 32  # of a mean input
 
 
@@ -29,7 +29,7 @@ def portrait_of(
         names: What each layer is called in a file.
     """
     n = len(codes.layers)
-    chosen = np.unique(np.linspace(0, n - 1, min(n, _MOST_LAYERS)).round().astype(int)) if n else []
+    chosen = np.unique(np.linspace(0, n - 1, min(n, _MAX_LAYERS)).round().astype(int)) if n else []
     images = _images(inputs)
     return CodePortrait(title, [_map(codes, int(i), images, names) for i in chosen])
 
@@ -44,7 +44,7 @@ def _map(
         grid=layer.map.grid,
         hits=np.bincount(layer.units, minlength=n_units),
         classes=None if codes.labels is None else _commonest(layer.units, codes.labels, n_units),
-        apart=layer.map.u_matrix().double().cpu().numpy(),
+        u_matrix=layer.map.u_matrix().double().cpu().numpy(),
         attacked={
             name: np.bincount(path.attack.units[place][path.attack.units[place] >= 0], minlength=n_units)
             for name, path in codes.paths.items()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from fnet_callbacks.keys import folder_names
 
-_MOST_NAMED = 3  # in a label
+_MAX_NAMED = 3  # in a label
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -196,11 +196,11 @@ def _how(part: Sequence[_Place]) -> Literal["place", "name", "place, name", ""]:
 
 def _label(part: Sequence[_Place]) -> str:
     names = sorted({name for place in part for name in place.names}, key=_natural)
-    text = " | ".join(names[:_MOST_NAMED])
-    if len(names) > _MOST_NAMED:
-        text += f" and {len(names) - _MOST_NAMED} more"
+    text = " | ".join(names[:_MAX_NAMED])
+    if len(names) > _MAX_NAMED:
+        text += f" and {len(names) - _MAX_NAMED} more"
     places = sorted({(place.number, place.of) for place in part})
-    told = " | ".join(f"layer {number} of {of}" for number, of in places[:_MOST_NAMED])
+    told = " | ".join(f"layer {number} of {of}" for number, of in places[:_MAX_NAMED])
     if len({number for number, _ in places}) > 1:
         return f"{text} ({told})"
     if len(names) == 1:

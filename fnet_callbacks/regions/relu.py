@@ -130,27 +130,29 @@ class ReLURegionsResult:
         rows = rows / np.where(lengths > 0, lengths, 1)
         return np.clip(rows @ rows.T, -1, 1)
 
-    def merged(self, most: int = 10, *, by: Literal["fit", "coefficients", "hamming"] = "fit") -> Merged:
+    def merged(
+        self, max_regions: int = 10, *, by: Literal["fit", "coefficients", "hamming"] = "fit"
+    ) -> Merged:
         """Few regions, and how faithful they are to the network.
 
         Args:
-            most: Of them.
+            max_regions: How many at most.
             by: ``"coefficients"`` joins regions whose coefficients are alike, by average linkage of their cosine, and
                 gives inputs without a map to the region with the nearest pattern. ``"fit"`` starts from there, gives
                 each region to the map that fits its members best, fits the maps again, and so on. ``"hamming"`` keeps
                 the largest regions and gives every other input to the one with the nearest pattern.
 
         Raises:
-            FnetError: ``most`` is below 1, ``by`` is unknown, or no region has a map.
+            FnetError: ``max_regions`` is below 1, ``by`` is unknown, or no region has a map.
 
-        Cost: O(R² + R K) for coefficients, for a fit some tens of passes over the inputs, O(K most) for patterns.
+        Cost: O(R² + R K) for coefficients, for a fit some tens of passes over the inputs, O(K R) for patterns.
         """
-        most = as_integer("most", most, at_least=1)
+        max_regions = as_integer("max_regions", max_regions, at_least=1)
         ways = {"fit": merged_by_fit, "coefficients": merged_by_coefficients, "hamming": merged_by_hamming}
         by = as_choice("by", by, tuple(ways))
         if not len(self.weights):
             raise FnetError("no region has a map to be merged; take a smaller `min_members`")
-        return ways[by](self, most)
+        return ways[by](self, max_regions)
 
 
 def relu_regions(

@@ -10,9 +10,9 @@ import numpy as np
 
 from fnet_callbacks.compare.curves import Curve
 from fnet_callbacks.compare.runs import Run
+from fnet_callbacks.report.charts import Figure, axes, band_note, bands, chosen, options
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
-from fnet_callbacks.report.traces import Figure, axes, band_note, bands, chosen, options
 from fnet_callbacks.report.wording import Key, labels_of
 
 _KIND = "FunctionalCodeMonitor"
@@ -35,8 +35,8 @@ def codes(content: Content) -> Figure | None:
         listed.append(f"{', '.join(f'{k} {label}' for label, k in places.items())}.")
         own = [key for key in content.keys if Key.of(key).monitor == monitor and Key.of(key).layer]
         own.sort(key=lambda key: Key.of(key).measure not in _FIRST)
-        asked = {labels[key]: key for key in own}
-        for label, key in asked.items():
+        by_label = {labels[key]: key for key in own}
+        for label, key in by_label.items():
             for when in ("at the end", "before training"):
                 by_run = {
                     run.name: _over_depth(run, monitor, layers[run.name], places, Key.of(key).measure, when)

@@ -21,11 +21,11 @@ from fnet_callbacks.compare.curves import Curve
 from fnet_callbacks.compare.grouping import Grouping, grouping
 from fnet_callbacks.compare.progress import tracked
 from fnet_callbacks.compare.runs import Run, Runs
-from fnet_callbacks.compare.topology import Apart, apart, attack_curves, drift
+from fnet_callbacks.compare.topology import RunDistances, attack_curves, drift, run_distances
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report.wording import Key
 
-_MOST_RUNS = 12
+_MAX_RUNS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Content:
         baseline: The group that others are compared with.
         monitor: The one whose networks are drawn; empty where no run has a network.
         keys: Scalars of whole networks and of attacks, what is asked beforehand first, then those of layers.
-        asked: Those of them that were asked beforehand, with their family, see ``families``.
+        hypotheses: Those of them that were asked beforehand, with their family, see ``families``.
         outcomes: Those of them that say how well a network does, see ``outcome_keys``.
         contrasts: Of every group with the baseline; empty for one group.
         associations: Of every whole-network measure with every outcome.
-        apart: Distances between runs.
+        run_distances: Distances between runs.
         groupings: By name of the distance, what it says of the groups; without those that say nothing of so few runs.
         attacks: See ``attack_curves``.
         drifts: By run.
@@ -52,11 +52,11 @@ class Content:
     baseline: str
     monitor: str
     keys: Sequence[str]
-    asked: Mapping[str, str]
+    hypotheses: Mapping[str, str]
     outcomes: Sequence[str]
     contrasts: Sequence[Contrast]
     associations: Sequence[Association]
-    apart: Sequence[Apart]
+    run_distances: Sequence[RunDistances]
     groupings: Mapping[str, Grouping]
     attacks: Mapping[tuple[F.Order, F.AttackMeasure], Mapping[str, F.AttackCurve]]
     drifts: Mapping[str, Curve]
@@ -75,9 +75,9 @@ class Content:
     def some_runs(self) -> list[Run]:
         """The first runs of each group, as many of each as can be looked at one by one."""
         groups = list(self.groups.values())
-        return [run for runs in groups for run in runs[: max(1, _MOST_RUNS // len(groups))]]
+        return [run for runs in groups for run in runs[: max(1, _MAX_RUNS // len(groups))]]
 
-    def told(self, run: Run) -> str:
+    def label_of(self, run: Run) -> str:
         """A run by its group and seed, where they tell it from the others, else by its name."""
         alike = sum((other.group, other.seed) == (run.group, run.seed) for other in self.runs.runs)
         return f"{run.group}, seed {run.seed}" if run.seed is not None and alike == 1 else run.name
@@ -93,30 +93,31 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
     Raises:
         FnetError: No group is called like the baseline.
 
-    Cost: some seconds for nine runs of 400 neurons; see ``apart`` and ``attack_curves`` for what grows.
+    Cost: some seconds for nine runs of 400 neurons; see ``run_distances`` and ``attack_curves`` for what grows.
     """
     name = baseline_of(runs, baseline)
     known = measure_keys(runs)
-    asked = families(known)
+    hypotheses = families(known)
     keys = sorted(
-        known, key=lambda key: (Key.of(key).layer != "", asked.get(key) != "topology", key not in asked)
+        known,
+        key=lambda key: (Key.of(key).layer != "", hypotheses.get(key) != "topology", key not in hypotheses),
     )
     whole = [key for key in keys if not Key.of(key).layer]
     outcomes = outcome_keys(whole)
     networks = _networks(runs, whole)
     monitor = next(iter(networks), "")
     measures = [key for key in whole if Key.of(key).monitor in networks]
-    distances = apart(runs.runs, monitor, measures)
+    distances = run_distances(runs.runs, monitor, measures)
     return Content(
         runs=runs,
         baseline=name,
         monitor=monitor,
         keys=keys,
-        asked=asked,
+        hypotheses=hypotheses,
         outcomes=outcomes,
         contrasts=contrasts(runs, baseline=name) if len(runs.groups) > 1 else [],
         associations=associations(runs, outcomes, measures),
-        apart=distances,
+        run_distances=distances,
         groupings=_groupings(distances),
         attacks=attack_curves(runs.runs, monitor),
         drifts={run.name: drift(run, monitor) for run in tracked(runs.runs, "drifts")},
@@ -124,7 +125,7 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
     )
 
 
-def _groupings(distances: Sequence[Apart]) -> dict[str, Grouping]:
+def _groupings(distances: Sequence[RunDistances]) -> dict[str, Grouping]:
     found = {}
     for each in tracked(distances, "groups"):
         names = [run.group for run in each.runs]

@@ -17,13 +17,13 @@ from plotly.offline import get_plotlyjs
 from fnet_callbacks.compare.progress import tracked
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report import tables
+from fnet_callbacks.report.charts import Figure
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.figures import FIGURES
 from fnet_callbacks.report.layers import how_matched, layer_matches, layers_differ
 from fnet_callbacks.report.names import in_attribute, in_html
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tabular import Table
-from fnet_callbacks.report.traces import Figure
 from fnet_callbacks.report.wording import Key, counted, labels_of, number, probability
 
 # Nothing may be fetched, whatever a name in a record tries.
@@ -56,9 +56,11 @@ def write_page(content: Content, path: str | os.PathLike[str]) -> Path:
 
 def page(content: Content) -> str:
     """The report as HTML."""
-    drawn = [figure for make in tracked(FIGURES.values(), "figures") if (figure := make(content)) is not None]
+    figures = [
+        figure for make in tracked(FIGURES.values(), "figures") if (figure := make(content)) is not None
+    ]
     specs = {
-        f.name: {"variants": f.variants, "selectors": [label for label, _ in f.selectors]} for f in drawn
+        f.name: {"variants": f.variants, "selectors": [label for label, _ in f.selectors]} for f in figures
     }
     summaries = [(head, sentences) for head, sentences in summary(content) if sentences]
     return (
@@ -70,7 +72,7 @@ def page(content: Content) -> str:
             css=Markup(_asset("page.css")),
             script=Markup(_asset("page.js")),
             plotly=Markup(get_plotlyjs()),
-            sections=list(_sections(content, {figure.name: figure for figure in drawn}, bool(summaries))),
+            sections=list(_sections(content, {figure.name: figure for figure in figures}, bool(summaries))),
             overview=_overview(content),
             summary=summaries,
             definitions=_definitions(content),
@@ -128,11 +130,11 @@ class _Overview:
     problems: Mapping[str, str]
 
 
-def _sections(content: Content, drawn: Mapping[str, Figure], has_summary: bool) -> Iterator[_Section]:
+def _sections(content: Content, figures: Mapping[str, Figure], has_summary: bool) -> Iterator[_Section]:
     """The sections in their order, without those of which there is nothing to say."""
 
     def of(*names: str) -> list[Figure]:
-        return [drawn[name] for name in names if name in drawn]
+        return [figures[name] for name in names if name in figures]
 
     yield _Section("runs", "What was run")
     if has_summary:

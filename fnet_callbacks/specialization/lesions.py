@@ -21,8 +21,8 @@ from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.specialization.cutting import Cut, State, prepared
 
 Replacement = Literal["zero", "mean", "resample"]
-_MOST_SAMPLES = 4096  # that are stacked: what follows is found in the cache
-_MOST_NUMBERS = 2**25  # of the layer's activation that are stacked
+_MAX_SAMPLES = 4096  # that are stacked: what follows is found in the cache
+_MAX_NUMBERS = 2**25  # of the layer's activation that are stacked
 
 
 class LayerLesions:
@@ -112,7 +112,7 @@ class LayerLesions:
         for batch, state, replacement in zip(self._batches, self._states, self._replacements, strict=True):
             labels, n = batch.classes.cpu(), len(batch.classes)
             totals.index_add_(0, labels, torch.ones(n, dtype=torch.float64))
-            at_once = min(_MOST_SAMPLES // n, _MOST_NUMBERS // state.shown.numel())
+            at_once = min(_MAX_SAMPLES // n, _MAX_NUMBERS // state.shown.numel())
             step = max(1, at_once) if self._is_stacked else 1
             for start in range(0, len(groups), step):
                 own = [u.to(batch.classes.device) for u in units[start : start + step]]

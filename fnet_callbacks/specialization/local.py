@@ -15,10 +15,10 @@ from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal
 from fnet_callbacks.capture.reader import first_samples
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.specialization.analysis import analyzed
+from fnet_callbacks.specialization.analysis import analyze
 from fnet_callbacks.specialization.findings import LocalSpecializationResult
 from fnet_callbacks.specialization.lesions import Replacement
-from fnet_callbacks.specialization.settings import Correlation, Kind, Scope, Settings
+from fnet_callbacks.specialization.settings import ClusterScope, Correlation, Kind, Settings
 
 
 def local_specialization(
@@ -27,7 +27,7 @@ def local_specialization(
     *,
     graph: Kind = "weights",
     k: int | None = 16,
-    scope: Scope = "global",
+    scope: ClusterScope = "global",
     partition: np.ndarray | Literal["louvain"] | None = None,
     correlation: Correlation = "spearman",
     layers: Names = "auto",
@@ -119,4 +119,4 @@ def local_specialization(
                 "`loader`: no labels in a batch, or some below 0 (one integer of at least 0 a sample); pass "
                 "`batch_to_labels`"
             )
-        return analyzed(model, batches, settings, output_to_logits=output_to_logits)
+        return analyze(model, batches, settings, output_to_logits=output_to_logits)

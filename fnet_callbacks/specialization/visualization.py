@@ -19,7 +19,7 @@ from fnet_callbacks.capture.units import samples_first
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.specialization.calling import call_changed
 
-_MOST = 256  # inputs that are made at once
+_MAX_INPUTS = 256  # inputs that are made at once
 _RATE = 0.1  # of Adam, in units of the logistic function
 _START = 0.1  # spread of the first input about the middle of its range
 _NOISE = 0.02  # of the range, added to an input that is no image
@@ -93,8 +93,8 @@ def visualize(
             layer = before
     low, high = _bounds(examples)
     made, objectives, entropies = [], [], []
-    for start in range(0, len(groups), _MOST):
-        own = groups[start : start + _MOST]
+    for start in range(0, len(groups), _MAX_INPUTS):
+        own = groups[start : start + _MAX_INPUTS]
         members = torch.from_numpy(membership(own, layer.n_units)).to(low.device)
         found = _ascended(model, layer, members, low, high, tuple(examples[0].shape[1:]), steps, seed)
         with torch.no_grad():

@@ -54,7 +54,7 @@ def test_it_logs_what_the_function_finds_of_the_finished_model(tmp_path: Path) -
 
 def test_lines_are_between_inputs_of_one_class_and_of_two(tmp_path: Path) -> None:
     data = loader(64)
-    model = fit(tmp_path, monitor(probe=data, lines=200, most_crossings=500)).eval()
+    model = fit(tmp_path, monitor(probe=data, lines=200, max_crossings=500)).eval()
     scalars = record(tmp_path).snapshots[-1].scalars
     inputs, labels = data.dataset.tensors
     first, second = (places.flatten() for places in np.mgrid[:64, :64])
@@ -135,7 +135,7 @@ def test_mixed_precision_is_the_trainers(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"lines": -1}, "`lines=-1`"),
-        ({"most_crossings": 0}, "`most_crossings=0`"),
+        ({"max_crossings": 0}, "`max_crossings=0`"),
         ({"epsilon": 0.1}, "belong together"),
         ({"epsilon": 0.0, "bounds": (0.0, 1.0)}, "`epsilon=0.0`"),
         ({"bounds": (0.0, 1.0)}, "belong together"),

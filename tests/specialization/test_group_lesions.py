@@ -355,7 +355,7 @@ def test_many_lesions_are_stacked_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
         layer = layers(model, batches)[0]
         groups = [np.array([i % 5]) for i in range(40)]
         whole = LayerLesions(model, layer, batches, num_classes=3).accuracies(groups)
-        monkeypatch.setattr("fnet_callbacks.specialization.lesions._MOST_SAMPLES", 50)
+        monkeypatch.setattr("fnet_callbacks.specialization.lesions._MAX_SAMPLES", 50)
         parts = LayerLesions(model, layer, batches, num_classes=3).accuracies(groups)
     np.testing.assert_array_equal(whole, parts)
 

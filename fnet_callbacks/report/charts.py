@@ -99,11 +99,11 @@ def bands(
         own = {run.name: by_run[run.name] for run in runs if run.name in by_run}
         if not own:
             continue
-        drawn_as, name = Style.of(i), group
-        colour = drawn_as.colour
+        style_of_group, name = Style.of(i), group
+        colour = style_of_group.colour
         if areas is not None:
             name = f"{group}: {number(float(np.mean([areas[run] for run in own])))}"
-        style = {"color": colour, "width": 2.5, "dash": drawn_as.dash}
+        style = {"color": colour, "width": 2.5, "dash": style_of_group.dash}
         if shows_all and len(own) > 1:
             thin += [
                 line(run, *_alone(c), {"color": colour, "width": 1})
