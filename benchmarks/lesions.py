@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.tables import fastest, machine, markdown, number, tell, write_json
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.silencer import Silencer
-from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions
+from fnet_callbacks.specialization.lesions import LayerLesions
 
 WIDTH, DEPTH, CLUSTERS, GROUPS = 256, 4, 16, 20
 
@@ -54,7 +55,7 @@ def rows_of(samples: int, rounds: int, *, width: int = WIDTH, clusters: int = CL
     """A row for each layer."""
     model = network(width)
     inputs, labels = torch.randn(samples, 784), torch.randint(0, 10, (samples,))
-    batches = [LabelledBatch(inputs, labels)]
+    batches = [Batch(inputs, labels, len(labels))]
     found = []
     with isolated(model, seed=0):
         layers = choose_layers(model, model, inputs, n_samples=samples)
@@ -71,22 +72,20 @@ def rows_of(samples: int, rounds: int, *, width: int = WIDTH, clusters: int = CL
     return found
 
 
-def one_by_one(
-    model: nn.Module, layer: Layer, batch: LabelledBatch, groups: Sequence[np.ndarray]
-) -> np.ndarray:
+def one_by_one(model: nn.Module, layer: Layer, batch: Batch, groups: Sequence[np.ndarray]) -> np.ndarray:
     """Accuracies ``[G, C]``, a full pass for each group."""
     silencer, accuracies = Silencer(model, [layer]), []
     for group in groups:
         with silencer.silenced([group]):
-            accuracies.append(by_class(model(batch.inputs).argmax(1) == batch.labels, batch.labels))
+            accuracies.append(by_class(model(batch.inputs).argmax(1) == batch.classes, batch.classes))
     return np.array(accuracies)
 
 
 def together(
-    model: nn.Module, layer: Layer, batches: Sequence[LabelledBatch], groups: Sequence[np.ndarray]
+    model: nn.Module, layer: Layer, batches: Sequence[Batch], groups: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """The same by `Lesions`, what it prepares included."""
-    return Lesions(model, layer, batches, num_classes=10).accuracies(groups)
+    """The same by `LayerLesions`, what it prepares included."""
+    return LayerLesions(model, layer, batches, num_classes=10).accuracies(groups)
 
 
 def by_class(hits: Tensor, labels: Tensor) -> np.ndarray:

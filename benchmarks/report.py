@@ -118,7 +118,7 @@ def write_records(folder: Path, shape: Shape, *, neurons: int) -> None:
                 store.append(_snapshot(50 * t, drawn[strength][generator.integers(DRAWS)], learnt, generator))
 
 
-def _keys(network: Network) -> dict[str, tuple[str, str, str | None]]:
+def _keys(network: Sample) -> dict[str, tuple[str, str, str | None]]:
     """The table of a record's keys."""
     found: dict[str, tuple[str, str, str | None]] = {}
     for place in places(len(LAYERS)):
@@ -127,7 +127,7 @@ def _keys(network: Network) -> dict[str, tuple[str, str, str | None]]:
     return found | {f"{own}/{name}": (own, name, None) for own, names in whole.items() for name in names}
 
 
-def _snapshot(step: int, network: Network, learnt: float, generator: np.random.Generator) -> Snapshot:
+def _snapshot(step: int, network: Sample, learnt: float, generator: np.random.Generator) -> Snapshot:
     def noisy(values: dict[str, float], prefix: str) -> dict[str, float]:
         return {
             f"{prefix}/{key}": value * (1 + 0.05 * float(generator.normal())) for key, value in values.items()

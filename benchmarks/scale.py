@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 from benchmarks.tables import SLOW_S, machine, markdown, number, tell, write_json
 from fnet_callbacks import functional as F
 from fnet_callbacks.network import Activity, GraphSettings, Network, Previous, Stopwatch
+from fnet_callbacks.palette import COLOURS
 from fnet_callbacks.quantities.networks import measure, names_of
 
 SAMPLES, CLASSES, GROUPS = 1024, 10, 20
@@ -38,7 +39,6 @@ WARM_UP_NODES = 64
 ROUNDS = 3
 SHOWN = 8  # parts that are told apart, those with the largest share of a snapshot at some size
 OTHERS = "all others"
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#5254A3")
 
 
 @dataclass(frozen=True, slots=True)

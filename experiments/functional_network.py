@@ -32,7 +32,7 @@ from fnet_callbacks.compare.effects import Effect, effect, false_discovery_rate,
 from fnet_callbacks.compare.grouping import Score, grouping
 from fnet_callbacks.compare.run import GAP
 from fnet_callbacks.compare.runs import Runs, read_runs
-from fnet_callbacks.compare.topology import apart, attack_curves
+from fnet_callbacks.compare.topology import attack_curves, run_distances
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.report.wording import number, probability
 
@@ -150,7 +150,7 @@ def clustering(runs: Runs) -> dict[str, Mapping[str, Score]]:
     measures = [f"{MONITOR}/{name}" for name in ("modularity", "global_efficiency", "loops")]
     return {
         name: grouping(matrix, [run.group for run in each.runs]).scores
-        for each in apart(runs.runs, MONITOR, measures)
+        for each in run_distances(runs.runs, MONITOR, measures)
         for name, matrix in each.distances.items()
     }
 

@@ -26,6 +26,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from fnet_callbacks import FnetError, FunctionalNetwork, Monitor, Record, read_record
+from fnet_callbacks.palette import COLOURS
 
 KNOWN = 0.95  # accuracy from which on a set of pairs counts as known
 _STEPS_AN_EPOCH = 100
@@ -181,7 +182,7 @@ def draw(record: Record) -> Figure:
     panels = figure.subplots(rows + 1, columns, sharex=True)
     marks = {TRAIN: known_from(record, TRAIN), TEST: known_from(record, TEST)}
     for axes in panels[0]:
-        for key, colour in ((TRAIN, "#0072B2"), (TEST, "#D55E00")):
+        for key, colour in ((TRAIN, COLOURS[0]), (TEST, COLOURS[5])):
             axes.plot(record.steps, logged(record, key), color=colour, label=key.replace("_", " "))
         axes.set_title("accuracy", fontsize=9)
     panels[0, 0].legend(frameon=False, fontsize=8)
@@ -194,7 +195,7 @@ def draw(record: Record) -> Figure:
     for axes in used:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-        for mark, colour in zip(marks.values(), ("#0072B2", "#D55E00"), strict=True):
+        for mark, colour in zip(marks.values(), (COLOURS[0], COLOURS[5]), strict=True):
             if mark is not None:
                 axes.axvline(mark, color=colour, linewidth=0.8, linestyle=":")
     for axes in used[-columns:]:

@@ -35,11 +35,11 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.compare.comparison import ALPHA
 from fnet_callbacks.compare.effects import false_discovery_rate
 from fnet_callbacks.report.wording import number, probability
-from fnet_callbacks.specialization.local import Kind, Scope
+from fnet_callbacks.specialization.local import ClusterScope, Kind
 
 MODELS = {"mlp": [256, 256, 256, 256], "cnn": [32, 64, 128]}
 REGULARIZERS = ("none", "dropout", "l1")
-GRAPHS, SCOPES = get_args(Kind), get_args(Scope)
+GRAPHS, SCOPES = get_args(Kind), get_args(ClusterScope)
 QUESTIONS = ("importance", "coherence", "label_entropy", "softmax_entropy")
 SHUFFLES = 20
 STEPS = 64  # of gradient ascent, as in the paper

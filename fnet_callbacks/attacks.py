@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.arguments import as_choice, as_flag, as_integer, is_number, plain
-from fnet_callbacks.checks import checked_integer, checked_tensor, told
+from fnet_callbacks.checks import checked_integer, checked_tensor, short_repr
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.neighbourhood import Neighbourhood, Norm, Normalize, as_bounds, as_normalization
 
@@ -126,22 +126,35 @@ def pgd(
 
 @dataclass(frozen=True, slots=True)
 class RobustAccuracy:
-    """Counts behind a robust accuracy; add them up over ranks.
+    """Counts behind an accuracy, attacked or clean; those of batches and of ranks add up.
 
-    ``zero_gradients`` counts the samples on which every gradient the attack took was zero (or not finite): a
-    high share is a sign of masked gradients, not of robustness.
+    ``zero_gradients`` counts the samples on which every gradient that the attack took was zero (or not finite): a high
+    share is a sign of masked gradients, not of robustness.
     """
 
-    attack: str
-    epsilon: float
-    correct: int
-    total: int
-    zero_gradients: int
+    correct: int = 0
+    total: int = 0
+    zero_gradients: int = 0
+
+    def __add__(self, other: RobustAccuracy) -> RobustAccuracy:
+        return RobustAccuracy(
+            self.correct + other.correct, self.total + other.total, self.zero_gradients + other.zero_gradients
+        )
+
+    @classmethod
+    def of_hits(cls, hits: Tensor, zero_gradients: int = 0) -> RobustAccuracy:
+        """Of which samples are classified correctly, booleans ``[S]``."""
+        return cls(int(hits.sum()), len(hits), zero_gradients)
 
     @property
     def accuracy(self) -> float:
-        """Share of attacked samples that are still classified correctly; NaN for none."""
+        """Share of samples that are classified correctly; NaN for none."""
         return self.correct / self.total if self.total else math.nan
+
+    @property
+    def variance(self) -> float:
+        """Of ``correct``, as a binomial's; NaN for no sample."""
+        return self.correct * (1 - self.accuracy)
 
     @property
     def zero_gradient_share(self) -> float:
@@ -184,19 +197,17 @@ def robust_accuracy(
         plan = _Plan(epsilon, bounds, normalize, norm, loss, step_size=epsilon, seed=seed)
     else:
         plan = _Plan(epsilon, bounds, normalize, norm, loss, steps, step_size, random_start, restarts)
-    epsilon = plan.epsilon
-    correct = total = zero_gradients = 0
+    counts = RobustAccuracy()
     for index, batch in enumerate(_each(batches)):
         inputs, labels = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (None, None)
         if not (isinstance(inputs, Tensor) and isinstance(labels, Tensor)):
-            raise FnetError(f"batches must be pairs of inputs and labels, two tensors, got {told(batch)}")
+            raise FnetError(f"batches must be pairs of inputs and labels, tensors, got {short_repr(batch)}")
         _checked_classes(labels)  # before a loss of one's own meets them
         adversarial, blind = _attack(model, inputs, labels, replace(plan, seed=seed + index))
         with torch.no_grad():
             hits = correct_predictions(model(adversarial), labels)
-        correct, total = correct + int(hits.sum()), total + len(hits)
-        zero_gradients += int(blind.sum())
-    return RobustAccuracy(attack, plan.epsilon, correct, total, zero_gradients)
+        counts += RobustAccuracy.of_hits(hits, int(blind.sum()))
+    return counts
 
 
 def correct_predictions(logits: Tensor, labels: Tensor) -> Tensor:
@@ -272,7 +283,7 @@ class _Plan:
 def _attack(model: Model, inputs: Tensor, labels: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
     """Adversarial inputs and, ``[S]``, where no step saw a gradient; whatever grad mode the caller is in."""
     if not callable(model):
-        raise FnetError(f"model must be a function from inputs to logits, got {told(model)}")
+        raise FnetError(f"model must be a function from inputs to logits, got {short_repr(model)}")
     checked_tensor("labels", labels)
     if not checked_tensor("inputs", inputs).is_floating_point():
         raise FnetError(f"inputs must be floating point, got {inputs.dtype}: token ids have no gradient")
@@ -311,7 +322,7 @@ def _each(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Te
     try:
         return iter(batches)
     except TypeError:
-        raise FnetError(f"batches must be pairs of inputs and labels, got {told(batches)}") from None
+        raise FnetError(f"batches must be pairs of inputs and labels, got {short_repr(batches)}") from None
 
 
 def _checked_seed(seed: int) -> int:

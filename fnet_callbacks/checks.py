@@ -38,7 +38,9 @@ def checked_integer(
     limit = _LARGEST if at_most is None else at_most
     if found is None or (at_least is not None and found < at_least) or found > limit:
         high = limit if at_most is not None or (found is not None and found > limit) else None
-        raise FnetError(f"{argument} must be an integer{_range(at_least, high, 'of ')}, got {told(value)}")
+        raise FnetError(
+            f"{argument} must be an integer{_range(at_least, high, 'of ')}, got {short_repr(value)}"
+        )
     return found
 
 
@@ -76,7 +78,7 @@ def checked_number(
     high = np.inf if at_most is None else at_most
     if not low <= number <= high or (above is not None and not number > above):
         span = _range(at_least, at_most, "") or ("" if above is None else f" above {above}")
-        raise FnetError(f"{argument} must be a number{span}, got {told(value)}")
+        raise FnetError(f"{argument} must be a number{span}, got {short_repr(value)}")
     return number
 
 
@@ -89,7 +91,7 @@ def checked_choice(argument: str, value: _T, choices: Iterable[_T]) -> _T:
     allowed = list(choices)
     if not any(isinstance(value, type(choice)) and value == choice for choice in allowed):
         listed = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
-        raise FnetError(f"{argument} must be {listed}, got {told(value)}")
+        raise FnetError(f"{argument} must be {listed}, got {short_repr(value)}")
     return value
 
 
@@ -116,7 +118,9 @@ def checked_array(
         if found.dtype.kind == "O":
             found = found.astype(np.float64)
     except Exception as error:  # whatever an object's conversion raises
-        raise FnetError(f"{argument} must be {_array_of(shape, kind)}; got {told(value)}: {error}") from error
+        raise FnetError(
+            f"{argument} must be {_array_of(shape, kind)}; got {short_repr(value)}: {error}"
+        ) from error
     is_of_kind = found.dtype.kind in ("iu" if kind == "integer" else "biuf") or found.size == 0
     n_axes = shape.count(",") + 1 if shape else found.ndim
     if not is_of_kind or found.ndim != n_axes:
@@ -138,7 +142,7 @@ def checked_tensor(argument: str, value: Any, *, floating: bool = False) -> "Ten
 
     if not isinstance(value, torch.Tensor):
         raise FnetError(
-            f"{argument} must be a tensor, got {told(value)}; torch.as_tensor makes one of an array"
+            f"{argument} must be a tensor, got {short_repr(value)}; torch.as_tensor makes one of an array"
         )
     if floating and not value.is_floating_point():
         raise FnetError(f"{argument} must be floating point, got {value.dtype}")
@@ -157,11 +161,11 @@ def checked_flag(argument: str, value: Any) -> bool:
         FnetError: Naming ``argument``.
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise FnetError(f"{argument} must be True or False, got {told(value)}")
+        raise FnetError(f"{argument} must be True or False, got {short_repr(value)}")
     return bool(value)
 
 
-def told(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value in a message: short, an array by its type and shape."""
     if shape := tuple(getattr(value, "shape", ())):
         return f"{type(value).__name__} of shape {shape}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fnet_callbacks.arguments import is_number, plain, refused
-from fnet_callbacks.checks import checked_number, told
+from fnet_callbacks.checks import checked_number, short_repr
 from fnet_callbacks.errors import FnetError
 
 Norm = Literal["linf", "l2"]
@@ -94,7 +94,9 @@ def checked_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
     try:
         lowest, highest = bounds
     except (TypeError, ValueError):
-        raise FnetError(f"bounds must be (lowest, highest) of the raw inputs, got {told(bounds)}") from None
+        raise FnetError(
+            f"bounds must be (lowest, highest) of the raw inputs, got {short_repr(bounds)}"
+        ) from None
     low, high = checked_number("bounds[0]", lowest), checked_number("bounds[1]", highest)
     if not low < high:
         raise FnetError(f"bounds must be (lowest, highest) of the raw inputs, got {(low, high)}")

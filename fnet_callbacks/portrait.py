@@ -42,7 +42,7 @@ class MapPortrait:
         grid: Rows and columns.
         hits: Samples whose unit it is, ``[U]``.
         classes: The commonest class among them, ``[U]``, -1 for none; None without labels.
-        apart: The U-matrix, ``[U]``.
+        u_matrix: The U-matrix, ``[U]``.
         attacked: Attacked samples whose unit it is, by attack, ``[U]`` each.
         inputs: Mean of the inputs whose unit it is, ``[U, H, W, 3]`` uint8; None where they are no images.
     """
@@ -51,7 +51,7 @@ class MapPortrait:
     grid: Sequence[int]
     hits: np.ndarray
     classes: np.ndarray | None
-    apart: np.ndarray
+    u_matrix: np.ndarray
     attacked: dict[str, np.ndarray]
     inputs: np.ndarray | None = None
 

@@ -81,7 +81,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         **PROBE, **LOGITS, **BALL,
         "layers": ["net.1"], "signal": "pre", "maxima": True, "grid": [3, 4], "figures": 2,
     },
-    "ReLURegionMonitor": {**PROBE, **LOGITS, **BALL, "lines": 2, "most_crossings": 20},
+    "ReLURegionMonitor": {**PROBE, **LOGITS, **BALL, "lines": 2, "max_crossings": 20},
     "BurnInEarlyStopping": {
         "monitor": "fnet/modularity", "burn_in": 2, "mode": "min", "patience": 5, "min_delta": 0.01
     },

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fnet_callbacks.measures import measure
+from fnet_callbacks.scope import Activity, GraphSettings, Scope
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.keys import places
-from fnet_callbacks.measures import measure
 from fnet_callbacks.record import Snapshot, SnapshotStore
-from fnet_callbacks.scope import Activity, GraphSettings, Scope
 
 MEASURES = (
     "n_neurons",

@@ -368,10 +368,11 @@ def test_counts_add_up_over_batches(trained, digits):
     batches = [(digits[0][i : i + 40], digits[1][i : i + 40]) for i in (0, 40, 80)]
     options = {"attack": "fgsm", "epsilon": 0.1, "bounds": UNIT}
     together = robust_accuracy(trained, batches, **options)
-    apart = [robust_accuracy(trained, [batch], **options) for batch in batches]
+    parts = [robust_accuracy(trained, [batch], **options) for batch in batches]
+    assert together == sum(parts, RobustAccuracy())
     assert together.total == 120
-    assert together.correct == sum(counts.correct for counts in apart)
     assert together.accuracy == together.correct / 120
+    assert together.variance == pytest.approx(120 * together.accuracy * (1 - together.accuracy))
 
 
 def test_no_samples_give_nan_and_no_error(trained):
@@ -379,7 +380,7 @@ def test_no_samples_give_nan_and_no_error(trained):
     for norm in ("linf", "l2"):
         assert pgd(trained, *empty, epsilon=0.1, bounds=UNIT, norm=norm, restarts=2).shape == (0, 64)
     counts = robust_accuracy(trained, [empty], attack="pgd", epsilon=0.1, bounds=UNIT)
-    assert counts == RobustAccuracy("pgd", 0.1, 0, 0, 0)
+    assert counts == RobustAccuracy(0, 0, 0)
     assert math.isnan(counts.accuracy)
     assert math.isnan(counts.zero_gradient_share)
 

@@ -26,6 +26,7 @@ FLOORS = [
         "scope",
         "measures",
         "record",
+        "palette",
         "portrait",
         "spans",
         "findings",

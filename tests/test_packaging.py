@@ -5,7 +5,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).parents[1]
+TABLES = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = TABLES["project"]
 
 
 def needed(requirement: Requirement) -> list[Requirement]:
@@ -48,3 +50,20 @@ def test_run_time_dependencies_are_permissively_licensed():
         Requirement(line).name for e in ("wandb", "cli") for line in PROJECT["optional-dependencies"][e]
     }
     assert not copyleft & (run_time | extras)
+
+
+def test_a_wheel_has_every_file_that_the_package_reads():
+    data = TABLES["tool"]["setuptools"]["package-data"]
+    listed = {
+        path
+        for package, patterns in data.items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    beside = {
+        path
+        for path in (ROOT / "fnet_callbacks").rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert beside == listed
+    assert ROOT / "fnet_callbacks" / "report" / "page.html" in listed

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from fnet_callbacks.capture.calls import Call, trace
+from fnet_callbacks.capture.calls import Call, record_calls
 from fnet_callbacks.capture.trees import first_of, tensors_in
 
 Signal = Literal["post", "pre"]
@@ -70,7 +70,7 @@ def samples_by_chance(
         return set()
     try:
         fewer = first_of(inputs, half, n_samples=n_samples)
-        of_half = _lengths(trace(module, lambda: run(fewer)), signal, half)
+        of_half = _lengths(record_calls(module, lambda: run(fewer)), signal, half)
     except Exception:  # a model that takes batches of one size alone
         return set()
     of_all = _lengths(calls, signal, n_samples)

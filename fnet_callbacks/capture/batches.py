@@ -159,6 +159,10 @@ def logits_of(output: Any, output_to_logits: Callable[[Any], Any] | None) -> Ten
     """
     logits = output_to_logits(output) if output_to_logits else output
     if not isinstance(logits, Tensor):
+        if output_to_logits:
+            raise FnetError(
+                f"`output_to_logits` gives a {type(logits).__name__}; it should give the logits [S, C], one tensor"
+            )
         raise FnetError(
             f"the model returns a {type(output).__name__}; pass `output_to_logits`, a function from what it returns "
             "to the logits [S, C]"

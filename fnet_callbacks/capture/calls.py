@@ -121,7 +121,7 @@ def _last_state(module: nn.RNNBase, state: Any, outputs: Tensor, mask: Tensor | 
     return (changed, *cells) if isinstance(state, tuple) else changed
 
 
-def trace(module: nn.Module, run: Callable[[], object]) -> list[Call]:
+def record_calls(module: nn.Module, run: Callable[[], object]) -> list[Call]:
     """The calls of all submodules in one forward pass, in the order in which they ended."""
     calls: list[Call] = []
     seen: Counter[str] = Counter()

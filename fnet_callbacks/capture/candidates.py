@@ -42,7 +42,7 @@ class Candidates:
         return np.argsort(generator.exponential(size=len(self.keys)) / self.chances, kind="stable").tolist()
 
 
-def can_be_drawn(source: Any) -> bool:
+def is_indexable(source: Any) -> bool:
     """Whether a data set, or that of a loader, has samples that can be drawn by index.
 
     An iterable data set is never iterated by us, nor a sampler that is iterated once and for all; what a loader
@@ -74,7 +74,7 @@ def candidates_of(source: Any) -> Candidates:
     its state.
 
     Args:
-        source: Such that `can_be_drawn`.
+        source: Such that `is_indexable`.
     """
     if not isinstance(source, DataLoader):
         return Candidates(range(len(source)))
@@ -82,8 +82,8 @@ def candidates_of(source: Any) -> Candidates:
     dataset: Any = source.dataset
     found = _of_sampler(batches.sampler, dataset) if type(batches) is BatchSampler else None
     if found is None:
-        drawn = _first(batches, dataset)
-        found = _once_each(key for batch in drawn for key in batch)
+        first = _first(batches, dataset)
+        found = _once_each(key for batch in first for key in batch)
     return found
 
 
@@ -95,9 +95,9 @@ def _of_sampler(sampler: Any, dataset: Sized) -> Candidates:
         return _once_each(sampler.indices)
     if kind is WeightedRandomSampler:
         weights = sampler.weights.cpu().numpy()
-        drawn = np.flatnonzero(weights > 0)
-        chances = weights[drawn]
-        return Candidates(drawn.tolist(), None if (chances == chances[:1]).all() else chances)
+        possible = np.flatnonzero(weights > 0)
+        chances = weights[possible]
+        return Candidates(possible.tolist(), None if (chances == chances[:1]).all() else chances)
     if (inner := _shared_out(sampler)) is not None:
         return Candidates(range(len(inner))) if inner is sampler.dataset else _of_sampler(inner, dataset)
     return _once_each(_first(sampler, dataset))

@@ -65,9 +65,9 @@ _FOREIGN = frozenset({
     *("PIL", "asyncio", "concurrent", "fnet_callbacks", "lightning", "logging", "multiprocessing", "numpy", "pandas"),
     *("polars", "pyarrow", "pytorch_lightning", "queue", "scipy", "socket", "subprocess", "threading", "weakref"),
 })  # fmt: skip
-_MOST_OBJECTS = 100_000  # that are looked into, those nearest to the data set first
-_MOST_PARTS = 10_000  # of a list: a longer one holds items
-_MOST_BYTES = 2**26  # of arrays that are copied; what has more is the data
+_MAX_OBJECTS = 100_000  # that are looked into, those nearest to the data set first
+_MAX_PARTS = 10_000  # of a list: a longer one holds items
+_MAX_BYTES = 2**26  # of arrays that are copied; what has more is the data
 
 
 @contextlib.contextmanager
@@ -109,7 +109,7 @@ class _Found:
         """Each object once, those nearest to the roots first."""
         alive: dict[int, Any] = {}  # an identity is one as long as its object lives
         waiting = deque(roots)
-        while waiting and len(alive) < _MOST_OBJECTS:
+        while waiting and len(alive) < _MAX_OBJECTS:
             value = waiting.popleft()
             if isinstance(value, _PLAIN) or id(value) in alive:
                 continue
@@ -152,7 +152,7 @@ class _Found:
                 return
         elif not array.flags.writeable or isinstance(array, np.memmap):
             return
-        if self._bytes + array.nbytes <= _MOST_BYTES:
+        if self._bytes + array.nbytes <= _MAX_BYTES:
             self._bytes += array.nbytes
             self._records.append(_TensorRecord(array) if isinstance(array, Tensor) else ArrayRecord(array))
 
@@ -217,9 +217,9 @@ def _parts(value: Any) -> Iterator[Any]:
     if isinstance(value, functools.partial):
         yield from (value.func, *value.args, *value.keywords.values())
     if isinstance(value, (dict, MappingProxyType)):
-        yield from itertools.islice(value.values(), _MOST_PARTS)
+        yield from itertools.islice(value.values(), _MAX_PARTS)
     elif isinstance(value, (list, tuple, set, frozenset, deque)):
-        yield from itertools.islice(value, _MOST_PARTS)
+        yield from itertools.islice(value, _MAX_PARTS)
     if (own := _attributes(value)) is not None:
         yield from own.values()
     for slot in _slots(value):

@@ -20,11 +20,11 @@ from fnet_callbacks.capture.axes import (
     shape_of,
     those_of_parts,
 )
-from fnet_callbacks.capture.calls import Call, trace
+from fnet_callbacks.capture.calls import Call, record_calls
 from fnet_callbacks.errors import CaptureError, FnetWarning
 
 # That `layers="auto"` takes: each has keys, a share of the neurons, a place in the figures.
-MOST_LAYERS = 256
+MAX_LAYERS = 256
 _SHOWN = 4  # kinds of layers that a remark names
 
 
@@ -154,7 +154,7 @@ def look_for_layers(
     """
     if signal not in ("post", "pre"):
         raise CaptureError(f"`signal={signal!r}` should be 'post' or 'pre'")
-    calls = trace(module, lambda: run(inputs))
+    calls = record_calls(module, lambda: run(inputs))
     remarks: list[str] = []
     of_parts = those_of_parts(calls, inputs, signal, n_samples)
     if layers == "auto":
@@ -162,11 +162,11 @@ def look_for_layers(
         by_chance |= of_parts
         chosen, left_out = _automatic(calls, signal, n_samples, by_chance)
         remarks += _remarks(module, calls, chosen, left_out, signal, n_samples)
-        if len(chosen) > MOST_LAYERS:
+        if len(chosen) > MAX_LAYERS:
             remarks.append(
-                f"finds {len(chosen)} layers and takes {MOST_LAYERS} of them, evenly spaced; name others"
+                f"finds {len(chosen)} layers and takes {MAX_LAYERS} of them, evenly spaced; name others"
             )
-            chosen = [chosen[i * len(chosen) // MOST_LAYERS] for i in range(MOST_LAYERS)]
+            chosen = [chosen[i * len(chosen) // MAX_LAYERS] for i in range(MAX_LAYERS)]
     else:
         chosen = _matching(module, calls, layers)
         if parted := [c for c in chosen if (c.module, c.call) in of_parts]:

@@ -12,7 +12,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from fnet_callbacks.capture.candidates import Candidates, can_be_drawn, candidates_of, samplers_of
+from fnet_callbacks.capture.candidates import Candidates, candidates_of, is_indexable, samplers_of
 from fnet_callbacks.capture.data_state import data_kept
 from fnet_callbacks.capture.elsewhere import can_fork, in_worker
 from fnet_callbacks.capture.indices import draw_indices
@@ -52,7 +52,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class ProbeDraw:
     """What was drawn of a data set, the same on all ranks.
 
     Attributes:
@@ -70,9 +70,9 @@ class Drawn:
         """The last batch, where it has another length than the first, else None."""
         return self.batches[-1] if self.lengths[-1] != self.lengths[0] else None
 
-    def without_last(self) -> Drawn:
+    def without_last(self) -> ProbeDraw:
         """All but the last batch."""
-        return Drawn(self.batches[:-1], self.lengths[:-1], self.keys[: -self.lengths[-1]])
+        return ProbeDraw(self.batches[:-1], self.lengths[:-1], self.keys[: -self.lengths[-1]])
 
     def share(self, reader: BatchReader, *, rank: int = 0, world_size: int = 1) -> Probe:
         """The probe of one of the ranks, whose batches are shared out in turn."""
@@ -88,7 +88,7 @@ def draw(
     reader: BatchReader,
     length: int | None = None,
     agree: Callable[[Candidates], Candidates] | None = None,
-) -> Drawn:
+) -> ProbeDraw:
     """Draws ``size`` items of a data set, stratified by label where it has labels, and collates them.
 
     The draw depends on the data set, on what the loader's sampler draws from, and on ``seed``. A loader gives its data
@@ -112,7 +112,7 @@ def draw(
     dataset: Any = source if loader is None else loader.dataset
     used = () if loader is None else (loader.collate_fn, *samplers_of(loader))
     with data_kept(dataset, *used) as files:
-        if not can_be_drawn(source) or len(dataset) == 0:
+        if not is_indexable(source) or len(dataset) == 0:
             raise CaptureError(
                 f"`probe`: {type(dataset).__name__} should be a data set with a length and samples by index, or a "
                 "loader of one with a `batch_size`"
@@ -126,7 +126,7 @@ def draw(
             )
 
         def work() -> Iterator[Any]:
-            return _drawn(dataset, loader, candidates, size=size, seed=seed, reader=reader, length=length)
+            return _draw(dataset, loader, candidates, size=size, seed=seed, reader=reader, length=length)
 
         if loader is not None and can_fork(loader):
             try:
@@ -146,7 +146,7 @@ def keep_batches(batches: Sequence[Any], *, reader: BatchReader, rank: int = 0, 
     )
 
 
-def _drawn(
+def _draw(
     dataset: Any,
     loader: DataLoader | None,
     candidates: Candidates,
@@ -168,10 +168,10 @@ def _drawn(
         yield detached_copy(_collated(part, loader)), len(part)
 
 
-def _put_together(parts: Iterable[Any]) -> Drawn:
+def _put_together(parts: Iterable[Any]) -> ProbeDraw:
     keys, *rest = parts
     batches, lengths = zip(*rest, strict=True)
-    return Drawn(batches, lengths, tuple(keys))
+    return ProbeDraw(batches, lengths, tuple(keys))
 
 
 def _read(dataset: Any, keys: list[Any], loader: DataLoader | None) -> Sequence[Any]:

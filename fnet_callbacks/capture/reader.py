@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import (
     as_getter,
     as_labels,
@@ -22,6 +23,7 @@ from fnet_callbacks.capture.batches import (
     call_model,
     holds_tensor,
     label_in,
+    token_mask,
 )
 from fnet_callbacks.capture.trees import Path, at, first_of, is_list, to_device, walk
 from fnet_callbacks.capture.ways import Way, length, signature_of, ways_of_batch, ways_of_given
@@ -144,30 +146,31 @@ class BatchReader:
 
 def first_samples(
     loader: Iterable[Any],
-    most: int,
+    max_samples: int,
     *,
     model: nn.Module,
     device: torch.device,
     to_inputs: Callable[[Any], Any] | str | int | None = None,
     to_labels: Callable[[Any], Any] | str | int | None = None,
-) -> list[tuple[Any, Tensor | None, int]]:
-    """Inputs, labels and number of samples of the first batches of a loader, on a device.
+) -> list[Batch]:
+    """The first batches of a loader, on a device.
 
     Args:
         loader: Batches.
-        most: Samples, at least 2.
+        max_samples: At least 2.
         model: What will be called with the inputs.
         device: Where they are brought.
         to_inputs: See `BatchReader`; so is ``to_labels``.
         to_labels: See there.
 
     Raises:
-        FnetError: ``most`` is below 2, a function is none, there is no batch, or no tensor in one.
+        FnetError: ``max_samples`` is below 2, a function is none, there is no batch, or no tensor in one.
     """
-    if not isinstance(most, int) or most < 2:
-        raise FnetError(f"`max_samples={most!r}` should be an integer of at least 2")
+    if not isinstance(max_samples, int) or max_samples < 2:
+        raise FnetError(f"`max_samples={max_samples!r}` should be an integer of at least 2")
     reader = BatchReader(as_getter(to_inputs, "batch_to_inputs"), as_getter(to_labels, "batch_to_labels"))
-    found, left = [], most
+    found: list[Batch] = []
+    left = max_samples
     for batch in loader:
         if not found:
             reader = _that_works(reader, model, batch, getattr(loader, "batch_size", None), device)
@@ -176,7 +179,8 @@ def first_samples(
         if left < n and reader.has_samples_first(inputs, n):  # else the batch is taken whole
             inputs, n = first_of(inputs, left, n_samples=n), left
             labels = None if labels is None else labels[:left]
-        found.append((to_device(inputs, device), None if labels is None else labels.to(device), n))
+        inputs = to_device(inputs, device)
+        found.append(Batch(inputs, None if labels is None else labels.to(device), n, token_mask(inputs)))
         left -= min(n, left)
         if not left:
             break

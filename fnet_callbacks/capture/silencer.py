@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.capture.calls import first_tensor, with_first_tensor
-from fnet_callbacks.capture.layers import Layer, module_of
+from fnet_callbacks.capture.hooks import LayerHooks
+from fnet_callbacks.capture.layers import Layer
 
 
 class Silencer:
@@ -34,33 +32,17 @@ class Silencer:
         Args:
             units: Of each layer the units, L arrays of indices; an empty one for none.
         """
-        by_module: dict[str, dict[int, tuple[Layer, Tensor]]] = {}
-        for layer, own in zip(self._layers, units, strict=True):
-            if len(own):
-                by_module.setdefault(layer.module, {})[layer.call] = layer, torch.from_numpy(np.asarray(own))
-        with contextlib.ExitStack() as handles:
-            for name, calls in by_module.items():
-                handles.callback(self._attach(module_of(self._module, name), calls).remove)
+        kept = [
+            (layer, torch.from_numpy(np.asarray(own))) for layer, own in zip(self._layers, units, strict=True)
+        ]
+        kept = [(layer, own) for layer, own in kept if len(own)]
+
+        def silence(place: int, tensor: Tensor) -> Tensor:
+            layer, own = kept[place]
+            return _zeroed(tensor, layer.unit_axis, own.to(tensor.device))
+
+        with LayerHooks(self._module, [layer for layer, _ in kept]).changing(silence):
             yield
-
-    @staticmethod
-    def _attach(module: nn.Module, calls: dict[int, tuple[Layer, Tensor]]) -> Any:
-        seen: Counter[str] = Counter()
-        some = next(iter(calls.values()))[0]
-
-        def silence(value: Any) -> Any:
-            call = seen["calls"] % some.n_calls
-            seen["calls"] += 1
-            tensor = first_tensor(value)
-            if call not in calls or tensor is None:
-                return value
-            layer, units = calls[call]
-            zeroed = _zeroed(tensor, layer.unit_axis, units.to(tensor.device))
-            return with_first_tensor(value, zeroed, given_by=None if some.takes_input else module)
-
-        if some.takes_input:
-            return module.register_forward_pre_hook(lambda _, arguments: silence(arguments))
-        return module.register_forward_hook(lambda _, __, output: silence(output))
 
 
 def _zeroed(activation: Tensor, unit_axis: int, units: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """Hooks on the watched layers, attached for a pass and gone after it."""
 
 import contextlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.capture.calls import first_values
-from fnet_callbacks.capture.layers import Layer, module_of
+from fnet_callbacks.capture.hooks import LayerHooks
+from fnet_callbacks.capture.layers import Layer
 from fnet_callbacks.capture.units import draw_tokens, maxima_of_units, rows_of_units, samples_first
 from fnet_callbacks.errors import CaptureError
 
@@ -44,9 +44,7 @@ class Watcher:
         self._module = module
         self._tokens_per_sample, self._maxima = tokens_per_sample, maxima
         self._seed = seed
-        self._of_module: dict[str, list[int]] = defaultdict(list)
-        for i, layer in enumerate(self.layers):
-            self._of_module[layer.module].append(i)
+        self._hooks = LayerHooks(module, self.layers)
         self.expect(0)
 
     @property
@@ -64,16 +62,14 @@ class Watcher:
         """
         self._n_samples, self._mask, self._batch_index = n_samples, mask, batch_index
         self._positions: dict[tuple[int, int, int], Tensor] = {}
-        self._seen: Counter[str] = Counter()
+        self._hooks.begin_pass()
         self._rows: list[list[Tensor]] = [[] for _ in self.layers]
         self._failure: Exception | None = None
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Keeps the hooks on the model for the length of a block."""
-        with contextlib.ExitStack() as handles:
-            for name in self._of_module:
-                handles.callback(self._attach(module_of(self._module, name), name).remove)
+        with self._hooks.attached(self._see):
             yield
 
     def rows(self) -> Tensor:
@@ -118,33 +114,15 @@ class Watcher:
             "Measure on the probe, where it runs as it was written, or compile it after the fit has begun"
         )
 
-    def _attach(self, module: nn.Module, name: str) -> Any:
-        indices = self._of_module[name]
-        takes_input = self.layers[indices[0]].takes_input
-        see = self._on_call(name, indices)
-        if takes_input:
-            return module.register_forward_pre_hook(lambda _, arguments: see(arguments))
-        return module.register_forward_hook(lambda _, __, output: see(output))
-
-    def _on_call(self, name: str, indices: list[int]) -> Callable[[Any], None]:
-        by_call = {self.layers[i].call: i for i in indices}
-        n_calls = self.layers[indices[0]].n_calls
-
-        def see(value: Any) -> None:
-            if _is_in_backward():
-                return
-            # A training step may make several passes; their rows are taken one after the other.
-            call = self._seen[name] % n_calls
-            self._seen[name] += 1
-            if call in by_call and self._failure is None:
-                try:
-                    tensor, present = first_values(value)
-                    if tensor is not None:
-                        self._rows[by_call[call]].append(self._reduce(tensor, present, by_call[call]))
-                except Exception as error:
-                    self._failure = error
-
-        return see
+    def _see(self, place: int, value: Any) -> None:
+        if self._failure is not None:
+            return
+        try:
+            tensor, present = first_values(value)
+            if tensor is not None:
+                self._rows[place].append(self._reduce(tensor, present, place))
+        except Exception as error:
+            self._failure = error
 
     @torch.no_grad()
     def _reduce(self, activation: Tensor, present: Tensor | None, index: int) -> Tensor:
@@ -186,8 +164,3 @@ class Watcher:
 
 def _are_equal(mask: Tensor, other: Tensor) -> bool:
     return mask.shape == other.shape and torch.equal(mask.to(other.device), other)
-
-
-def _is_in_backward() -> bool:
-    """Whether a backward pass is under way, in which checkpointed activations are computed once more."""
-    return torch._C._current_graph_task_id() != -1

@@ -7,21 +7,22 @@ import sys
 from collections.abc import Sequence
 
 from fnet_callbacks.cli import analyze, report
+from fnet_callbacks.cli.options import Command
 from fnet_callbacks.errors import FnetError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; 1 with a message where something was wrong with what it was given."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs a command, by default that of the command line; 1 with a message where an argument was wrong."""
     parser = argparse.ArgumentParser(
         prog="fnet",
         description="What the neurons of a network do together, from the records of its training and from its weights.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Command)
     report.add_to(commands)
     analyze.add_to(commands)
-    asked = parser.parse_args(arguments)
+    arguments = parser.parse_args(words)
     try:
-        return asked.run(asked)
+        return arguments.run(arguments)
     except (FnetError, OSError) as error:
-        print(f"fnet {asked.command}: {error}", file=sys.stderr)
+        print(f"fnet {arguments.command}: {error}", file=sys.stderr)
         return 1

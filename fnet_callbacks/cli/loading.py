@@ -28,7 +28,7 @@ def named(path: str, argument: str) -> Any:
         raise FnetError(f"`{argument}={path!r}` should be 'package.module:name'")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    with _told(f"`{argument}={path!r}`"):
+    with _errors_as(f"`{argument}={path!r}`"):
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
@@ -70,18 +70,18 @@ def model_from(checkpoint: Path, module: str) -> nn.Module:
             f"`module={module!r}` names a {type(factory).__name__}; it should be a class or a function"
         )
     if hasattr(factory, "load_from_checkpoint") and "state_dict" in content:
-        with _told(
+        with _errors_as(
             f"`module={module!r}` cannot be made from the hyperparameters in {checkpoint} (call "
             "`self.save_hyperparameters()` in it, or name a function without arguments that builds the model)"
         ):
             return factory.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
     model = factory if isinstance(factory, nn.Module) else None
     if model is None:
-        with _told(f"`module={module!r}` cannot be called without arguments"):
+        with _errors_as(f"`module={module!r}` cannot be called without arguments"):
             model = factory()
     if not isinstance(model, nn.Module):
         raise FnetError(f"`module={module!r}` gives a {type(model).__name__}; it should give a model")
-    with _told(f"`checkpoint`: {checkpoint} is not that of `module={module!r}`"):
+    with _errors_as(f"`checkpoint`: {checkpoint} is not that of `module={module!r}`"):
         model.load_state_dict({str(k): v for k, v in state.items()})
     return model.eval()
 
@@ -100,7 +100,7 @@ def labelled_batches(path: str, batch_size: int, model: nn.Module) -> Iterable[A
     if batch_size < 1:
         raise FnetError(f"`batch_size={batch_size}` should be an integer of at least 1")
     found: Any = named(path, "data")
-    with _told(f"`data={path!r}`"):
+    with _errors_as(f"`data={path!r}`"):
         if callable(found) and not _is_data(found):
             found = found()
         of_data = None
@@ -132,7 +132,7 @@ def _transferred(loader: Iterable[Any], of_data: Any, model: nn.Module, path: st
     for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
         own = [part for part in (of_data, model) if _overrides(part, name)]
         hooks += [getattr(part, name) for part in own[:1]]
-    with _told(f"`data={path!r}`"):
+    with _errors_as(f"`data={path!r}`"):
         for batch in loader:
             passed = batch
             for hook in hooks:
@@ -146,8 +146,8 @@ def _overrides(part: Any, name: str) -> bool:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Tells of whatever the user's own code raises in a line."""
+def _errors_as(what: str) -> Iterator[None]:
+    """Raises whatever the user's own code raises as an error of ours, in a line."""
     try:
         yield
     except FnetError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.attacks import Model, fgsm, pgd, predicted_classes
-from fnet_callbacks.capture.batches import call_model, token_mask
+from fnet_callbacks.capture.batch import Batch
+from fnet_callbacks.capture.batches import call_model
 from fnet_callbacks.capture.layers import Layer
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.codes.layer import Grid, LayerCodes, layer_codes
@@ -26,7 +27,7 @@ ToLogits = Callable[[Any], Tensor | None] | None
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionalCodes:
+class FunctionalCodesResult:
     """The functional codes that a model has of S samples, layer by layer.
 
     Attributes:
@@ -58,7 +59,7 @@ class FunctionalCodes:
 
 
 @dataclass(frozen=True, slots=True)
-class Attack:
+class AttackSettings:
     """How inputs are attacked.
 
     Attributes:
@@ -82,26 +83,6 @@ class Attack:
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
-    """What is coded.
-
-    Attributes:
-        inputs: Of each batch.
-        sizes: Samples of each batch; their sum is S.
-        labels: Of each batch, below 0 for a sample without one; None where there are none.
-    """
-
-    inputs: Sequence[Any]
-    sizes: Sequence[int]
-    labels: Sequence[Tensor] | None
-
-    @property
-    def are_all_labelled(self) -> bool:
-        """Whether every sample has a label."""
-        return self.labels is not None and all(bool((own >= 0).all()) for own in self.labels)
-
-
-@dataclass(frozen=True, slots=True)
 class Coder:
     """Reads codes off a model that is isolated already.
 
@@ -118,39 +99,39 @@ class Coder:
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def values(
-        self, inputs: Sequence[Any], sizes: Sequence[int], see: Callable[[Any, int], object] | None = None
+        self, batches: Sequence[Batch], see: Callable[[Any, int], object] | None = None
     ) -> list[Tensor]:
         """What each layer shows of the samples, ``[S, D]`` each; ``see`` is shown the model's output of each batch."""
         units = [np.arange(layer.n_units) for layer in self.layers]
         watcher = Watcher(self.model, self.layers, units, maxima=self.maxima)
         found = []
         with watcher.attached():
-            for x, n in zip(inputs, sizes, strict=True):
-                watcher.expect(n, mask=token_mask(x))
+            for batch in batches:
+                watcher.expect(batch.n_samples, mask=batch.mask)
                 with self.precision():
-                    output = call_model(self.model, x)
+                    output = call_model(self.model, batch.inputs)
                 if see is not None:
-                    see(output, n)
+                    see(output, batch.n_samples)
                 parts = watcher.parts()
                 # MPS has no float64.
                 found.append([part.cpu() if part.device.type == "mps" else part for part in parts])
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
 
-def coded(
+def analyze(
     coder: Coder,
-    samples: Samples,
+    batches: Sequence[Batch],
     grid: Grid,
     *,
     output_to_logits: ToLogits = None,
-    attack: Attack | None = None,
+    attack: AttackSettings | None = None,
     initial: Mapping[str, SelfOrganizingMap] | None = None,
-) -> FunctionalCodes:
+) -> FunctionalCodesResult:
     """What ``functional_codes`` finds, of batches that are read already and a model that is isolated already.
 
     Args:
         coder: Reads the codes.
-        samples: What is coded.
+        batches: The samples, S of them; labels count where all batches have them, below 0 for a sample without one.
         grid: Of the maps.
         output_to_logits: From what the model returns to logits.
         attack: None for none; left aside where a sample has no label.
@@ -164,10 +145,12 @@ def coded(
     def see(output: Any, n: int) -> None:
         predicted.append(_predicted(output, n, output_to_logits))
 
-    values = coder.values(samples.inputs, samples.sizes, None if samples.labels is None else see)
-    classes = None if samples.labels is None else torch.cat(list(samples.labels)).cpu().numpy()
+    labels = [batch.labels for batch in batches if batch.labels is not None]
+    has_labels = len(labels) == len(batches)
+    values = coder.values(batches, see if has_labels else None)
+    classes = torch.cat(labels).cpu().numpy() if has_labels else None
     known = [part for part in predicted if part is not None]
-    predictions = torch.cat(known).numpy() if known and len(known) == len(samples.sizes) else None
+    predictions = torch.cat(known).numpy() if known and len(known) == len(batches) else None
     layers: list[LayerCodes] = []
     problems: dict[str, str] = {}
     for layer, shown in zip(coder.layers, values, strict=True):
@@ -180,28 +163,36 @@ def coded(
             found = found.of_labels(classes, predictions)
         layers.append(found.after(layers[-1]) if layers else found)
     paths: dict[str, Path] = {}
-    if attack is not None and samples.are_all_labelled and layers:
-        paths = _paths(coder, samples, layers, attack)
-    return FunctionalCodes(layers, problems, classes, predictions, paths)
+    if attack is not None and all(batch.is_labelled for batch in batches) and layers:
+        paths = _paths(coder, batches, layers, attack)
+    return FunctionalCodesResult(layers, problems, classes, predictions, paths)
 
 
-def _paths(coder: Coder, samples: Samples, layers: Sequence[LayerCodes], attack: Attack) -> dict[str, Path]:
+def _paths(
+    coder: Coder, batches: Sequence[Batch], layers: Sequence[LayerCodes], attack: AttackSettings
+) -> dict[str, Path]:
     names = [layer.name for layer in layers]
     kept = [i for i, layer in enumerate(coder.layers) if layer.name in names]
-    seeds = range(attack.seed, attack.seed + len(samples.sizes))
+    seeds = range(attack.seed, attack.seed + len(batches))
 
     def of(changed: Sequence[Tensor]) -> Shift:
-        values = coder.values(changed, samples.sizes)
+        values = coder.values([replace(b, inputs=x) for b, x in zip(batches, changed, strict=True)])
         return shift(layers, [values[i] for i in kept])
 
     found = {}
     for name, function in ATTACKS.items():
         attacked = [
-            function(attack.logits, x, y, **attack.reach, **({} if name == "fgsm" else {"seed": seed}))
-            for x, y, seed in zip(samples.inputs, samples.labels or (), seeds, strict=True)
+            function(
+                attack.logits,
+                b.inputs,
+                b.classes,
+                **attack.reach,
+                **({} if name == "fgsm" else {"seed": seed}),
+            )
+            for b, seed in zip(batches, seeds, strict=True)
         ]
-        pairs = zip(samples.inputs, attacked, seeds, strict=True)
-        noisy = [noise_like(x, a, **attack.reach, seed=seed) for x, a, seed in pairs]
+        triples = zip(batches, attacked, seeds, strict=True)
+        noisy = [noise_like(b.inputs, x, **attack.reach, seed=seed) for b, x, seed in triples]
         found[name] = Path(names, of(attacked), of(noisy))
     return found
 

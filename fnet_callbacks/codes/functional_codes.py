@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns
-from fnet_callbacks.capture.batches import as_getter, call_model, logits_of
+from fnet_callbacks.capture.batch import count_samples
+from fnet_callbacks.capture.batches import as_getter, call_model
 from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal, choose_layers
+from fnet_callbacks.capture.logits import LogitsModel
 from fnet_callbacks.capture.reader import first_samples
-from fnet_callbacks.codes.analysis import Attack, Coder, FunctionalCodes, Samples, coded
+from fnet_callbacks.codes.analysis import AttackSettings, Coder, FunctionalCodesResult, analyze
 from fnet_callbacks.codes.layer import Grid, as_grid, checked_grid
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
@@ -35,7 +37,7 @@ def functional_codes(
     batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
     batch_to_labels: Callable[[Any], Any] | str | int | None = None,
     seed: int = 0,
-) -> FunctionalCodes:
+) -> FunctionalCodesResult:
     """Finds the few codes that each layer uses, what they know of classes, and how attacks move through them.
 
     What the units of a layer show of a sample (a convolution's each the mean of its map) is a code; a self-organising
@@ -82,7 +84,7 @@ def functional_codes(
     seed = as_integer("seed", seed, at_least=0)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with isolated(model, seed=seed, device=device), generators_kept(loader):
-        read = first_samples(
+        batches = first_samples(
             loader,
             max_samples,
             model=model,
@@ -90,32 +92,26 @@ def functional_codes(
             to_inputs=batch_to_inputs,
             to_labels=batch_to_labels,
         )
-        labels = [own for _, own, _ in read if own is not None]
-        samples = Samples(
-            [inputs for inputs, _, _ in read],
-            [n for _, _, n in read],
-            labels if len(labels) == len(read) else None,
-        )
         attack = None
         if epsilon is not None and bounds is not None:
-            if not samples.are_all_labelled:
+            if not all(batch.is_labelled for batch in batches):
                 raise FnetError(
                     "`epsilon` needs labels, one integer of at least 0 a sample; pass `batch_to_labels`"
                 )
-            check_attackable(samples.inputs[0])
-            attack = Attack(_Logits(model, output_to_logits), epsilon, bounds, normalize, seed)
+            check_attackable(batches[0].inputs)
+            attack = AttackSettings(LogitsModel(model, output_to_logits), epsilon, bounds, normalize, seed)
         watched = choose_layers(
             model,
             lambda inputs: call_model(model, inputs),
-            samples.inputs[0],
-            n_samples=samples.sizes[0],
+            batches[0].inputs,
+            n_samples=batches[0].n_samples,
             layers=layers,
             signal=signal,
         )
-        return coded(
+        return analyze(
             Coder(model, watched, maxima),
-            samples,
-            checked_grid(grid, sum(samples.sizes)),
+            batches,
+            checked_grid(grid, count_samples(batches)),
             output_to_logits=output_to_logits,
             attack=attack,
         )
@@ -128,15 +124,3 @@ def check_attackable(inputs: Any) -> None:
             f"`epsilon`: attacks change one tensor, the model's inputs are a {type(inputs).__name__}; pass "
             "`batch_to_inputs`, or no `epsilon`"
         )
-
-
-class _Logits(nn.Module):
-    """The classifier as a function from an input tensor to logits."""
-
-    def __init__(self, called: nn.Module, output_to_logits: Callable[[Any], Tensor] | None) -> None:
-        super().__init__()
-        self.called = called  # an attack looks here for recurrent modules
-        self._to_logits = output_to_logits
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return logits_of(call_model(self.called, inputs), self._to_logits)

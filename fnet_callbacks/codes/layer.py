@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.arguments import plain, refused
-from fnet_callbacks.checks import checked_integer, checked_tensor, told
+from fnet_callbacks.checks import checked_integer, checked_tensor, short_repr
 from fnet_callbacks.codes.measures import (
     code_entropy,
     compactness,
@@ -195,7 +195,7 @@ def layer_codes(
     if checked_tensor("values", values).dim() != 2 or not values.numel():
         raise FnetError(f"`values` should be [S, D], one sample and entry at least, got {list(values.shape)}")
     if initial is not None and not isinstance(initial, SelfOrganizingMap):
-        raise FnetError(f"`initial={told(initial)}` should be a SelfOrganizingMap, or None")
+        raise FnetError(f"`initial={short_repr(initial)}` should be a SelfOrganizingMap, or None")
     values = values.detach()
     if not torch.isfinite(values).all():
         raise FnetError(f"layer {name} shows NaN or infinite values")

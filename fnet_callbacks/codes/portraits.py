@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fnet_callbacks.codes.analysis import FunctionalCodes
+from fnet_callbacks.codes.analysis import FunctionalCodesResult
 from fnet_callbacks.codes.layer import LayerCodes
 from fnet_callbacks.portrait import CodePortrait, MapPortrait
 
-_MOST_LAYERS = 6
+_MAX_LAYERS = 6
 _LARGEST_SIDE = 32  # of a mean input
 
 
 def portrait_of(
-    codes: FunctionalCodes, inputs: Sequence[Any], *, title: str, names: Mapping[str, str]
+    codes: FunctionalCodesResult, inputs: Sequence[Any], *, title: str, names: Mapping[str, str]
 ) -> CodePortrait:
     """The maps of up to six layers, the first and the last among them.
 
@@ -29,12 +29,14 @@ def portrait_of(
         names: What each layer is called in a file.
     """
     n = len(codes.layers)
-    chosen = np.unique(np.linspace(0, n - 1, min(n, _MOST_LAYERS)).round().astype(int)) if n else []
+    chosen = np.unique(np.linspace(0, n - 1, min(n, _MAX_LAYERS)).round().astype(int)) if n else []
     images = _images(inputs)
     return CodePortrait(title, [_map(codes, int(i), images, names) for i in chosen])
 
 
-def _map(codes: FunctionalCodes, place: int, images: Tensor | None, names: Mapping[str, str]) -> MapPortrait:
+def _map(
+    codes: FunctionalCodesResult, place: int, images: Tensor | None, names: Mapping[str, str]
+) -> MapPortrait:
     layer = codes.layers[place]
     n_units = len(layer.map.weights)
     return MapPortrait(
@@ -42,7 +44,7 @@ def _map(codes: FunctionalCodes, place: int, images: Tensor | None, names: Mappi
         grid=layer.map.grid,
         hits=np.bincount(layer.units, minlength=n_units),
         classes=None if codes.labels is None else _commonest(layer.units, codes.labels, n_units),
-        apart=layer.map.u_matrix().double().cpu().numpy(),
+        u_matrix=layer.map.u_matrix().double().cpu().numpy(),
         attacked={
             name: np.bincount(path.attack.units[place][path.attack.units[place] >= 0], minlength=n_units)
             for name, path in codes.paths.items()

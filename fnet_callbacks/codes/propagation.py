@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fnet_callbacks.checks import checked_seed, checked_tensor, told
+from fnet_callbacks.checks import checked_seed, checked_tensor, short_repr
 from fnet_callbacks.codes.layer import LayerCodes
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.neighbourhood import Neighbourhood, Normalize, length_of
@@ -96,7 +96,7 @@ def shift(layers: Sequence[LayerCodes], values: Sequence[Tensor]) -> Shift:
         FnetError: Shapes do not fit.
     """
     if not isinstance(layers, Sequence) or not all(isinstance(layer, LayerCodes) for layer in layers):
-        raise FnetError(f"`layers` should be LayerCodes, one or more, got {told(layers)}")
+        raise FnetError(f"`layers` should be LayerCodes, one or more, got {short_repr(layers)}")
     if not layers or not isinstance(values, Sequence) or len(values) != len(layers):
         raise FnetError(f"`values` should be a tensor for each of the {len(layers)} `layers`, one at least")
     rows = [_moved(layer, shown) for layer, shown in zip(layers, values, strict=True)]

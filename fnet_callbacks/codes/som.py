@@ -9,7 +9,7 @@ import torch
 from scipy.linalg import eigh
 from torch import Tensor, nn
 
-from fnet_callbacks.checks import checked_array, checked_integer, checked_tensor, told
+from fnet_callbacks.checks import checked_array, checked_integer, checked_tensor, short_repr
 from fnet_callbacks.errors import FnetError
 
 _PASSES = 20
@@ -108,7 +108,9 @@ def checked_sides(grid: tuple[int, int]) -> tuple[int, int]:
     try:
         rows, columns = (checked_integer("grid", side, at_least=1) for side in grid)
     except (TypeError, ValueError):  # not two of them, or one refused
-        raise FnetError(f"`grid={told(grid)}` should be rows and columns, integers of at least 1") from None
+        raise FnetError(
+            f"`grid={short_repr(grid)}` should be rows and columns, integers of at least 1"
+        ) from None
     return rows, columns
 
 
@@ -155,10 +157,10 @@ def train_map(
     """
     codes, grid = _checked(codes, width=None).detach(), checked_sides(grid)
     if initial is not None and not isinstance(initial, SelfOrganizingMap):
-        raise FnetError(f"`initial={told(initial)}` should be a SelfOrganizingMap, or None")
+        raise FnetError(f"`initial={short_repr(initial)}` should be a SelfOrganizingMap, or None")
     widths = default_radii(grid) if radii is None else checked_array("`radii`", radii, "[passes]").tolist()
     if not widths or not all(0 < radius < float("inf") for radius in widths):
-        raise FnetError(f"`radii={told(radii)}` should be numbers above 0, one at least")
+        raise FnetError(f"`radii={short_repr(radii)}` should be numbers above 0, one at least")
     values = codes if codes.dtype in (torch.float32, torch.float64) else codes.float()
     centre = _centre(values)
     values = values - centre

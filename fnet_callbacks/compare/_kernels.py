@@ -20,9 +20,9 @@ def bottleneck(a: np.ndarray, b: np.ndarray) -> float:
     near_a, near_b = half_a.copy(), half_b.copy()
     for i in range(len(a)):
         for j in range(len(b)):
-            apart = max(abs(a[i, 0] - b[j, 0]), abs(a[i, 1] - b[j, 1]))
-            near_a[i] = min(near_a[i], apart)
-            near_b[j] = min(near_b[j], apart)
+            distance = max(abs(a[i, 0] - b[j, 0]), abs(a[i, 1] - b[j, 1]))
+            near_a[i] = min(near_a[i], distance)
+            near_b[j] = min(near_b[j], distance)
     low, high = 0.0, 0.0
     for near in (near_a, near_b):
         for value in near:
@@ -51,15 +51,15 @@ def _radii(
     n = 0
     for i in range(len(a)):
         for j in range(len(b)):
-            apart = max(abs(a[i, 0] - b[j, 0]), abs(a[i, 1] - b[j, 1]))
-            n += low < apart <= high and (half_a[i] > low or half_b[j] > low)
+            distance = max(abs(a[i, 0] - b[j, 0]), abs(a[i, 1] - b[j, 1]))
+            n += low < distance <= high and (half_a[i] > low or half_b[j] > low)
     found = np.empty(n + len(a) + len(b) + 1)
     n = 0
     for i in range(len(a)):
         for j in range(len(b)):
-            apart = max(abs(a[i, 0] - b[j, 0]), abs(a[i, 1] - b[j, 1]))
-            if low < apart <= high and (half_a[i] > low or half_b[j] > low):
-                found[n] = apart
+            distance = max(abs(a[i, 0] - b[j, 0]), abs(a[i, 1] - b[j, 1]))
+            if low < distance <= high and (half_a[i] > low or half_b[j] > low):
+                found[n] = distance
                 n += 1
     for half in (half_a, half_b):
         for value in half:
@@ -238,7 +238,7 @@ def _longer(array: np.ndarray, size: int) -> np.ndarray:
 
 
 @kernel
-def steps_apart(
+def step_distance(
     ours: np.ndarray, our_steps: np.ndarray, theirs: np.ndarray, their_steps: np.ndarray
 ) -> float:
     """The L2 distance of two step functions: places, ascending, and by how much the function rises at each."""
@@ -258,7 +258,7 @@ def steps_apart(
 
 
 @kernel
-def quantiles_apart(
+def quantile_distance(
     ours: np.ndarray, our_shares: np.ndarray, theirs: np.ndarray, their_shares: np.ndarray
 ) -> float:
     """Mean squared difference of two samples, quantile by quantile: ascending values, the share up to each."""

@@ -145,16 +145,16 @@ def families(entries: Mapping[str, Key]) -> dict[str, str]:
     return found | dict.fromkeys(plain[:1] + attacked, "performance")
 
 
-def baseline_of(runs: Runs, asked: str | None = None) -> str:
-    """The group that others are compared with: what was asked for, else one called so, else the first.
+def baseline_of(runs: Runs, baseline: str | None = None) -> str:
+    """The group that others are compared with: what was baseline for, else one called so, else the first.
 
     Raises:
         FnetError: No group has that name.
     """
     groups = runs.groups
-    if asked is not None and asked not in groups:
-        raise FnetError(f"`baseline={asked!r}` is no group; there is {', '.join(groups)}")
-    return asked or next((name for name in BASELINES if name in groups), next(iter(groups)))
+    if baseline is not None and baseline not in groups:
+        raise FnetError(f"`baseline={baseline!r}` is no group; there is {', '.join(groups)}")
+    return baseline or next((name for name in BASELINES if name in groups), next(iter(groups)))
 
 
 def contrasts(runs: Runs, *, baseline: str | None = None) -> list[Contrast]:
@@ -196,9 +196,9 @@ def _by_group(runs: Runs, key: str) -> dict[str, np.ndarray]:
 def _adjusted(made: Sequence[Contrast]) -> list[Contrast]:
     q: dict[str, float] = {}
     for family in {c.family for c in made if c.family}:
-        asked = [c for c in made if c.family == family]
-        adjusted = false_discovery_rate([c.effect.p for c in asked])
-        q |= {c.key: float(value) for c, value in zip(asked, adjusted, strict=True)}
+        own = [c for c in made if c.family == family]
+        adjusted = false_discovery_rate([c.effect.p for c in own])
+        q |= {c.key: float(value) for c, value in zip(own, adjusted, strict=True)}
     return [
         Contrast(c.key, c.group, c.own, c.baseline, c.effect, q.get(c.key, math.nan), c.family) for c in made
     ]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fnet_callbacks.checks import checked_array, checked_number, told
+from fnet_callbacks.checks import checked_array, checked_number, short_repr
 from fnet_callbacks.compare import _kernels
 from fnet_callbacks.compare.progress import tracked
 from fnet_callbacks.compare.rounding import varies
@@ -76,7 +76,7 @@ def betti_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     Cost: O((K + M) log(K + M)).
     """
-    return _curves_apart(_steps("a", a), _steps("b", b))
+    return _curve_distance(_steps("a", a), _steps("b", b))
 
 
 def _steps(argument: str, diagram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,8 +86,8 @@ def _steps(argument: str, diagram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return closed.T.ravel()[order], np.repeat([1.0, -1.0], len(closed))[order]
 
 
-def _curves_apart(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
-    return float(_kernels.steps_apart(*a, *b))
+def _curve_distance(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
+    return float(_kernels.step_distance(*a, *b))
 
 
 def graph_filtration_distance(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
@@ -118,7 +118,7 @@ def graph_filtration_distance(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndar
         raise FnetError(
             f"the weights of a and b are counted in {len(a[1])} and in {len(b[1])} bins; they should be the same"
         )
-    return _filtrations_apart(_quantiles(a), _quantiles(b))
+    return _filtration_distance(_quantiles(a), _quantiles(b))
 
 
 def _filtration(argument: str, filtration: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +126,8 @@ def _filtration(argument: str, filtration: tuple[np.ndarray, np.ndarray]) -> tup
         weights, counts = filtration
     except (TypeError, ValueError):
         raise FnetError(
-            f"{argument} must be the weights of a tree and how many pairs have which weight, got {told(filtration)}"
+            f"{argument} must be the weights of a tree and how many pairs have which weight, got "
+            f"{short_repr(filtration)}"
         ) from None
     tree = checked_array(f"{argument}[0]", weights, "[n - 1]").astype(np.float64)
     if not ((tree >= 0) & (tree <= 1 + _ABOVE_ONE)).all():
@@ -161,10 +162,10 @@ def _quantiles(filtration: tuple[np.ndarray, np.ndarray]) -> tuple[Quantiles, Qu
     return found[0], found[1]
 
 
-def _filtrations_apart(a: tuple[Quantiles, Quantiles], b: tuple[Quantiles, Quantiles]) -> float:
+def _filtration_distance(a: tuple[Quantiles, Quantiles], b: tuple[Quantiles, Quantiles]) -> float:
     squared = 0.0
     for (ours, our_shares, n), (theirs, their_shares, m) in zip(a, b, strict=True):
-        squared += max(n, m) * float(_kernels.quantiles_apart(ours, our_shares, theirs, their_shares))
+        squared += max(n, m) * float(_kernels.quantile_distance(ours, our_shares, theirs, their_shares))
     return math.sqrt(squared)
 
 
@@ -209,7 +210,7 @@ def pairwise(things: Sequence[Any], distance: Callable[[Any, Any], float]) -> np
     A bar is shown on a terminal where it takes more than two seconds.
     """
     if not callable(distance):
-        raise FnetError(f"distance must be a function of two things, got {told(distance)}")
+        raise FnetError(f"distance must be a function of two things, got {short_repr(distance)}")
     if distance in _PREPARED:  # what is asked of one thing is asked once, not at each pair
         prepared, distance = _PREPARED[distance]
         things = [prepared(thing) for thing in things]
@@ -237,9 +238,9 @@ def _closed(argument: str, diagram: np.ndarray) -> np.ndarray:
 _PREPARED: Mapping[Any, tuple[Callable[[Any], Any], Callable[[Any, Any], float]]] = {
     wasserstein: (partial(_closed, "a diagram"), partial(_kernels.wasserstein, order=2.0)),
     bottleneck: (partial(_closed, "a diagram"), _kernels.bottleneck),
-    betti_distance: (partial(_steps, "a diagram"), _curves_apart),
+    betti_distance: (partial(_steps, "a diagram"), _curve_distance),
     graph_filtration_distance: (
         lambda filtration: _quantiles(_filtration("a filtration", filtration)),
-        _filtrations_apart,
+        _filtration_distance,
     ),
 }

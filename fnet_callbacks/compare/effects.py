@@ -191,9 +191,9 @@ def permutation_p(treated: ArrayLike, baseline: ArrayLike, *, seed: int = 0) -> 
     differences = sums / n - (values.sum() - sums) / m
     difference, rounding = ours.mean() - theirs.mean(), ROUNDING * float(np.abs(values).max())
     # Where splits are drawn, the one that was found is one more.
-    drawn = int(len(found) < math.comb(n + m, n))
+    sample = int(len(found) < math.comb(n + m, n))
     tails = (differences >= difference - rounding).sum(), (differences <= difference + rounding).sum()
-    return min(1.0, 2 * float(min(tails) + drawn) / (len(found) + drawn))
+    return min(1.0, 2 * float(min(tails) + sample) / (len(found) + sample))
 
 
 def smallest_p(n_treated: int, n_baseline: int) -> float:
@@ -259,9 +259,9 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, *, tested: bool = True) -> tupl
     found = pairings(len(ours), _RESAMPLES // 5, 0)
     rhos, rho = sums_in_order(found, ours, theirs) / norm, float(ours @ theirs / norm)
     rounding = ROUNDING * abs(rho)
-    drawn = int(len(found) < math.factorial(len(ours)))
+    sample = int(len(found) < math.factorial(len(ours)))
     tails = (rhos >= rho - rounding).sum(), (rhos <= rho + rounding).sum()
-    return rho, min(1.0, 2 * float(min(tails) + drawn) / (len(found) + drawn))
+    return rho, min(1.0, 2 * float(min(tails) + sample) / (len(found) + sample))
 
 
 def rank_correlation_interval(rho: float, n: int) -> Interval:
@@ -308,8 +308,8 @@ def signs_p(values: ArrayLike) -> float:
     if n <= 12:
         every = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
         return float((np.abs(every @ found) >= bound).mean())
-    drawn = sums_of(signs(n, _SIGNS, 0), found)
-    return float((1 + (np.abs(drawn) >= bound).sum()) / (_SIGNS + 1))
+    sample = sums_of(signs(n, _SIGNS, 0), found)
+    return float((1 + (np.abs(sample) >= bound).sum()) / (_SIGNS + 1))
 
 
 def _bootstrap_interval(values: np.ndarray, seed: int) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from itertools import combinations, pairwise
 from typing import Any, Literal
 
-_MOST_NAMED = 3  # in a label
+_MAX_NAMED = 3  # in a label
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -195,8 +195,8 @@ def _label(part: Sequence[_Place]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return " | ".join(names[:_MOST_NAMED]) + more
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return " | ".join(names[:_MAX_NAMED]) + more
 
 
 def _distinct(labels: Sequence[str], parts: Sequence[Sequence[_Place]]) -> list[str]:

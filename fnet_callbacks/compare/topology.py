@@ -36,7 +36,7 @@ _OF_FILTRATIONS: Mapping[str, Callable[[Any, Any], float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class RunDistances:
     """How far runs are from each other at the end of training.
 
     Attributes:
@@ -59,15 +59,15 @@ def arrays_of(
         instrument: Its name.
         names: Those that are read; default: all.
     """
-    asked = None if names is None else {f"{instrument}.{name}" for name in names}
+    arrays = None if names is None else {f"{instrument}.{name}" for name in names}
     try:
-        found = run.record.arrays(step, asked)
+        found = run.record.arrays(step, arrays)
     except RecordError:
         return {}
     return {k.removeprefix(f"{instrument}."): v for k, v in found.items() if k.startswith(f"{instrument}.")}
 
 
-def apart(runs: Sequence[Run], instrument: str, keys: Sequence[str]) -> list[Apart]:
+def run_distances(runs: Sequence[Run], instrument: str, keys: Sequence[str]) -> list[RunDistances]:
     """Distances of runs at their last snapshot: between diagrams, graph filtrations, and vectors of measures.
 
     Args:
@@ -96,11 +96,15 @@ def apart(runs: Sequence[Run], instrument: str, keys: Sequence[str]) -> list[Apa
         if len(having) > 1:
             things = [thing for _, thing in having]
             found.append(
-                Apart([run for run, _ in having], {k: pairwise(things, d) for k, d in distances.items()})
+                RunDistances(
+                    [run for run, _ in having], {k: pairwise(things, d) for k, d in distances.items()}
+                )
             )
     try:
         vectors = np.array([[run.final(key) for key in keys] for run in runs])
-        found.append(Apart(list(runs), {"distance of the vectors of measures": measure_distance(vectors)}))
+        found.append(
+            RunDistances(list(runs), {"distance of the vectors of measures": measure_distance(vectors)})
+        )
     except FnetError:
         pass
     return found

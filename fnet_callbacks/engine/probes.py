@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fnet_callbacks.capture.batches import resolve
-from fnet_callbacks.capture.candidates import can_be_drawn
+from fnet_callbacks.capture.candidates import is_indexable
 from fnet_callbacks.capture.classes import class_names
 from fnet_callbacks.capture.kept import as_batch, as_plain
-from fnet_callbacks.capture.probe import Drawn, Probe, draw, keep_batches, usual_length
+from fnet_callbacks.capture.probe import Probe, ProbeDraw, draw, keep_batches, usual_length
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.capture.trees import detached_copy
 from fnet_callbacks.engine.options import Options
@@ -46,7 +46,7 @@ class ProbeSource:
         )
         of_training = host.training_loader
         self._length_in_training = None if of_training is None else of_training.batch_size
-        self._drawn: Drawn | None = None
+        self._drawn: ProbeDraw | None = None
         self._probe: Probe | None = None
         self._kept: list[Any] = []
         self._n_kept = 0
@@ -162,7 +162,7 @@ class ProbeSource:
             "means": None if self.has_passed else _means(probe.first),  # by which other inputs are told
         }
 
-    def _draw(self, length: int | None) -> Drawn:
+    def _draw(self, length: int | None) -> ProbeDraw:
         broadcast = self._host.broadcast
         return draw(
             self._drawn_from,
@@ -181,7 +181,7 @@ def _data_of(host: Host, probe: Any) -> tuple[Any, str]:
         found = resolve(probe, "probe")() if isinstance(probe, str) else probe  # type: ignore[misc]
         return next(iter(host.loaders_in(found)), found), "the data of `probe`"
     for origin, loader in host.probe_sources():
-        if can_be_drawn(loader) and not _is_empty(loader):
+        if is_indexable(loader) and not _is_empty(loader):
             return loader, origin
     return None, "passing batches"
 

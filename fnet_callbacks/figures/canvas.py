@@ -6,14 +6,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from fnet_callbacks.palette import COLOURS
+
 DPI = 110
-# Okabe and Ito's colours, which the colour-blind can tell apart, a darker shade of each, and one for all others.
-_SHADES = np.array(
-    [
-        to_rgb(f"#{code}")
-        for code in ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442", "7F7F7F")
-    ]
-)
+# The colours, a darker shade of each, and one for all others.
+_SHADES = np.array([to_rgb(colour) for colour in COLOURS])
 PALETTE = np.vstack([_SHADES, 0.6 * _SHADES, [[0.75, 0.75, 0.75]]])
 OTHER = len(PALETTE) - 1
 

@@ -10,8 +10,8 @@ from fnet_callbacks.portrait import CodePortrait, MapPortrait
 
 _PANEL = 2.6  # inches
 _HEAD, _FOOT, _GAP = 0.62, 0.5, 0.25
-_SHADES_APART = colormaps["bone_r"].resampled(32)
-_SHADES_OF_HITS = colormaps["viridis"].resampled(32)
+_DISTANCE_SHADES = colormaps["bone_r"].resampled(32)
+_HIT_SHADES = colormaps["viridis"].resampled(32)
 
 
 def figures(portrait: CodePortrait) -> dict[str, Figure]:
@@ -41,14 +41,14 @@ def code_map(layer: MapPortrait, title: str) -> Figure:
     if layer.classes is not None:
         _classes(panel("commonest class (white: unused)"), layer, layer.classes)
     far = float(
-        np.quantile(layer.apart, 0.98)
+        np.quantile(layer.u_matrix, 0.98)
     )  # else a single unit that stands for an outlier takes all the shades
-    _shaded(panel("distance from neighbours (dark: far)"), layer, layer.apart, _SHADES_APART, far)
+    _shaded(panel("distance from neighbours (dark: far)"), layer, layer.u_matrix, _DISTANCE_SHADES, far)
     most = max(1, *(hits.max() for hits in (layer.hits, *layer.attacked.values())))
     named = {"clean": layer.hits, **{f"under {name.upper()}": hits for name, hits in layer.attacked.items()}}
     for what, hits in named.items():
         shown = np.where(hits > 0, np.sqrt(hits), np.nan)  # few and many can both be told apart
-        _shaded(panel(f"samples, {what}"), layer, shown, _SHADES_OF_HITS, np.sqrt(most))
+        _shaded(panel(f"samples, {what}"), layer, shown, _HIT_SHADES, np.sqrt(most))
     figure.suptitle(f"Functional codes of {layer.name}, {title}", x=_GAP / width, ha="left", fontsize=11)
     figure.text(
         _GAP / width,

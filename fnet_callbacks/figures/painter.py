@@ -8,7 +8,7 @@ from fnet_callbacks.figures.canvas import image_of
 from fnet_callbacks.figures.timeline import Frame
 from fnet_callbacks.portrait import CodePortrait, Portrait
 
-_MOST_FRAMES = 64  # side by side more cannot be told apart; then every second is forgotten
+_MAX_FRAMES = 64  # side by side more cannot be told apart; then every second is forgotten
 
 
 class Painter:
@@ -29,7 +29,7 @@ class Painter:
         if len(portrait.nodes) < 2:
             return {}
         colours, layout = self._colours(portrait), self._layout(portrait)
-        if len(self._frames) == _MOST_FRAMES:
+        if len(self._frames) == _MAX_FRAMES:
             self._frames = self._frames[::2]
         self._frames.append(Frame.of(portrait, colours, layout))
         figures = {

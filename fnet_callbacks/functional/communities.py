@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import entr, gammaln
 
-from fnet_callbacks.checks import checked_array, checked_integer, checked_number, checked_seed, told
+from fnet_callbacks.checks import checked_array, checked_integer, checked_number, checked_seed, short_repr
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.graph import Graph, checked_graph
@@ -142,7 +142,7 @@ def null_modularity(nulls: Sequence[Graph], *, starts: int = 1, seed: int = 0) -
     """
     starts, seed = checked_integer("starts", starts, at_least=1), checked_seed(seed)
     if not isinstance(nulls, Sequence) or isinstance(nulls, str):
-        raise FnetError(f"nulls must be graphs, as of null_graphs, got {told(nulls)}")
+        raise FnetError(f"nulls must be graphs, as of null_graphs, got {short_repr(nulls)}")
     nulls = [checked_graph(null, f"nulls[{k}]") for k, null in enumerate(nulls)]
     if len(nulls) < 2:
         return float("nan"), float("nan")

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components as _csgraph_components
 
-from fnet_callbacks.checks import checked_array, checked_integer, told
+from fnet_callbacks.checks import checked_array, checked_integer, short_repr
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 
@@ -149,7 +149,9 @@ class Graph:
                 continue
             listed = np.asarray(values).tolist()
             if not isinstance(listed, list) or len(listed) != self.n_nodes:
-                raise FnetError(f"{argument} must have one entry a node, {self.n_nodes}, got {told(values)}")
+                raise FnetError(
+                    f"{argument} must have one entry a node, {self.n_nodes}, got {short_repr(values)}"
+                )
             nx.set_node_attributes(graph, dict(enumerate(listed)), name)
         if correlation is not None:
             matrix = checked_array("correlation", correlation, "[N, N]")
@@ -177,7 +179,7 @@ def checked_graph(graph: Graph, argument: str = "graph") -> Graph:
     """
     if not isinstance(graph, Graph):
         raise FnetError(
-            f"{argument} must be a Graph, as of Graph.from_adjacency or Graph.from_edges, got {told(graph)}"
+            f"{argument} must be a Graph, as of Graph.from_adjacency or Graph.from_edges, got {short_repr(graph)}"
         )
     return graph
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from fnet_callbacks.checks import checked_array, checked_choice, checked_integer, checked_number, told
+from fnet_callbacks.checks import checked_array, checked_choice, checked_integer, checked_number, short_repr
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.correlation import ROUNDING
 from fnet_callbacks.functional.rips import rips_diagrams
@@ -131,7 +131,9 @@ def betti_numbers(diagrams: Sequence[np.ndarray], at: float) -> np.ndarray:
     """
     scale = np.array([checked_number("at", at)])
     if not isinstance(diagrams, Sequence) or isinstance(diagrams, str):
-        raise FnetError(f"diagrams must be a list of them, one for each dimension, got {told(diagrams)}")
+        raise FnetError(
+            f"diagrams must be a list of them, one for each dimension, got {short_repr(diagrams)}"
+        )
     births_and_deaths = [_checked_diagram(diagram, f"diagrams[{k}]") for k, diagram in enumerate(diagrams)]
     return np.array([_alive(diagram, scale)[0] for diagram in births_and_deaths], dtype=np.int64)
 

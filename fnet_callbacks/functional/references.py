@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import comb, factorial
 
-from fnet_callbacks.checks import checked_array, checked_choice, checked_integer, checked_number, told
+from fnet_callbacks.checks import checked_array, checked_choice, checked_integer, checked_number, short_repr
 from fnet_callbacks.errors import FnetError
 
 Tail = Literal["low", "high"]
@@ -41,7 +41,7 @@ def reference_p(
     checked_choice("tail", tail, ("low", "high"))
     value = checked_number("value", value, allows_nan=True)
     if generator is not None and not isinstance(generator, np.random.Generator):
-        raise FnetError(f"generator must be a numpy.random.Generator or None, got {told(generator)}")
+        raise FnetError(f"generator must be a numpy.random.Generator or None, got {short_repr(generator)}")
     others = checked_array("references", references, "[groups]").astype(np.float64)
     if not len(others):
         raise FnetError("references are empty; there should be one at least")

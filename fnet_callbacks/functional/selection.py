@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from fnet_callbacks.checks import checked_array, checked_choice, checked_number, told
+from fnet_callbacks.checks import checked_array, checked_choice, checked_number, short_repr
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.correlation import checked_correlation
@@ -274,7 +274,7 @@ def checked_rule(rule: GraphRule | None) -> GraphRule:
         FnetError: It is something else.
     """
     if rule is not None and not isinstance(rule, GraphRule):
-        raise FnetError(f"rule must be a GraphRule, such as GraphRule(density=0.1), got {told(rule)}")
+        raise FnetError(f"rule must be a GraphRule, such as GraphRule(density=0.1), got {short_repr(rule)}")
     return rule or GraphRule()
 
 

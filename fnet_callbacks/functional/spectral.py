@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array, diags_array, issparse
 
-from fnet_callbacks.checks import checked_array, checked_integer, told
+from fnet_callbacks.checks import checked_array, checked_integer, short_repr
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.references import z_score
 
@@ -192,7 +192,7 @@ def clusterability(
     shuffles = checked_integer("shuffles", shuffles, at_least=2)
     seed = checked_integer("seed", seed, at_least=0, at_most=2**32 - 1)
     if not callable(shuffle):
-        raise FnetError(f"shuffle must be a function from a generator to a graph, got {told(shuffle)}")
+        raise FnetError(f"shuffle must be a function from a generator to a graph, got {short_repr(shuffle)}")
     weights = _checked(adjacency)
     n_nodes = _n_nodes(weights)
     left = slice(None)

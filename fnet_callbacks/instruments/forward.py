@@ -4,54 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import (
     arguments_of,
     call_model,
-    logits_of,
     shown_call,
     submodule,
     token_mask,
 )
 from fnet_callbacks.capture.isolation import isolated
+from fnet_callbacks.capture.logits import LogitsModel
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.capture.sharding import sharded_parts
 from fnet_callbacks.capture.trees import detached_copy, to_device
 from fnet_callbacks.capture.ways import signature_of
 from fnet_callbacks.capture.writes import Writes
 from fnet_callbacks.host import Host
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch on the model's device.
-
-    Attributes:
-        inputs: What the model takes.
-        labels: ``[S]``; None without.
-        n_samples: S.
-        mask: Of padding; None without.
-        token_labels: The labels where they are one integer a token, ``[S, T]``.
-        index: Its place among the batches of the whole probe.
-    """
-
-    inputs: Any
-    labels: Tensor | None
-    n_samples: int
-    mask: Tensor | None
-    token_labels: Tensor | None = None
-    index: int = 0
-
-    def with_own_labels(self) -> Batch:
-        """With labels that a training step cannot change."""
-        own = (None if labels is None else labels.clone() for labels in (self.labels, self.token_labels))
-        labels, by_token = own
-        return replace(self, labels=labels, token_labels=by_token)
 
 
 class Forward:
@@ -158,17 +131,4 @@ class Forward:
 
     def logits_model(self, output_to_logits: Callable[[Any], Any] | None) -> nn.Module:
         """The model as a function from an input tensor to logits, which an attack takes."""
-        return _LogitsModel(self, self.called, output_to_logits)
-
-
-class _LogitsModel(nn.Module):
-    def __init__(
-        self, forward: Forward, called: nn.Module, output_to_logits: Callable[[Any], Any] | None
-    ) -> None:
-        super().__init__()
-        self.called = called  # an attack looks here for recurrent modules
-        self._forward = forward
-        self._to_logits = output_to_logits
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return logits_of(self._forward(inputs), self._to_logits)
+        return LogitsModel(self.called, output_to_logits, call=self)

@@ -14,11 +14,11 @@ from typing_extensions import override
 
 from fnet_callbacks.arguments import Names, as_choice, as_flag, as_patterns
 from fnet_callbacks.attacks import fgsm
+from fnet_callbacks.capture.batch import Batch, count_samples
 from fnet_callbacks.capture.batches import as_getter, call_model, logits_of
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
-from fnet_callbacks.codes.analysis import ATTACKS, Attack, Coder, Samples, coded
-from fnet_callbacks.codes.analysis import FunctionalCodes as FunctionalCodesResult
+from fnet_callbacks.codes.analysis import ATTACKS, AttackSettings, Coder, FunctionalCodesResult, analyze
 from fnet_callbacks.codes.functional_codes import check_attackable
 from fnet_callbacks.codes.layer import LABEL_MEASURES, MEASURES, Grid, as_grid, checked_grid
 from fnet_callbacks.codes.measures import map_distance
@@ -26,7 +26,7 @@ from fnet_callbacks.codes.portraits import portrait_of
 from fnet_callbacks.codes.som import SelfOrganizingMap
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.findings import Findings
-from fnet_callbacks.instruments.forward import Batch, Forward
+from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.instruments.together import OfRankZero, Parts
 from fnet_callbacks.keys import Key, layer_keys, places, whole_keys
@@ -179,18 +179,13 @@ class FunctionalCodes(Instrument):
         batches, self.together = self.together, None
         if not self._forward.host.is_global_zero:
             return OfRankZero(None)
-        inputs = [batch.inputs for batch in batches]
-        labels = [batch.labels for batch in batches if batch.labels is not None]
-        samples = Samples(
-            inputs,
-            [batch.n_samples for batch in batches],
-            labels if self._is_labelled and len(labels) == len(batches) else None,
-        )
+        if not self._is_labelled:
+            batches = [replace(batch, labels=None) for batch in batches]
         with self.stopwatch.part("codes"):
-            found = coded(
+            found = analyze(
                 Coder(model, self._layers, self.maxima, self._forward.autocast),
-                samples,
-                checked_grid(self.grid, sum(samples.sizes)),
+                batches,
+                checked_grid(self.grid, count_samples(batches)),
                 output_to_logits=self._to_logits,
                 attack=self._attack(),
                 initial=self._maps,
@@ -199,7 +194,9 @@ class FunctionalCodes(Instrument):
         if self.shared.has_figures:
             with self.stopwatch.part("figures"):
                 title = f"step {self.bench.step}"
-                portrait = portrait_of(found, inputs, title=title, names=self._places_of)
+                portrait = portrait_of(
+                    found, [batch.inputs for batch in batches], title=title, names=self._places_of
+                )
         return OfRankZero((found, portrait))
 
     @override
@@ -234,11 +231,11 @@ class FunctionalCodes(Instrument):
     def _attacks(self) -> Sequence[str]:
         return () if self.epsilon is None else tuple(ATTACKS)
 
-    def _attack(self) -> Attack | None:
+    def _attack(self) -> AttackSettings | None:
         if self.epsilon is None or self.bounds is None:
             return None
         model = self._forward.logits_model(self.output_to_logits)
-        return Attack(model, self.epsilon, self.bounds, self.normalize, self.shared.probe_seed)
+        return AttackSettings(model, self.epsilon, self.bounds, self.normalize, self.shared.probe_seed)
 
     def _to_logits(self, output: Any) -> Tensor | None:
         """The logits; None where the model returns none, and no way to them is given."""

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.arguments import Names, as_choice, as_flag, as_integer, as_patterns
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.layers import Layer, Signal, look_for_layers
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.units import draw_neurons
@@ -17,7 +18,7 @@ from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.findings import Analysis, Findings
 from fnet_callbacks.history import Previous
 from fnet_callbacks.instruments.arguments import as_graph_settings, as_timeout
-from fnet_callbacks.instruments.forward import Batch, Forward
+from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.instruments.live import LiveBatches
 from fnet_callbacks.instruments.network_analysis import NetworkAnalysis

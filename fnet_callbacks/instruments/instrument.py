@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from fnet_callbacks.arguments import as_integer, plain
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import path_of
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.findings import Analysis, Bench, Findings
-from fnet_callbacks.instruments.forward import Batch, Forward
+from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.live import LiveBatches
 from fnet_callbacks.keys import Key
 from fnet_callbacks.network import Stopwatch

@@ -13,6 +13,7 @@ from typing_extensions import override
 from fnet_callbacks import functional as F
 from fnet_callbacks.arguments import Names, as_integer, as_patterns
 from fnet_callbacks.attacks import correct_predictions
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import as_getter, logits_of
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.probe import Probe
@@ -22,7 +23,7 @@ from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.findings import Findings
 from fnet_callbacks.instruments.arguments import as_graph_rule
-from fnet_callbacks.instruments.forward import Batch, Forward
+from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.instruments.together import OfAllRanks, OfRankZero
 from fnet_callbacks.keys import Key, places

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import CaptureError
-from fnet_callbacks.instruments.forward import Batch, Forward
+from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.token_labels import num_token_classes
 
 

@@ -12,22 +12,22 @@ from typing_extensions import override
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.arguments import Names, as_choice, as_patterns
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import as_getter, call_model, logits_of
 from fnet_callbacks.capture.layers import Layer, Signal, choose_layers, inside
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.findings import Findings
-from fnet_callbacks.instruments.forward import Batch, Forward
+from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.instruments.together import OfRankZero, Parts
 from fnet_callbacks.keys import Key, places
 from fnet_callbacks.quantities.specialization import of_groups
-from fnet_callbacks.specialization.analysis import analyzed
-from fnet_callbacks.specialization.findings import QUESTIONS
-from fnet_callbacks.specialization.findings import LocalSpecialization as LocalSpecializationResult
-from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions, Replacement
+from fnet_callbacks.specialization.analysis import analyze
+from fnet_callbacks.specialization.findings import QUESTIONS, LocalSpecializationResult
+from fnet_callbacks.specialization.lesions import LayerLesions, Replacement
 from fnet_callbacks.specialization.node_graph import NodeGraph
-from fnet_callbacks.specialization.settings import Correlation, Kind, Scope, Settings
+from fnet_callbacks.specialization.settings import ClusterScope, Correlation, Kind, Settings
 
 _ALPHA = 0.05  # the least p that 19 references can give
 
@@ -82,7 +82,7 @@ class LocalSpecialization(Instrument):
         every_n_epochs: int | None = None,
         graph: Kind = "weights",
         k: int | None = 16,
-        scope: Scope = "global",
+        scope: ClusterScope = "global",
         partition: Literal["louvain"] | None = None,
         correlation: Correlation = "spearman",
         layers: Names = "auto",
@@ -141,7 +141,7 @@ class LocalSpecialization(Instrument):
         self._forward = forward
         self._settings = dataclasses.replace(self.settings, layers=inside(self.layers, forward.model))
         self._last_partition: np.ndarray | None = None
-        first = [_labelled(forward.example)]
+        first = [forward.example]
         with forward.autocast():
             self._layers: list[Layer] = choose_layers(
                 forward.called,
@@ -154,7 +154,7 @@ class LocalSpecialization(Instrument):
             # Refuses what cannot be traced, and then what is no classifier.
             if self._settings.graph == "weights":
                 NodeGraph.of_weights(forward.called, first, self._layers)
-            Lesions(
+            LayerLesions(
                 forward.called,
                 self._layers[0],
                 first,
@@ -164,11 +164,11 @@ class LocalSpecialization(Instrument):
 
     @override
     def begin(self, probe: Probe, num_classes: int) -> None:
-        self._batches: dict[int, LabelledBatch] = {}
+        self._batches: dict[int, Batch] = {}
 
     @override
     def see(self, batch: Batch, output: Any) -> None:
-        self._batches[batch.index] = _labelled(batch)
+        self._batches[batch.index] = batch
 
     @override
     def share(self) -> Any:
@@ -181,7 +181,7 @@ class LocalSpecialization(Instrument):
         if not self._forward.host.is_global_zero:
             return OfRankZero(None)
         with self.stopwatch.part("specialization"):
-            return OfRankZero(analyzed(model, batches, self._settings, output_to_logits=self._to_logits))
+            return OfRankZero(analyze(model, batches, self._settings, output_to_logits=self._to_logits))
 
     @override
     def analyze(self, arrays: LocalSpecializationResult) -> Findings:
@@ -250,9 +250,3 @@ class LocalSpecialization(Instrument):
 
     def _to_logits(self, output: Any) -> Tensor:
         return logits_of(output, self.output_to_logits)
-
-
-def _labelled(batch: Batch) -> LabelledBatch:
-    if batch.labels is None:
-        raise FnetError("a batch of the probe has no labels")
-    return LabelledBatch(batch.inputs, batch.labels)

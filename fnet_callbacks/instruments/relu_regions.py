@@ -13,11 +13,12 @@ from typing_extensions import override
 
 from fnet_callbacks.arguments import as_integer
 from fnet_callbacks.attacks import fgsm
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import as_getter
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.findings import Findings
-from fnet_callbacks.instruments.forward import Batch, Forward
+from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.instruments.together import OfRankZero, Parts
 from fnet_callbacks.keys import Key, layer_keys, places, whole_keys
@@ -240,7 +241,7 @@ class ReLURegions(Instrument):
                 found[kind] = math.nan
                 continue
             starts, ends = (inputs[torch.from_numpy(place).to(inputs.device)] for place in pairs.T)
-            walk = count_crossings(self._forward.called, starts, ends, most=self.max_crossings)
+            walk = count_crossings(self._forward.called, starts, ends, max_crossings=self.max_crossings)
             found[kind] = float((walk.crossings / walk.reached).mean())
         return found
 

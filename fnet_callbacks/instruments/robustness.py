@@ -6,7 +6,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -23,44 +23,18 @@ from fnet_callbacks.attacks import (
     cross_entropy,
     robust_accuracy,
 )
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import as_getter, logits_of, resolve
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError, FnetWarning
 from fnet_callbacks.findings import Findings
-from fnet_callbacks.instruments.forward import Batch, Forward
+from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.instrument import Instrument
 from fnet_callbacks.keys import Key
 from fnet_callbacks.neighbourhood import Normalize, as_bounds, as_normalization
 from fnet_callbacks.quantities.robustness import attack_name, of_attacks
 
-Attack = Literal["fgsm", "pgd"]
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Counts over the batches of a snapshot; sums over ranks are counts again."""
-
-    correct: int = 0
-    total: int = 0
-    zero_gradients: int = 0
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.total if self.total else math.nan
-
-    @property
-    def variance(self) -> float:
-        """Of the count, as a binomial's."""
-        return self.correct * (1 - self.accuracy)
-
-    @property
-    def blind_share(self) -> float:
-        return self.zero_gradients / self.total if self.total else math.nan
-
-    def add(self, other: RobustAccuracy) -> None:
-        self.correct += other.correct
-        self.total += other.total
-        self.zero_gradients += other.zero_gradients
+AttackName = Literal["fgsm", "pgd"]
 
 
 class Robustness(Instrument):
@@ -107,7 +81,7 @@ class Robustness(Instrument):
         every_n_steps: int | Literal["log"] | None = None,
         every_n_epochs: int | None = None,
         bounds: tuple[float, float],
-        attacks: Attack | Sequence[Attack] = ("fgsm", "pgd"),
+        attacks: AttackName | Sequence[AttackName] = ("fgsm", "pgd"),
         epsilons: Numbers = (8 / 255,),
         normalize: Normalize | None = None,
         norm: Norm = "linf",
@@ -127,7 +101,9 @@ class Robustness(Instrument):
                 f"`epsilons={listed}` should differ in their first four digits: they name the keys"
             )
         listed = as_list("attacks", attacks, "'fgsm', 'pgd'")
-        self.attacks: tuple[Attack, ...] = tuple(as_choice("attacks", a, get_args(Attack)) for a in listed)
+        self.attacks: tuple[AttackName, ...] = tuple(
+            as_choice("attacks", a, get_args(AttackName)) for a in listed
+        )
         self.bounds = as_bounds(bounds)
         width = self.bounds[1] - self.bounds[0]
         self.norm: Norm = as_choice("norm", norm, ("linf", "l2"))
@@ -188,7 +164,7 @@ class Robustness(Instrument):
 
     @override
     def begin(self, probe: Probe, num_classes: int) -> None:
-        self._clean, self._attacked = _Tally(), {case: _Tally() for case in self._cases}
+        self._clean, self._attacked = RobustAccuracy(), dict.fromkeys(self._cases, RobustAccuracy())
 
     @override
     def see(self, batch: Batch, output: Any) -> None:
@@ -196,29 +172,27 @@ class Robustness(Instrument):
             raise FnetError("a batch of the probe has no labels")
         with self.stopwatch.part("clean"):
             hits = correct_predictions(logits_of(output, self.output_to_logits), batch.labels)
-            self._clean.correct += int(hits.sum())
-            self._clean.total += len(hits)
-        for (attack, epsilon), tally in self._attacked.items():
+            self._clean += RobustAccuracy.of_hits(hits)
+        for attack, epsilon in self._cases:
             with self.stopwatch.part(attack):
-                tally.add(self._accuracy(attack, epsilon, batch))
+                self._attacked[attack, epsilon] += self._accuracy(attack, epsilon, batch)
 
     @override
     def compute(self, model: Any) -> Any:
-        tallies = [self._clean, *self._attacked.values()]
-        return torch.tensor([[t.correct, t.total, t.zero_gradients] for t in tallies])
+        return torch.tensor([astuple(own) for own in (self._clean, *self._attacked.values())])
 
     @override
     def analyze(self, arrays: np.ndarray) -> Findings:
-        clean, *rest = (_Tally(*row) for row in arrays.tolist())
+        clean, *rest = (RobustAccuracy(*row) for row in arrays.tolist())
         attacked = dict(zip(self._cases, rest, strict=True))
         found = Findings(scalars={f"{self.name}/clean_accuracy": clean.accuracy})
-        for (attack, epsilon), tally in attacked.items():
+        for (attack, epsilon), counts in attacked.items():
             key = self._prefix(attack, epsilon)
-            found.scalars[f"{key}_accuracy"] = tally.accuracy
-            found.scalars[f"{key}_zero_gradients"] = tally.blind_share
-            if tally.blind_share > 0.5:
+            found.scalars[f"{key}_accuracy"] = counts.accuracy
+            found.scalars[f"{key}_zero_gradients"] = counts.zero_gradient_share
+            if counts.zero_gradient_share > 0.5:
                 found.notes[f"{key}_accuracy"] = (
-                    f"gradients are zero on {tally.blind_share:.0%} of the inputs"
+                    f"gradients are zero on {counts.zero_gradient_share:.0%} of the inputs"
                 )
         for epsilon in self.epsilons:
             if (
@@ -235,7 +209,7 @@ class Robustness(Instrument):
             )
         return found
 
-    def _accuracy(self, attack: Attack, epsilon: float, batch: Batch) -> RobustAccuracy:
+    def _accuracy(self, attack: AttackName, epsilon: float, batch: Batch) -> RobustAccuracy:
         assert batch.labels is not None
         return robust_accuracy(
             self._model,
@@ -274,14 +248,14 @@ class Robustness(Instrument):
             )
 
     @property
-    def _cases(self) -> list[tuple[Attack, float]]:
+    def _cases(self) -> list[tuple[AttackName, float]]:
         return list(itertools.product(self.attacks, self.epsilons))
 
-    def _prefix(self, attack: Attack, epsilon: float) -> str:
+    def _prefix(self, attack: AttackName, epsilon: float) -> str:
         return f"{self.name}/{attack_name(attack, epsilon)}"
 
 
-def _weakness(fgsm: _Tally | None, pgd: _Tally | None) -> str | None:
+def _weakness(fgsm: RobustAccuracy | None, pgd: RobustAccuracy | None) -> str | None:
     """Why PGD overstates robustness beside FGSM; None where it does not."""
     if fgsm is None or pgd is None or not pgd.total:
         return None

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.arguments import as_choice, as_integer, plain, refused
-from fnet_callbacks.capture.batches import call_model
 from fnet_callbacks.capture.isolation import isolated
+from fnet_callbacks.capture.logits import LogitsModel
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.regions.maps import TOLERANCE, affine_maps
 from fnet_callbacks.regions.merging import (
@@ -28,7 +28,7 @@ from fnet_callbacks.regions.patterns import Patterns, activation_patterns
 
 
 @dataclass(frozen=True, slots=True)
-class ReLURegions:
+class ReLURegionsResult:
     """Inputs by the linear region that they are in; K regions, of which the R largest have a map.
 
     Attributes:
@@ -130,27 +130,29 @@ class ReLURegions:
         rows = rows / np.where(lengths > 0, lengths, 1)
         return np.clip(rows @ rows.T, -1, 1)
 
-    def merged(self, most: int = 10, *, by: Literal["fit", "coefficients", "hamming"] = "fit") -> Merged:
+    def merged(
+        self, max_regions: int = 10, *, by: Literal["fit", "coefficients", "hamming"] = "fit"
+    ) -> Merged:
         """Few regions, and how faithful they are to the network.
 
         Args:
-            most: Of them.
+            max_regions: How many at most.
             by: ``"coefficients"`` joins regions whose coefficients are alike, by average linkage of their cosine, and
                 gives inputs without a map to the region with the nearest pattern. ``"fit"`` starts from there, gives
                 each region to the map that fits its members best, fits the maps again, and so on. ``"hamming"`` keeps
                 the largest regions and gives every other input to the one with the nearest pattern.
 
         Raises:
-            FnetError: ``most`` is below 1, ``by`` is unknown, or no region has a map.
+            FnetError: ``max_regions`` is below 1, ``by`` is unknown, or no region has a map.
 
-        Cost: O(R² + R K) for coefficients, for a fit some tens of passes over the inputs, O(K most) for patterns.
+        Cost: O(R² + R K) for coefficients, for a fit some tens of passes over the inputs, O(K R) for patterns.
         """
-        most = as_integer("most", most, at_least=1)
+        max_regions = as_integer("max_regions", max_regions, at_least=1)
         ways = {"fit": merged_by_fit, "coefficients": merged_by_coefficients, "hamming": merged_by_hamming}
         by = as_choice("by", by, tuple(ways))
         if not len(self.weights):
             raise FnetError("no region has a map to be merged; take a smaller `min_members`")
-        return ways[by](self, most)
+        return ways[by](self, max_regions)
 
 
 def relu_regions(
@@ -161,7 +163,7 @@ def relu_regions(
     min_members: int = 10,
     output_to_logits: Callable[[Any], Tensor] | None = None,
     batch_size: int = 512,
-) -> ReLURegions:
+) -> ReLURegionsResult:
     """Groups inputs by the linear region of a piecewise-linear network that they are in, with the affine map on each.
 
     A region is an activation pattern: which ReLUs are active (Hardtanh and ReLU6 have three states, LeakyReLU, PReLU
@@ -213,7 +215,7 @@ def relu_regions(
     flat = inputs.flatten(1).double().cpu().numpy()
     if not np.isfinite(flat).all():
         raise FnetError("`inputs` hold NaN or infinite values, which are in no region")
-    call = None if output_to_logits is None else (lambda x: output_to_logits(call_model(model, x)))
+    call = None if output_to_logits is None else LogitsModel(model, output_to_logits)
     with isolated(model, seed=0, device=device):
         try:
             patterns = activation_patterns(model, inputs.split(batch_size), output_to_logits=output_to_logits)
@@ -236,7 +238,7 @@ def relu_regions(
             f"the affine map of a region misses the network's outputs by {errors.max():.2g} of the largest: the model "
             "computes something that depends on other samples, or its numbers are too coarse; take float32 or float64"
         )
-    return ReLURegions(labels, sizes, weights, biases, errors, outputs, flat, classes, patterns)
+    return ReLURegionsResult(labels, sizes, weights, biases, errors, outputs, flat, classes, patterns)
 
 
 def _outputs(found: Sequence[Any]) -> np.ndarray:

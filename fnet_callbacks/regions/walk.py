@@ -33,7 +33,7 @@ class Walk:
     reached: np.ndarray
 
 
-def count_crossings(model: nn.Module, starts: Tensor, ends: Tensor, *, most: int = 1000) -> Walk:
+def count_crossings(model: nn.Module, starts: Tensor, ends: Tensor, *, max_crossings: int = 1000) -> Walk:
     """Counts the borders between linear regions that straight lines cross.
 
     Within a region every unit's distance from its next break is linear along the line, so that the nearest zero of
@@ -46,10 +46,10 @@ def count_crossings(model: nn.Module, starts: Tensor, ends: Tensor, *, most: int
         model: Piecewise linear, in eval mode; see `activation_patterns`.
         starts: ``[L, ...]``.
         ends: ``[L, ...]``.
-        most: Crossings after which a line is followed no further.
+        max_crossings: Crossings after which a line is followed no further.
 
     Raises:
-        FnetError: Shapes differ, or ``most`` is below 1.
+        FnetError: Shapes differ, or ``max_crossings`` is below 1.
         CaptureError: The model is not piecewise linear.
 
     Reference: regions along lines: Raghu, Poole, Kleinberg, Ganguli & Sohl-Dickstein (2017), arXiv 1606.05336; Hanin &
@@ -61,8 +61,8 @@ def count_crossings(model: nn.Module, starts: Tensor, ends: Tensor, *, most: int
         raise FnetError(
             f"`starts` {tuple(starts.shape)} and `ends` {tuple(ends.shape)} should be of one shape"
         )
-    if most < 1:
-        raise FnetError(f"`most={most}` should be an integer of at least 1")
+    if max_crossings < 1:
+        raise FnetError(f"`max_crossings={max_crossings}` should be an integer of at least 1")
     starts, ends = starts.double(), ends.double()
     n = len(starts)
     at = torch.zeros(n, dtype=torch.float64, device=starts.device)
@@ -76,7 +76,7 @@ def count_crossings(model: nn.Module, starts: Tensor, ends: Tensor, *, most: int
             crosses = further < 1 - AT_BORDER
             crossings[active] += crosses
             at[active] = torch.where(crosses, (further + MERGED).clamp(max=1.0), 1.0)
-            active = active[crosses & (at[active] < 1) & (crossings[active] < most)]
+            active = active[crosses & (at[active] < 1) & (crossings[active] < max_crossings)]
     return Walk(crossings.cpu().numpy(), at.cpu().numpy())
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from fnet_callbacks.compare.curves import Curve
 from fnet_callbacks.compare.run import Run
+from fnet_callbacks.report.charts import Figure, axes, band_note, bands, chosen, options
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
-from fnet_callbacks.report.traces import Figure, axes, band_note, bands, chosen, options
 from fnet_callbacks.report.wording import labels_of
 
 _KIND = "FunctionalCodes"

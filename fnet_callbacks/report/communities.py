@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.report.charts import COLOURS, Figure, axes, chosen, faint, options, plain
 from fnet_callbacks.report.content import Content
-from fnet_callbacks.report.traces import COLOURS, Figure, axes, chosen, faint, options, plain
 
-_MOST_SNAPSHOTS = 12  # between which flows can be told apart
-_MOST_NEURONS = 128  # whose pairs a screen can show
+_MAX_SNAPSHOTS = 12  # between which flows can be told apart
+_MAX_NEURONS = 128  # whose pairs a screen can show
 _LONE = -2  # stands for all communities of one neuron
 _GREY = len(COLOURS) - 1
 _COLOURED = (
@@ -45,7 +45,7 @@ def communities(content: Content) -> Figure | None:
         layout = axes("step", "neurons")
         layout["xaxis"]["type"] = "category"
         layout["yaxis"]["showticklabels"] = False
-        variants[chosen(content.told(run))] = {"data": [trace], "layout": layout}
+        variants[chosen(content.label_of(run))] = {"data": [trace], "layout": layout}
     if not variants:
         return None
     return Figure(
@@ -69,7 +69,7 @@ def allegiances(content: Content) -> Figure | None:
             names[:, -1] >= 0
         ]  # one that was alive once would stand beside any other as if for good
         order = np.argsort(watched[:, -1], kind="stable")
-        some = order[np.linspace(0, len(order) - 1, min(_MOST_NEURONS, len(order))).round().astype(int)]
+        some = order[np.linspace(0, len(order) - 1, min(_MAX_NEURONS, len(order))).round().astype(int)]
         trace = {
             "type": "heatmap",
             "z": [plain(row) for row in F.allegiance(watched[some]).round(2)],
@@ -81,7 +81,7 @@ def allegiances(content: Content) -> Figure | None:
         layout = axes("neurons", "neurons", equal=True)
         for axis in ("xaxis", "yaxis"):
             layout[axis] |= {"showticklabels": False, "constrain": "domain"}
-        variants[chosen(content.told(run))] = {"data": [trace], "layout": layout | {"height": 520}}
+        variants[chosen(content.label_of(run))] = {"data": [trace], "layout": layout | {"height": 520}}
     if not variants:
         return None
     return Figure(
@@ -90,7 +90,7 @@ def allegiances(content: Content) -> Figure | None:
         "Heat map of neurons by neurons: the share of snapshots at which two are in one community",
         variants,
         [("Run", options(variants, 0))],
-        f"Allegiance (Bassett et al. 2015) of at most {_MOST_NEURONS} neurons that are alive at the end, in the order "
+        f"Allegiance (Bassett et al. 2015) of at most {_MAX_NEURONS} neurons that are alive at the end, in the order "
         "of their last community: blocks are communities that lasted.",
     )
 
@@ -101,11 +101,11 @@ def flows(content: Content) -> Figure | None:
     for run in content.some_runs():
         story = content.stories[run.name]
         if len(story.steps) > 1:
-            places = np.linspace(0, len(story.steps) - 1, min(_MOST_SNAPSHOTS, len(story.steps)))
+            places = np.linspace(0, len(story.steps) - 1, min(_MAX_SNAPSHOTS, len(story.steps)))
             some = np.unique(places.round().astype(int))
             steps = [story.steps[t] for t in some]
             trace = _sankey(story.names[:, some], steps, _colours(story.names))
-            variants[chosen(content.told(run))] = {"data": [trace], "layout": _columns(steps)}
+            variants[chosen(content.label_of(run))] = {"data": [trace], "layout": _columns(steps)}
     if not variants:
         return None
     return Figure(
@@ -115,7 +115,7 @@ def flows(content: Content) -> Figure | None:
         "next",
         variants,
         [("Run", options(variants, 0))],
-        f"At most {_MOST_SNAPSHOTS} snapshots, the first and the last among them. Heights: numbers of neurons; those "
+        f"At most {_MAX_SNAPSHOTS} snapshots, the first and the last among them. Heights: numbers of neurons; those "
         f"that are communities of their own are one. {_COLOURED}",
     )
 

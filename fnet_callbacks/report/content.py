@@ -23,11 +23,11 @@ from fnet_callbacks.compare.grouping import Grouping, grouping
 from fnet_callbacks.compare.progress import tracked
 from fnet_callbacks.compare.run import Run
 from fnet_callbacks.compare.runs import Runs
-from fnet_callbacks.compare.topology import Apart, apart, attack_curves, drift
+from fnet_callbacks.compare.topology import RunDistances, attack_curves, drift, run_distances
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.record import Key
 
-_MOST_RUNS = 12
+_MAX_RUNS = 12
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Content:
         baseline: The group that others are compared with.
         instrument: The one whose networks are drawn; empty where no run has a network.
         keys: Scalars of whole networks and of attacks, what is asked beforehand first, then those of layers.
-        asked: Those of them that were asked beforehand, with their family, see ``families``.
+        hypotheses: Those of them that were asked beforehand, with their family, see ``families``.
         outcomes: Those of them that say how well a network does, see ``outcome_keys``.
         contrasts: Of every group with the baseline; empty for one group.
         associations: Of every whole-network measure with every outcome.
-        apart: Distances between runs.
+        run_distances: Distances between runs.
         groupings: By name of the distance, what it says of the groups; without those that say nothing of so few runs.
         attacks: See ``attack_curves``.
         drifts: By run.
@@ -54,11 +54,11 @@ class Content:
     baseline: str
     instrument: str
     keys: Sequence[str]
-    asked: Mapping[str, str]
+    hypotheses: Mapping[str, str]
     outcomes: Sequence[str]
     contrasts: Sequence[Contrast]
     associations: Sequence[Association]
-    apart: Sequence[Apart]
+    run_distances: Sequence[RunDistances]
     groupings: Mapping[str, Grouping]
     attacks: Mapping[tuple[F.Order, F.AttackMeasure], Mapping[str, F.AttackCurve]]
     drifts: Mapping[str, Curve]
@@ -82,9 +82,9 @@ class Content:
     def some_runs(self) -> list[Run]:
         """The first runs of each group, as many of each as can be looked at one by one."""
         groups = list(self.groups.values())
-        return [run for runs in groups for run in runs[: max(1, _MOST_RUNS // len(groups))]]
+        return [run for runs in groups for run in runs[: max(1, _MAX_RUNS // len(groups))]]
 
-    def told(self, run: Run) -> str:
+    def label_of(self, run: Run) -> str:
         """A run by its group and seed, where they tell it from the others, else by its name."""
         alike = sum((other.group, other.seed) == (run.group, run.seed) for other in self.runs.runs)
         return f"{run.group}, seed {run.seed}" if run.seed is not None and alike == 1 else run.name
@@ -100,31 +100,35 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
     Raises:
         FnetError: No group is called like the baseline.
 
-    Cost: some seconds for nine runs of 400 neurons; see ``apart`` and ``attack_curves`` for what grows.
+    Cost: some seconds for nine runs of 400 neurons; see ``run_distances`` and ``attack_curves`` for what grows.
     """
     name = baseline_of(runs, baseline)
     entries = {key: runs.entries[key] for key in measure_keys(runs)}
-    asked = families(entries)
+    hypotheses = families(entries)
     keys = sorted(
         entries,
-        key=lambda key: (entries[key].place is not None, asked.get(key) != "topology", key not in asked),
+        key=lambda key: (
+            entries[key].place is not None,
+            hypotheses.get(key) != "topology",
+            key not in hypotheses,
+        ),
     )
     whole = {key: entries[key] for key in keys if entries[key].place is None}
     outcomes = outcome_keys(whole)
     networks = _networks(runs, whole)
     instrument = next(iter(networks), "")
     measures = [key for key, entry in whole.items() if entry.instrument in networks]
-    distances = apart(runs.runs, instrument, measures)
+    distances = run_distances(runs.runs, instrument, measures)
     return Content(
         runs=runs,
         baseline=name,
         instrument=instrument,
         keys=keys,
-        asked=asked,
+        hypotheses=hypotheses,
         outcomes=outcomes,
         contrasts=contrasts(runs, baseline=name) if len(runs.groups) > 1 else [],
         associations=associations(runs, outcomes, measures),
-        apart=distances,
+        run_distances=distances,
         groupings=_groupings(distances),
         attacks=attack_curves(runs.runs, instrument),
         drifts={run.name: drift(run, instrument) for run in tracked(runs.runs, "drifts")},
@@ -132,7 +136,7 @@ def content_of(runs: Runs, *, baseline: str | None = None) -> Content:
     )
 
 
-def _groupings(distances: Sequence[Apart]) -> dict[str, Grouping]:
+def _groupings(distances: Sequence[RunDistances]) -> dict[str, Grouping]:
     found = {}
     for each in tracked(distances, "groups"):
         names = [run.group for run in each.runs]

@@ -13,12 +13,8 @@ from fnet_callbacks import functional as F
 from fnet_callbacks.compare.curves import Curve
 from fnet_callbacks.compare.run import Run
 from fnet_callbacks.compare.topology import arrays_of
-from fnet_callbacks.report.codes import codes
-from fnet_callbacks.report.communities import allegiances, communities, flows
-from fnet_callbacks.report.content import Content
-from fnet_callbacks.report.names import in_figure
-from fnet_callbacks.report.regions import regions
-from fnet_callbacks.report.traces import (
+from fnet_callbacks.palette import GREY
+from fnet_callbacks.report.charts import (
     COLOURS,
     Figure,
     axes,
@@ -31,9 +27,14 @@ from fnet_callbacks.report.traces import (
     plain,
     points,
 )
+from fnet_callbacks.report.codes import codes
+from fnet_callbacks.report.communities import allegiances, communities, flows
+from fnet_callbacks.report.content import Content
+from fnet_callbacks.report.names import in_figure
+from fnet_callbacks.report.regions import regions
 from fnet_callbacks.report.wording import labels_of, number
 
-WHOLE = "whole network"
+WHOLE_NETWORK = "whole network"
 _SCALES = np.arange(101) / 100
 
 
@@ -45,7 +46,7 @@ def curves(content: Content) -> Figure | None:
         by_run = {run.name: run.curve(key) for run in content.runs.runs}
         if not any(len(curve.x) for curve in by_run.values()):
             continue
-        scope = content.entries[key].layer or WHOLE
+        scope = content.entries[key].layer or WHOLE_NETWORK
         variants[chosen(labels[key], scope)] = {
             "data": bands(content, by_run),
             "layout": over_training(by_run, labels[key]),
@@ -149,9 +150,9 @@ def diagrams(content: Content) -> Figure | None:
                     }
                 )
         if traces:
-            dotted = {"color": "#8C8C8C", "width": 1, "dash": "dot"}
+            dotted = {"color": GREY, "width": 1, "dash": "dot"}
             traces.append(line("birth = death", [0, 1], [0, 1], dotted) | {"hoverinfo": "skip"})
-            variants[chosen(content.told(run))] = {
+            variants[chosen(content.label_of(run))] = {
                 "data": traces,
                 "layout": axes("birth, 1 − |r|", "death, 1 − |r|"),
             }
@@ -169,7 +170,7 @@ def diagrams(content: Content) -> Figure | None:
 def maps(content: Content) -> Figure | None:
     """Where metric scaling puts the runs."""
     variants = {}
-    for each in content.apart:
+    for each in content.run_distances:
         for name in each.distances:
             if name not in content.groupings:
                 continue
@@ -197,12 +198,12 @@ def dendrograms(content: Content) -> Figure | None:
     """The tree of average linkage."""
     colour = {group: i for i, group in enumerate(content.groups)}
     variants = {}
-    for each in content.apart:
+    for each in content.run_distances:
         for name in each.distances:
             if name not in content.groupings:
                 continue
             tree = hierarchy.dendrogram(content.groupings[name].linkage, no_plot=True)
-            grey = {"color": "#8C8C8C", "width": 1.5}
+            grey = {"color": GREY, "width": 1.5}
             data = [
                 line("", y, x, grey) | {"showlegend": False, "hoverinfo": "skip"}
                 for x, y in zip(tree["icoord"], tree["dcoord"], strict=True)
@@ -216,7 +217,7 @@ def dendrograms(content: Content) -> Figure | None:
             layout = axes("distance at which clusters join", "")
             layout["yaxis"] |= {
                 "tickvals": [places[k] for k in leaves],
-                "ticktext": [in_figure(content.told(each.runs[k]), 24) for k in leaves],
+                "ticktext": [in_figure(content.label_of(each.runs[k]), 24) for k in leaves],
                 "showgrid": False,
             }
             n_lines = max(name.count("<br>") + 1 for name in layout["yaxis"]["ticktext"])

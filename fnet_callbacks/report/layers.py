@@ -9,7 +9,7 @@ from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
 from fnet_callbacks.report.wording import listed
 
-_MOST_NAMED = 8
+_MAX_NAMED = 8
 _BY = {
     "place": "place",
     "name": "name",
@@ -21,7 +21,7 @@ _BY = {
 def how_matched(content: Content) -> list[str]:
     """A sentence for the instruments that watched the same layers of the same runs."""
     return [
-        f"{listed(instruments)} watched {_told(matches)}"
+        f"{listed(instruments)} watched {_match_summary(matches)}"
         for instruments, matches in _by_matches(content)
         if len(content.runs.runs) > 1
     ]
@@ -75,11 +75,11 @@ def _is_same(matches: Sequence[Match]) -> bool:
     )
 
 
-def _told(matches: Sequence[Match]) -> str:
+def _match_summary(matches: Sequence[Match]) -> str:
     names = [match.label for match in matches]
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     if _is_same(matches):
-        shown = ", ".join(names[:_MOST_NAMED]) + more if more else listed(names)
+        shown = ", ".join(names[:_MAX_NAMED]) + more if more else listed(names)
         return f"the same layers in all runs: {shown}."
     by_place = sum(match.by == "place" for match in matches)
     parts = {
@@ -87,21 +87,21 @@ def _told(matches: Sequence[Match]) -> str:
         "by name, as numbers or widths differ": sum("name" in match.by for match in matches),
         "with none, as no other run has a like of theirs": sum(not match.by for match in matches),
     }
-    told = "; ".join(f"{n} {how}" for how, n in parts.items() if n)
-    return f"other layers in some runs than in others. Of {len(matches)} layers are matched {told}."
+    ways = "; ".join(f"{n} {how}" for how, n in parts.items() if n)
+    return f"other layers in some runs than in others. Of {len(matches)} layers are matched {ways}."
 
 
 def _where(content: Content, match: Match) -> str:
     """The layer's names, and the groups whose runs have it under each."""
     runs = [run.name for own in content.groups.values() for run in own if run.name in match.layers]
     names = dict.fromkeys(match.layers[run].name for run in runs)
-    told = []
+    places_by_name = []
     for name in names:
         places = []
         for group, runs in content.groups.items():
             n = sum(run.name in match.layers and match.layers[run.name].name == name for run in runs)
             if n:
                 places.append(group if n == len(runs) else f"{group} ({n} of {len(runs)} runs)")
-        more = f" and {len(places) - _MOST_NAMED} more groups" if len(places) > _MOST_NAMED else ""
-        told.append(f"{name} in {', '.join(places[:_MOST_NAMED])}{more}")
-    return "; ".join(told)
+        more = f" and {len(places) - _MAX_NAMED} more groups" if len(places) > _MAX_NAMED else ""
+        places_by_name.append(f"{name} in {', '.join(places[:_MAX_NAMED])}{more}")
+    return "; ".join(places_by_name)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from fnet_callbacks.report.charts import Figure, band_note, bands, chosen, options, over_training
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.tabular import Cell, Table
-from fnet_callbacks.report.traces import Figure, band_note, bands, chosen, options, over_training
 from fnet_callbacks.report.wording import labels_of
 
 _KIND = "ReLURegions"
@@ -40,7 +40,7 @@ def region_values(content: Content) -> Table:
     """What is measured of each run's regions at the end of training."""
     labels, keys = labels_of(content.entries), _keys(content)
     rows: list[list[Cell]] = [
-        [content.told(run), *(run.last(key) for key in keys)] for run in content.runs.runs if keys
+        [content.label_of(run), *(run.last(key) for key in keys)] for run in content.runs.runs if keys
     ]
     return Table(
         "regions", "Linear regions at the end of training", ["run", *(labels[key] for key in keys)], rows

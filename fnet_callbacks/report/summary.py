@@ -10,7 +10,7 @@ from fnet_callbacks.compare.effects import Interval
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.wording import labels_of, listed, number, probability
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 LARGE = 0.8  # Cohen's word for a difference of that many standard deviations
 
 
@@ -42,9 +42,9 @@ def _reservations(content: Content) -> Iterator[str]:
         yield f"{listed(alone)}: one run each. No test is claimed where a group has a single run."
     for group in list(groups)[1:]:
         against = f"{group} against “{content.baseline}”: with {sizes[group]} against {sizes[content.baseline]} runs"
-        asked = [c for c in content.contrasts if c.group == group and math.isfinite(c.effect.smallest_p)]
-        for family in dict.fromkeys(c.family for c in asked if c.family):
-            smallest = [c.effect.smallest_p for c in asked if c.family == family]
+        testable = [c for c in content.contrasts if c.group == group and math.isfinite(c.effect.smallest_p)]
+        for family in dict.fromkeys(c.family for c in testable if c.family):
+            smallest = [c.effect.smallest_p for c in testable if c.family == family]
             if min(smallest) > ALPHA:
                 yield (
                     f"{against} no p-value can be below {probability(min(smallest))}; nothing of {family} can be found "
@@ -62,8 +62,10 @@ def _on_runs(content: Content) -> Iterator[str]:
     runs = content.runs
     longest = max(run.record.steps[-1] for run in runs.runs)
     if shorter := [run for run in runs.runs if run.record.steps[-1] < longest]:
-        names = listed([f"{content.told(run)} at {run.record.steps[-1]:,}" for run in shorter[:_MOST_NAMED]])
-        more = f" and {len(shorter) - _MOST_NAMED} more" if len(shorter) > _MOST_NAMED else ""
+        names = listed(
+            [f"{content.label_of(run)} at {run.record.steps[-1]:,}" for run in shorter[:_MAX_NAMED]]
+        )
+        more = f" and {len(shorter) - _MAX_NAMED} more" if len(shorter) > _MAX_NAMED else ""
         yield (
             f"Not all runs are of one length: the longest ends at step {longest:,}, {names}{more}. What is told of the "
             "end of training is each run's own end."
@@ -75,14 +77,14 @@ def _on_runs(content: Content) -> Iterator[str]:
         )
     for run in runs.runs:
         for step, changed in run.changes.items():
-            told = "; ".join(
+            changes = "; ".join(
                 f"{instrument}: {setting} {was} → {now}"
                 for instrument, own in changed.items()
                 for setting, (was, now) in own.items()
             )
             yield (
-                f"{content.told(run)} was resumed with other settings from step {step:,} on ({told}): its curves are "
-                "interrupted there, and what is told of its end and its communities is told of what came after."
+                f"{content.label_of(run)} was resumed with other settings from step {step:,} on ({changes}): its curves"
+                " are interrupted there, and what is told of its end and its communities is told of what came after."
             )
     for same in runs.repeated:
         yield (
@@ -123,7 +125,7 @@ def _absent(content: Content) -> Iterator[str]:
 def _unanswered(content: Content) -> Iterator[str]:
     """What was asked beforehand and has no value at the end of some runs, with the reason where the record has one."""
     labels, groups = labels_of(content.entries), content.groups
-    for key in content.asked:
+    for key in content.hypotheses:
         for group, runs in groups.items():
             lacking = [run for run in runs if not math.isfinite(run.final(key))]
             if lacking:
@@ -146,19 +148,19 @@ def _resemblance(content: Content) -> Iterator[str]:
 
 def _with_accuracy(content: Content) -> Iterator[str]:
     labels = labels_of(content.entries)
-    asked = {c.key for c in content.contrasts if c.family == "topology"}
-    asked = asked or {
+    keys = {c.key for c in content.contrasts if c.family == "topology"}
+    keys = keys or {
         key for key, e in content.entries.items() if e.quantity == "modularity" and e.place is None
     }
-    outcomes = [outcome for outcome in content.outcomes if outcome in content.asked]
+    outcomes = [outcome for outcome in content.outcomes if outcome in content.hypotheses]
     for outcome in outcomes or content.outcomes[:2]:
-        told = [a for a in content.associations if a.key in asked and a.outcome == outcome and a.n > 1]
+        known = [a for a in content.associations if a.key in keys and a.outcome == outcome and a.n > 1]
         for where, words in (
             ("runs", "over all runs, groups together"),
             ("time", "over the course of a run, on average"),
         ):
             rhos = [
-                f"{labels[a.key]} ρ = {number(a.rho, 2)} ({_is('p', a.p)})" for a in told if a.where == where
+                f"{labels[a.key]} ρ = {number(a.rho, 2)} ({_is('p', a.p)})" for a in known if a.where == where
             ]
             if rhos:
                 label = labels[outcome]

@@ -14,7 +14,7 @@ from fnet_callbacks.compare.communities import ENTROPIES
 from fnet_callbacks.compare.run import Run
 from fnet_callbacks.report.codes import code_layers
 from fnet_callbacks.report.content import Content
-from fnet_callbacks.report.figures import WHOLE
+from fnet_callbacks.report.figures import WHOLE_NETWORK
 from fnet_callbacks.report.layers import layer_matches
 from fnet_callbacks.report.regions import region_values
 from fnet_callbacks.report.tabular import Cell, Table
@@ -28,7 +28,7 @@ def effects(content: Content) -> Table:
         [
             c.group,
             labels[c.key],
-            content.entries[c.key].layer or WHOLE,
+            content.entries[c.key].layer or WHOLE_NETWORK,
             "beforehand" if c.family else "exploratory",
             c.own.mean,
             c.own.n,
@@ -109,7 +109,7 @@ def communities(content: Content) -> Table:
     rows: list[list[Cell]] = [
         [
             *(
-                content.told(run),
+                content.label_of(run),
                 c.name,
                 c.size,
                 c.since,
@@ -164,7 +164,7 @@ def cost(content: Content) -> Table:
     """What watching cost."""
     rows = [
         [
-            content.told(run),
+            content.label_of(run),
             len(run.record.snapshots),
             run.record.steps[-1],
             _median(run, "training_thread"),
@@ -229,7 +229,7 @@ def distances(content: Content) -> Table:
     """Every distance of every pair of runs."""
     rows = [
         [name, each.runs[i].name, each.runs[j].name, float(matrix[i, j])]
-        for each in content.apart
+        for each in content.run_distances
         for name, matrix in each.distances.items()
         for i in range(len(each.runs))
         for j in range(i)

@@ -12,42 +12,42 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.capture.batches import call_model, token_mask
+from fnet_callbacks.capture.batch import Batch
+from fnet_callbacks.capture.batches import call_model
 from fnet_callbacks.capture.layers import Layer, choose_layers, module_of
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.specialization.findings import QUESTIONS, GroupTest, LocalSpecialization, Subcluster
-from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions
+from fnet_callbacks.specialization.findings import QUESTIONS, GroupTest, LocalSpecializationResult, Subcluster
+from fnet_callbacks.specialization.lesions import LayerLesions
 from fnet_callbacks.specialization.node_graph import NodeGraph, functional_communities
 from fnet_callbacks.specialization.settings import Settings
 from fnet_callbacks.specialization.visualization import membership, visualize
 
 _LARGEST_SHARE = 0.99  # of its layer that a subcluster may be
-_MOST_ACTIVATING = 10  # inputs whose labels are looked at
+_TOP_INPUTS = 10  # inputs whose labels are looked at
 
 ToLogits = Callable[[Any], Tensor] | None
 
 
-def analyzed(
+def analyze(
     model: nn.Module,
-    batches: Sequence[LabelledBatch],
+    batches: Sequence[Batch],
     settings: Settings,
     *,
     output_to_logits: ToLogits = None,
-) -> LocalSpecialization:
+) -> LocalSpecializationResult:
     """What `local_specialization` finds, of batches that are read already and a model that is isolated already.
 
     Raises:
         FnetError: See `local_specialization`.
     """
-    asked = settings
     layers = choose_layers(
         model,
         lambda inputs: call_model(model, inputs),
         batches[0].inputs,
-        n_samples=len(batches[0].labels),
-        layers=asked.layers,
-        signal=asked.signal,
+        n_samples=batches[0].n_samples,
+        layers=settings.layers,
+        signal=settings.signal,
     )
     rows = _rows(model, batches, layers)
     if not (np.isfinite(rows).all(0) & (rows != rows[:1]).any(0)).any():
@@ -55,35 +55,39 @@ def analyzed(
         raise FnetError(f"no unit of {names} varies over the samples and is finite for all of them")
     graph = (
         NodeGraph.of_weights(model, batches, layers)
-        if asked.graph == "weights"
-        else NodeGraph.of_activations(rows, layers, asked)
+        if settings.graph == "weights"
+        else NodeGraph.of_activations(rows, layers, settings)
     )
-    given = asked.partition
+    given = settings.partition
     if isinstance(given, str):
-        given = functional_communities(rows, seed=asked.seed)
-    of_graph = graph.clusters(asked.k, given, asked.seed)
+        given = functional_communities(rows, seed=settings.seed)
+    of_graph = graph.clusters(settings.k, given, settings.seed)
     shuffled = (
         F.clusterability(
-            graph.adjacency, graph.shuffled, shuffles=asked.shuffles, partition=of_graph, seed=asked.seed
+            graph.adjacency,
+            graph.shuffled,
+            shuffles=settings.shuffles,
+            partition=of_graph,
+            seed=settings.seed,
         )
-        if asked.shuffles and given is None
+        if settings.shuffles and given is None
         else None
     )
     by_layer = [of_graph[nodes] for nodes in graph.nodes]
-    if asked.scope == "local":
+    if settings.scope == "local":
         by_layer = [
-            graph.within(nodes, asked.seed, own) for nodes, own in zip(graph.nodes, by_layer, strict=True)
+            graph.within(nodes, settings.seed, own) for nodes, own in zip(graph.nodes, by_layer, strict=True)
         ]
-    draws, *ties = np.random.default_rng(asked.seed).spawn(1 + len(QUESTIONS))
-    shown = _rows(model, batches, _outputs(model, layers)) if asked.signal == "pre" else rows
-    bench = _Bench(model, batches, asked, output_to_logits, draws, dict(zip(QUESTIONS, ties, strict=True)))
+    draws, *ties = np.random.default_rng(settings.seed).spawn(1 + len(QUESTIONS))
+    shown = _rows(model, batches, _outputs(model, layers)) if settings.signal == "pre" else rows
+    bench = _Bench(model, batches, settings, output_to_logits, draws, dict(zip(QUESTIONS, ties, strict=True)))
     found: list[Subcluster] = []
     accuracy = bench.intact(layers[0])
     start = 0
     for layer, labels in zip(layers, by_layer, strict=True):
         found += bench.subclusters(layer, labels, shown[:, start : start + layer.n_units], accuracy)
         start += layer.n_units
-    return LocalSpecialization(
+    return LocalSpecializationResult(
         layers=[layer.name for layer in layers],
         n_units=[layer.n_units for layer in layers],
         partition=np.concatenate(by_layer),
@@ -91,7 +95,7 @@ def analyzed(
         z_score=shuffled.z if shuffled else math.nan,
         p_value=shuffled.p if shuffled else math.nan,
         accuracy=accuracy,
-        references=asked.references,
+        references=settings.references,
         subclusters=found,
     )
 
@@ -102,12 +106,12 @@ def _outputs(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
     return [layer if g else replace(layer, takes_input=False) for g, layer in zip(gated, layers, strict=True)]
 
 
-def _rows(model: nn.Module, batches: Sequence[LabelledBatch], layers: Sequence[Layer]) -> np.ndarray:
+def _rows(model: nn.Module, batches: Sequence[Batch], layers: Sequence[Layer]) -> np.ndarray:
     """What the units show, ``[S, N]``, layer after layer."""
     watcher = Watcher(model, layers, [np.arange(layer.n_units) for layer in layers])
     found = []
     for batch in batches:
-        watcher.expect(len(batch.labels), mask=token_mask(batch.inputs))
+        watcher.expect(batch.n_samples, mask=batch.mask)
         with watcher.attached():
             call_model(model, batch.inputs)
         found.append(watcher.rows().cpu())
@@ -122,7 +126,7 @@ class _Bench:
     """
 
     model: nn.Module
-    batches: Sequence[LabelledBatch]
+    batches: Sequence[Batch]
     settings: Settings
     output_to_logits: ToLogits
     draws: np.random.Generator
@@ -131,7 +135,7 @@ class _Bench:
     @property
     def labels(self) -> np.ndarray:
         """Of the samples, ``[S]``."""
-        return torch.cat([batch.labels for batch in self.batches]).cpu().numpy()
+        return torch.cat([batch.classes for batch in self.batches]).cpu().numpy()
 
     def intact(self, layer: Layer) -> np.ndarray:
         """Accuracy of the model as it is, ``[C]``."""
@@ -156,10 +160,12 @@ class _Bench:
             return []
         references = self.settings.references
         own = [np.flatnonzero(labels == c) for c in clusters]
-        drawn = (
+        random_groups = (
             [self.draws.choice(joined, len(units), replace=False) for _ in range(references)] for units in own
         )
-        groups = [group for units, others in zip(own, drawn, strict=True) for group in (units, *others)]
+        groups = [
+            group for units, others in zip(own, random_groups, strict=True) for group in (units, *others)
+        ]
         lesions = self._lesions(layer)
         accuracies = lesions.accuracies(groups).reshape(len(own), references + 1, -1)
         damage = accuracies - intact
@@ -201,8 +207,8 @@ class _Bench:
             for i, cluster in enumerate(clusters)
         ]
 
-    def _lesions(self, layer: Layer) -> Lesions:
-        return Lesions(
+    def _lesions(self, layer: Layer) -> LayerLesions:
+        return LayerLesions(
             self.model,
             layer,
             self.batches,
@@ -216,7 +222,7 @@ class _Bench:
 def _label_entropies(groups: Sequence[np.ndarray], rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Of each group the entropy of the labels of the samples that activate it most, a share of log C; ``[G]``."""
     scores = membership(groups, rows.shape[1]) @ np.abs(np.nan_to_num(rows)).T.astype(np.float32)
-    n = min(_MOST_ACTIVATING, rows.shape[0])
+    n = min(_TOP_INPUTS, rows.shape[0])
     most = np.argsort(-scores, axis=1, kind="stable")[:, :n]
     num_classes = int(labels.max()) + 1
     shares = np.stack([np.bincount(own, minlength=num_classes) for own in labels[most]]) / n

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from fnet_callbacks.capture.batches import call_model
-from fnet_callbacks.capture.calls import first_tensor, with_first_tensor
-from fnet_callbacks.capture.layers import Layer, module_of
+from fnet_callbacks.capture.hooks import LayerHooks
+from fnet_callbacks.capture.layers import Layer
 
 
 def call_changed(
@@ -21,24 +21,5 @@ def call_changed(
         inputs: See ``capture.batches.call_model``.
         change: From the activation to what takes its place; None leaves it.
     """
-    calls = 0
-    module = module_of(model, layer.module)
-
-    def changed(value: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        tensor = first_tensor(value)
-        if (calls - 1) % layer.n_calls != layer.call or tensor is None:
-            return None
-        found = change(tensor)
-        if found is None:
-            return None
-        return with_first_tensor(value, found, given_by=None if layer.takes_input else module)
-
-    handle = (
-        module.register_forward_pre_hook(lambda _, arguments: changed(arguments))
-        if layer.takes_input
-        else module.register_forward_hook(lambda _, __, output: changed(output))
-    )
-    with handle:
+    with LayerHooks(model, [layer]).changing(lambda _, tensor: change(tensor)):
         return call_model(model, inputs)

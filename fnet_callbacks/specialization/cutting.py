@@ -14,7 +14,7 @@ from torch.fx.node import map_arg
 from fnet_callbacks.capture.layers import Layer, plain_name
 from fnet_callbacks.errors import CaptureError
 from fnet_callbacks.specialization.calling import call_changed
-from fnet_callbacks.specialization.tracing import arguments, trace
+from fnet_callbacks.specialization.tracing import arguments, symbolic_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class State:
     values: dict[fx.Node, Any] = field(default_factory=dict)
 
 
-class _Whole:
+class _Uncut:
     """Runs the whole model on inputs that are stacked, one copy for each lesion."""
 
     def __init__(self, model: nn.Module, layer: Layer) -> None:
@@ -84,8 +84,8 @@ class Cut:
         self.unit_axis = layer.unit_axis
         self._linear = self._linear_after(cut) if by_change else None
         self._after = list(_dependents(traced.graph, self._linear or cut))
-        asked = {n for node in self._after for n in node.all_input_nodes}
-        self._needed = asked - set(self._after) | {cut} | ({self._linear} if self._linear else set())
+        read_nodes = {n for node in self._after for n in node.all_input_nodes}
+        self._needed = read_nodes - set(self._after) | {cut} | ({self._linear} if self._linear else set())
         varying = {
             d for p in traced.graph.nodes if p.op == "placeholder" for d in (p, *_dependents(traced.graph, p))
         }
@@ -128,7 +128,8 @@ class Cut:
             values[self._linear] = brought(state, units, replacement)
         for node in self._after:
             if node.op == "output":
-                return map_arg(node.args[0], values.__getitem__)
+                found = map_arg(node.args[0], values.__getitem__)
+                return dict(found) if isinstance(found, dict) else found  # as the model's own
             arguments, keywords = (map_arg(part, values.__getitem__) for part in (node.args, node.kwargs))
             values[node] = getattr(self._interpreter, node.op)(node.target, arguments, keywords)
             for read in self._interpreter.user_to_last_uses.get(node, ()):
@@ -188,7 +189,7 @@ class Cut:
         return torch.cat(found)
 
 
-Tail = _Whole | Cut
+Tail = _Uncut | Cut
 
 
 class _NotCutError(Exception):
@@ -197,7 +198,7 @@ class _NotCutError(Exception):
 
 def prepared(model: nn.Module, layer: Layer, batches: Sequence[Any]) -> tuple[Tail, list[State], bool]:
     """The model cut at the layer where it can be, what is known of each batch, and whether lesions can be stacked."""
-    whole = _Whole(model, layer)
+    whole = _Uncut(model, layer)
     first = whole.prepare(batches[0])
     if first.shown.is_quantized:
         raise CaptureError(
@@ -251,7 +252,7 @@ def _tensors(output: Any) -> list[Tensor]:
 def _cut(model: nn.Module, layer: Layer, inputs: Any, *, by_change: bool) -> Cut | None:
     """The model cut at a layer; None where it cannot be."""
     try:
-        traced = trace(model, inputs)
+        traced = symbolic_trace(model, inputs)
     except Exception:  # whatever the model's own code raises on a proxy
         return None
     name = plain_name(layer.module)

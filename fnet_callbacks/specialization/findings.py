@@ -85,7 +85,7 @@ class Subcluster:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalSpecialization:
+class LocalSpecializationResult:
     """What `local_specialization` finds. Each test is that of all subclusters together.
 
     Attributes:

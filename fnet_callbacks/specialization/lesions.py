@@ -6,8 +6,7 @@ Where the model cannot be cut there, the whole of it is run on stacked inputs, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,24 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.attacks import correct_predictions
+from fnet_callbacks.capture.batch import Batch, count_samples
+from fnet_callbacks.capture.batches import logits_of
 from fnet_callbacks.capture.layers import Layer
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.specialization.cutting import Cut, State, prepared
 
 Replacement = Literal["zero", "mean", "resample"]
-_MOST_SAMPLES = 4096  # that are stacked: what follows is found in the cache
-_MOST_NUMBERS = 2**25  # of the layer's activation that are stacked
+_MAX_SAMPLES = 4096  # that are stacked: what follows is found in the cache
+_MAX_NUMBERS = 2**25  # of the layer's activation that are stacked
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledBatch:
-    """What a model is called with, as `capture.batches.call_model` has it, and the class of each sample, ``[S]``."""
-
-    inputs: Any
-    labels: Tensor
-
-
-class Lesions:
+class LayerLesions:
     """Lesions of one layer of a classifier.
 
     The caller sees to it that the model is in eval mode, that gradients are off and that nothing it does lasts; see
@@ -41,7 +34,7 @@ class Lesions:
     Args:
         model: The classifier, or what comes before ``output_to_logits``.
         layer: The lesioned layer, with its samples on the first axis and not folded.
-        batches: The samples; at least one batch.
+        batches: The samples, with labels; at least one batch.
         num_classes: C.
         replacement: What a lesioned unit shows: 0, its mean over the samples (at each position), or, at each sample,
             what it shows at another one, drawn once.
@@ -59,7 +52,7 @@ class Lesions:
         self,
         model: nn.Module,
         layer: Layer,
-        batches: Sequence[LabelledBatch],
+        batches: Sequence[Batch],
         *,
         num_classes: int,
         replacement: Replacement = "zero",
@@ -77,7 +70,7 @@ class Lesions:
                 f"layer {layer.name}: its samples are not on the first axis, so that it is not lesioned"
             )
         self._layer, self._batches, self._num_classes = layer, batches, num_classes
-        self._to_logits = output_to_logits or (lambda output: output)
+        self._output_to_logits = output_to_logits
         inputs = [batch.inputs for batch in batches]
         self._tail, self._states, self._is_stacked = prepared(model, layer, inputs)
         self._replacements = self._replaced(replacement, seed)
@@ -90,7 +83,7 @@ class Lesions:
     @property
     def n_samples(self) -> int:
         """S."""
-        return sum(len(batch.labels) for batch in self._batches)
+        return count_samples(self._batches)
 
     def intact(self) -> np.ndarray:
         """Accuracy without a lesion, ``[C]``; NaN for a class that no sample has."""
@@ -117,25 +110,19 @@ class Lesions:
         hits = torch.zeros(len(groups), self._num_classes, dtype=torch.float64)
         totals = torch.zeros(self._num_classes, dtype=torch.float64)
         for batch, state, replacement in zip(self._batches, self._states, self._replacements, strict=True):
-            labels, n = batch.labels.cpu(), len(batch.labels)
+            labels, n = batch.classes.cpu(), len(batch.classes)
             totals.index_add_(0, labels, torch.ones(n, dtype=torch.float64))
-            at_once = min(_MOST_SAMPLES // n, _MOST_NUMBERS // state.shown.numel())
+            at_once = min(_MAX_SAMPLES // n, _MAX_NUMBERS // state.shown.numel())
             step = max(1, at_once) if self._is_stacked else 1
             for start in range(0, len(groups), step):
-                own = [u.to(batch.labels.device) for u in units[start : start + step]]
+                own = [u.to(batch.classes.device) for u in units[start : start + step]]
                 logits = self._logits(state, own, replacement)
-                right = correct_predictions(logits, batch.labels.repeat(len(own))).view(len(own), n).cpu()
+                right = correct_predictions(logits, batch.classes.repeat(len(own))).view(len(own), n).cpu()
                 hits[start : start + step].index_add_(1, labels, right.double())
         return (hits / torch.where(totals > 0, totals, torch.nan)).numpy()
 
     def _logits(self, state: State, units: Sequence[Tensor], replacement: Tensor) -> Tensor:
-        found = self._to_logits(self._tail.run(state, units, replacement))
-        if not isinstance(found, Tensor):
-            kind = "mapping" if isinstance(found, Mapping) else type(found).__name__
-            raise FnetError(
-                f"the model returns a {kind}; pass `output_to_logits`, a function from what it returns to the "
-                "logits [S, C]"
-            )
+        found = logits_of(self._tail.run(state, units, replacement), self._output_to_logits)
         if found.dim() > 1 and found.shape[1] > 1 and self._num_classes > found.shape[1]:
             raise FnetError(f"labels go up to {self._num_classes - 1}, the model has {found.shape[1]} logits")
         return found

@@ -15,10 +15,10 @@ from fnet_callbacks.capture.isolation import generators_kept, isolated
 from fnet_callbacks.capture.layers import Signal
 from fnet_callbacks.capture.reader import first_samples
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.specialization.analysis import analyzed
-from fnet_callbacks.specialization.findings import LocalSpecialization
-from fnet_callbacks.specialization.lesions import LabelledBatch, Replacement
-from fnet_callbacks.specialization.settings import Correlation, Kind, Scope, Settings
+from fnet_callbacks.specialization.analysis import analyze
+from fnet_callbacks.specialization.findings import LocalSpecializationResult
+from fnet_callbacks.specialization.lesions import Replacement
+from fnet_callbacks.specialization.settings import ClusterScope, Correlation, Kind, Settings
 
 
 def local_specialization(
@@ -27,7 +27,7 @@ def local_specialization(
     *,
     graph: Kind = "weights",
     k: int | None = 16,
-    scope: Scope = "global",
+    scope: ClusterScope = "global",
     partition: np.ndarray | Literal["louvain"] | None = None,
     correlation: Correlation = "spearman",
     layers: Names = "auto",
@@ -41,7 +41,7 @@ def local_specialization(
     batch_to_inputs: Callable[[Any], Any] | str | int | None = None,
     batch_to_labels: Callable[[Any], Any] | str | int | None = None,
     seed: int = 0,
-) -> LocalSpecialization:
+) -> LocalSpecializationResult:
     """Partitions a classifier's units, lesions each group, and asks whether it differs from random groups.
 
     Args:
@@ -58,7 +58,7 @@ def local_specialization(
             below 0 for a unit of no cluster; or ``"louvain"``, the communities of their functional network, as
             ``FunctionalNetworkMonitor`` has them by default.
         correlation: Of activations: ``"spearman"``, of their ranks, or ``"pearson"``.
-        layers: See ``FunctionalNetworkMonitor``; so is ``signal``.
+        layers: Glob patterns over module names, or ``"auto"`` for the nonlinearities.
         signal: ``"pre"`` for what goes into nonlinearities, which the paper correlates.
         max_samples: S, at most.
         references: Random groups of the same size in the same layer for each subcluster; no p is below
@@ -106,7 +106,7 @@ def local_specialization(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     output_to_logits = as_getter(output_to_logits, "output_to_logits")
     with isolated(model, seed=settings.seed, device=device), generators_kept(loader):
-        read = first_samples(
+        batches = first_samples(
             loader,
             max_samples,
             model=model,
@@ -114,14 +114,9 @@ def local_specialization(
             to_inputs=batch_to_inputs,
             to_labels=batch_to_labels,
         )
-        batches = [LabelledBatch(inputs, _labels(labels)) for inputs, labels, _ in read]
-        return analyzed(model, batches, settings, output_to_logits=output_to_logits)
-
-
-def _labels(labels: Tensor | None) -> Tensor:
-    if labels is None or (labels < 0).any():
-        raise FnetError(
-            "`loader`: no labels in a batch, or some below 0 (one integer of at least 0 a sample); pass "
-            "`batch_to_labels`"
-        )
-    return labels
+        if not all(batch.is_labelled for batch in batches):
+            raise FnetError(
+                "`loader`: no labels in a batch, or some below 0 (one integer of at least 0 a sample); pass "
+                "`batch_to_labels`"
+            )
+        return analyze(model, batches, settings, output_to_logits=output_to_logits)

@@ -12,9 +12,9 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.layers import Layer
 from fnet_callbacks.errors import CaptureError, FnetError
-from fnet_callbacks.specialization.lesions import LabelledBatch
 from fnet_callbacks.specialization.settings import Settings
 from fnet_callbacks.specialization.weight_graph import weight_graph
 
@@ -47,9 +47,7 @@ class NodeGraph:
         )
 
     @classmethod
-    def of_weights(
-        cls, model: nn.Module, batches: Sequence[LabelledBatch], layers: Sequence[Layer]
-    ) -> NodeGraph:
+    def of_weights(cls, model: nn.Module, batches: Sequence[Batch], layers: Sequence[Layer]) -> NodeGraph:
         """See `weight_graph`; weights are permuted within their layers for a shuffled graph."""
         inputs = batches[0].inputs
         if not isinstance(inputs, (Tensor, tuple, list)):

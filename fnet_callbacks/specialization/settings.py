@@ -13,7 +13,7 @@ from fnet_callbacks.errors import FnetError
 from fnet_callbacks.specialization.lesions import Replacement
 
 Kind = Literal["weights", "activations"]
-Scope = Literal["global", "local"]
+ClusterScope = Literal["global", "local"]
 Correlation = Literal["spearman", "pearson"]
 LOUVAIN = "louvain"
 
@@ -28,7 +28,7 @@ class Settings:
 
     graph: Kind = "weights"
     k: int | None = 16
-    scope: Scope = "global"
+    scope: ClusterScope = "global"
     partition: np.ndarray | Literal["louvain"] | None = None
     correlation: Correlation = "spearman"
     layers: Names = "auto"
@@ -42,7 +42,7 @@ class Settings:
     def __post_init__(self) -> None:
         choices: tuple[tuple[str, Any, Any], ...] = (
             ("graph", self.graph, Kind),
-            ("scope", self.scope, Scope),
+            ("scope", self.scope, ClusterScope),
             ("correlation", self.correlation, Correlation),
             ("signal", self.signal, Signal),
             ("replacement", self.replacement, Replacement),

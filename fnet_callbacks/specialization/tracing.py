@@ -16,7 +16,7 @@ _SHAPED_AS = {"expand_as", "view_as", "reshape_as", "type_as", "to"}
 _BAKED = "_tensor_constant"  # what torch.fx calls a tensor that was made while it traced
 
 
-def trace(model: nn.Module, inputs: Any) -> fx.GraphModule:
+def symbolic_trace(model: nn.Module, inputs: Any) -> fx.GraphModule:
     """The model, traced as it is called with some inputs.
 
     Parameters of ``forward`` beyond the inputs have their defaults; of a compiled module it is the original; a part of

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from fnet_callbacks.attacks import differentiable_rnn
-from fnet_callbacks.capture.batches import call_model
+from fnet_callbacks.capture.batches import call_model, logits_of
 from fnet_callbacks.capture.calls import NONLINEARITIES
 from fnet_callbacks.capture.layers import Layer, module_of
 from fnet_callbacks.capture.units import samples_first
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.specialization.calling import call_changed
 
-_MOST = 256  # inputs that are made at once
+_MAX_INPUTS = 256  # inputs that are made at once
 _RATE = 0.1  # of Adam, in units of the logistic function
 _START = 0.1  # spread of the first input about the middle of its range
 _NOISE = 0.02  # of the range, added to an input that is no image
@@ -93,14 +93,13 @@ def visualize(
             layer = before
     low, high = _bounds(examples)
     made, objectives, entropies = [], [], []
-    for start in range(0, len(groups), _MOST):
-        own = groups[start : start + _MOST]
+    for start in range(0, len(groups), _MAX_INPUTS):
+        own = groups[start : start + _MAX_INPUTS]
         members = torch.from_numpy(membership(own, layer.n_units)).to(low.device)
         found = _ascended(model, layer, members, low, high, tuple(examples[0].shape[1:]), steps, seed)
         with torch.no_grad():
             objectives.append(_objective(model, layer, members, found).cpu())
-            logits = (output_to_logits or (lambda output: output))(call_model(model, found))
-            entropies.append(_entropy(logits).cpu())
+            entropies.append(_entropy(logits_of(call_model(model, found), output_to_logits)).cpu())
         made.append(found.cpu())
     return Visualizations(
         torch.cat(made), torch.cat(objectives).double().numpy(), torch.cat(entropies).double().numpy()
@@ -175,8 +174,8 @@ def _objective(model: nn.Module, layer: Layer, members: Tensor, inputs: Tensor) 
     return (means.float().abs() * members).sum(1)
 
 
-def _entropy(logits: Any) -> Tensor:
-    if not isinstance(logits, Tensor) or logits.dim() != 2:
+def _entropy(logits: Tensor) -> Tensor:
+    if logits.dim() != 2:
         raise FnetError("the model's output should be logits [S, C]; pass `output_to_logits`")
     logs = logits.float().log_softmax(1)
     return -(logs.exp() * logs).sum(1) / math.log(max(2, logits.shape[1]))

@@ -8,7 +8,7 @@ from torch import nn
 
 from fnet_callbacks.errors import CaptureError
 from fnet_callbacks.specialization.growth import WeightGraph
-from fnet_callbacks.specialization.tracing import Shapes, trace
+from fnet_callbacks.specialization.tracing import Shapes, symbolic_trace
 from fnet_callbacks.specialization.wiring import Wiring
 
 
@@ -47,7 +47,7 @@ def weight_graph(model: nn.Module, inputs: Any) -> WeightGraph:
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
-        traced = Shapes(trace(model, inputs)).noted(inputs)
+        traced = Shapes(symbolic_trace(model, inputs)).noted(inputs)
     except Exception as error:  # whatever the model's own code raises on a proxy
         raise CaptureError(
             f"`graph='weights'`: {type(model).__name__} cannot be traced by torch.fx ({error}); graph='activations' "

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fnet_callbacks.measures import MEASURES, beyond_tree, measure
+from fnet_callbacks.scope import GraphSettings, Scope
 from small_models import CLASSES, FEATURES, Net, fast, mlp, monitor, points, record, trainer
 from small_runs import network
 from torch import Tensor, nn
@@ -16,8 +18,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from fnet_callbacks import FnetWarning, FunctionalNetwork
 from fnet_callbacks import functional as F
 from fnet_callbacks.instruments.remarks import on_number
-from fnet_callbacks.measures import MEASURES, beyond_tree, measure
-from fnet_callbacks.scope import GraphSettings, Scope
 
 
 def said(folder: Path, model: Any, data: Any, **options: Any) -> list[str]:

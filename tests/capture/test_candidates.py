@@ -21,10 +21,10 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from fnet_callbacks.capture.candidates import can_be_drawn, candidates_of
+from fnet_callbacks.capture.candidates import candidates_of, is_indexable
 from fnet_callbacks.capture.indices import draw_indices
 from fnet_callbacks.capture.isolation import isolated
-from fnet_callbacks.capture.probe import Drawn, draw
+from fnet_callbacks.capture.probe import ProbeDraw, draw
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.errors import CaptureError
 
@@ -62,7 +62,7 @@ def half(sampler: Any, kind: Any = DistributedSampler) -> Any:
     return kind(sampler, num_replicas=2, rank=1)
 
 
-def drawn(loader: DataLoader, size: int = 100) -> Drawn:
+def drawn(loader: DataLoader, size: int = 100) -> ProbeDraw:
     with isolated(torch.nn.Identity(), seed=0):
         return draw(loader, size=size, seed=0, reader=BatchReader())
 
@@ -169,7 +169,7 @@ def test_by_names_a_small_set_is_stratified_by_its_items() -> None:
 def test_a_sampler_that_is_used_up_is_not_touched() -> None:
     sampler = iter(SOME)
     loader = DataLoader(ALL, sampler=sampler)  # type: ignore[arg-type]
-    assert not can_be_drawn(loader)
+    assert not is_indexable(loader)
     assert list(sampler) == SOME
 
 

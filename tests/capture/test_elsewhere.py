@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from fnet_callbacks.capture.elsewhere import can_fork
 from fnet_callbacks.capture.isolation import isolated
-from fnet_callbacks.capture.probe import Drawn, draw
+from fnet_callbacks.capture.probe import ProbeDraw, draw
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.errors import CaptureError
 
@@ -44,7 +44,7 @@ class Wide(Dataset):
         return noise + place, place % 3
 
 
-def drawn(source: Any) -> Drawn:
+def drawn(source: Any) -> ProbeDraw:
     with isolated(torch.nn.Identity(), seed=0):
         return draw(source, size=16, seed=0, reader=BatchReader())
 

@@ -245,7 +245,7 @@ class Clouds(nn.Module):
 def test_the_first_samples_of_a_list_are_cut_as_samples():
     batches = [([torch.rand(3 + i, 2) for i in range(N)], torch.arange(N)) for _ in range(3)]
     found = first_samples(batches, 6, model=Clouds(), device=torch.device("cpu"))
-    assert [n for _, _, n in found] == [4, 2]
-    assert [len(inputs[0]) for inputs, _, _ in found] == [4, 2]
-    assert found[1][1].tolist() == [0, 1]
-    assert call_model(Clouds(), found[1][0]).shape == (2, 2)
+    assert [batch.n_samples for batch in found] == [4, 2]
+    assert [len(batch.inputs[0]) for batch in found] == [4, 2]
+    assert found[1].classes.tolist() == [0, 1]
+    assert call_model(Clouds(), found[1].inputs).shape == (2, 2)

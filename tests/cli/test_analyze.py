@@ -250,7 +250,7 @@ def test_a_checkpoint_that_is_none_is_named(make, message: str, folder: Path, ca
         (("mine.ckpt", "Broken"), "`module='their_model:Broken'` cannot be made"),
         (("mine.ckpt", "Mine", "NoLoader"), "`data='their_model:NoLoader'`: "),
         (("mine.ckpt", "Mine", "Data", "-o", "nowhere/found.json"), "`output`: there is no folder"),
-        (("mapped.ckpt", "Mapped"), "the model returns a mapping; pass `output_to_logits`"),
+        (("mapped.ckpt", "Mapped"), "the model returns a dict; pass `output_to_logits`"),
         (("mine.ckpt", "Mine", "Data", "--k", "900"), "`k=900` should be from 1 to"),
         (("mine.ckpt", "Mine", "dataset", "--batch-size", "0"), "`batch_size=0`"),
         (("mine.ckpt", "Mine", "Data", "--model", "nowhere"), "`model='nowhere'` is no submodule"),

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fnet_callbacks.measures import measure, names_of
+from fnet_callbacks.scope import Activity, GraphSettings, Scope
 from small_scopes import activations
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.communities import story
 from fnet_callbacks.compare.run import Run
-from fnet_callbacks.compare.topology import apart, attack_curves
-from fnet_callbacks.measures import measure, names_of
+from fnet_callbacks.compare.topology import attack_curves, run_distances
 from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
-from fnet_callbacks.scope import Activity, GraphSettings, Scope
 
 N_CLASSES = 10
 
@@ -131,4 +131,4 @@ def test_readers_of_a_record_compute_what_they_compute_of_the_network_itself(tmp
         for community in own.last:
             members = np.flatnonzero(own.names[whole.nodes, -1] == community.name)
             assert community.participation == pytest.approx(participation[members].mean())
-    assert {name for each in apart(runs, "fnet", []) for name in each.distances}
+    assert {name for each in run_distances(runs, "fnet", []) for name in each.distances}

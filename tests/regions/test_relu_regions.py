@@ -232,7 +232,7 @@ def test_wrong_ways_to_merge_are_named() -> None:
     with pytest.raises(FnetError, match="no region has a map"):
         found.merged()
     found = relu_regions(dense(0)[0], torch.randn(30, 6), min_members=1)
-    with pytest.raises(FnetError, match="`most=0`"):
+    with pytest.raises(FnetError, match="`max_regions=0`"):
         found.merged(0)
     with pytest.raises(FnetError, match="`by='size'`"):
         found.merged(by="size")  # type: ignore[arg-type]

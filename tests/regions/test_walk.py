@@ -79,7 +79,7 @@ def test_a_line_is_followed_as_far_as_asked() -> None:
     torch.manual_seed(1)
     model = mlp().eval()
     starts, ends = torch.randn(10, 5), torch.randn(10, 5)
-    whole, part = count_crossings(model, starts, ends), count_crossings(model, starts, ends, most=3)
+    whole, part = count_crossings(model, starts, ends), count_crossings(model, starts, ends, max_crossings=3)
     np.testing.assert_array_equal(part.crossings, np.minimum(whole.crossings, 3))
     assert ((part.reached < 1) == (whole.crossings >= 3)).all()
 
@@ -121,8 +121,8 @@ def test_a_cast_within_the_model_is_no_obstacle() -> None:
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(FnetError, match="should be of one shape"):
         count_crossings(mlp(), torch.zeros(2, 5), torch.zeros(3, 5))
-    with pytest.raises(FnetError, match="`most=0`"):
-        count_crossings(mlp(), torch.zeros(2, 5), torch.zeros(2, 5), most=0)
+    with pytest.raises(FnetError, match="`max_crossings=0`"):
+        count_crossings(mlp(), torch.zeros(2, 5), torch.zeros(2, 5), max_crossings=0)
     uneven = nn.Sequential(nn.Conv2d(1, 2, 1), nn.AdaptiveMaxPool2d(3), nn.Flatten(), nn.Linear(18, 2))
     with pytest.raises(CaptureError, match="windows of different sizes"):
         count_crossings(uneven, torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))

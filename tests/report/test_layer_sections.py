@@ -10,11 +10,11 @@ from small_models import Net, loader, trainer
 
 from fnet_callbacks import FunctionalCodeMonitor, ReLURegionMonitor
 from fnet_callbacks.compare.runs import read_runs
+from fnet_callbacks.report.charts import chosen
 from fnet_callbacks.report.codes import code_layers, codes
 from fnet_callbacks.report.content import Content, content_of
 from fnet_callbacks.report.page import page
 from fnet_callbacks.report.regions import region_values, regions
-from fnet_callbacks.report.traces import chosen
 from fnet_callbacks.report.wording import definition_of
 
 

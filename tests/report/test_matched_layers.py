@@ -6,12 +6,12 @@ import pytest
 from small_runs import write_run
 
 from fnet_callbacks.compare.runs import read_runs
+from fnet_callbacks.report.charts import chosen
 from fnet_callbacks.report.codes import code_layers, codes
 from fnet_callbacks.report.content import Content, content_of
 from fnet_callbacks.report.figures import curves
 from fnet_callbacks.report.page import page
 from fnet_callbacks.report.tables import communities, effects
-from fnet_callbacks.report.traces import chosen
 
 FIRST, SECOND = "01 net.2 | net.3", "02 net.4 | net.6"
 

@@ -12,10 +12,10 @@ from small_runs import write_run
 
 from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.record import Key
+from fnet_callbacks.report.charts import Style, chosen, plain
 from fnet_callbacks.report.content import content_of
-from fnet_callbacks.report.figures import FIGURES, WHOLE
+from fnet_callbacks.report.figures import FIGURES, WHOLE_NETWORK
 from fnet_callbacks.report.page import page
-from fnet_callbacks.report.traces import Style, chosen, plain
 from fnet_callbacks.report.wording import labels_of
 
 
@@ -31,7 +31,7 @@ def test_the_lines_and_points_of_ten_groups_differ(tmp_path: Path) -> None:
     for i in range(10):
         write_run(tmp_path / f"r{i}", strength=0.3 + 0.05 * i, seed=0, regularizer=f"g{i}")
     found = content_of(read_runs([tmp_path]))
-    lines = FIGURES["curves"](found).variants[chosen("modularity", WHOLE)]["data"]
+    lines = FIGURES["curves"](found).variants[chosen("modularity", WHOLE_NETWORK)]["data"]
     assert len({(t["line"]["color"], t["line"]["dash"]) for t in lines if t["name"]}) == 10
     points = next(iter(FIGURES["scatter"](found).variants.values()))["data"]
     assert len({(t["marker"]["color"], t["marker"]["symbol"]) for t in points}) == 10
@@ -40,7 +40,9 @@ def test_the_lines_and_points_of_ten_groups_differ(tmp_path: Path) -> None:
 def test_steps_are_drawn_to_the_step(tmp_path: Path) -> None:
     write_run(tmp_path / "a", strength=0.4, seed=0, every=1_234_567)
     found = content_of(read_runs([tmp_path]))
-    (line,) = (t for t in FIGURES["curves"](found).variants[chosen("modularity", WHOLE)]["data"] if t["name"])
+    (line,) = (
+        t for t in FIGURES["curves"](found).variants[chosen("modularity", WHOLE_NETWORK)]["data"] if t["name"]
+    )
     assert line["x"] == [0, 1_234_567, 2_469_134]
     assert plain(np.array([12_345_678])) == [12_345_678]
     assert plain([0.123456789, float("nan")]) == [0.123457, None]

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fnet_callbacks.measures import BY_NAME
 from small_runs import KEYS, write_run
 
 from fnet_callbacks import LocalSpecializationMonitor
 from fnet_callbacks import functional as F
 from fnet_callbacks.cli import main
 from fnet_callbacks.compare.runs import read_runs
-from fnet_callbacks.measures import BY_NAME
 from fnet_callbacks.record import SCALARS, Key, Snapshot, SnapshotStore
+from fnet_callbacks.report.charts import chosen
 from fnet_callbacks.report.content import Content, content_of
 from fnet_callbacks.report.figures import FIGURES
 from fnet_callbacks.report.page import page
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tables import TABLES
-from fnet_callbacks.report.traces import chosen
 from fnet_callbacks.report.wording import DEFINITIONS, definition_of, label_of, number, probability
 
 
@@ -90,12 +90,12 @@ def test_what_local_specialization_logs_has_a_name_and_a_definition():
 def test_neurons_that_stay_together_have_an_allegiance_of_one(sweep):
     found = content(sweep, baseline="none")
     variants = FIGURES["allegiances"](found).variants
-    assert list(variants) == [found.told(run) for run in found.some_runs()]
+    assert list(variants) == [found.label_of(run) for run in found.some_runs()]
     run = found.some_runs()[0]
     names = found.stories[run.name].names
     names = names[names[:, -1] >= 0]
     order = np.argsort(names[:, -1], kind="stable")
-    (trace,) = variants[found.told(run)]["data"]
+    (trace,) = variants[found.label_of(run)]["data"]
     expected = F.allegiance(names[order]).round(2)
     np.testing.assert_allclose(np.array(trace["z"], float), expected)
 
@@ -196,7 +196,7 @@ def test_damaged_arrays_leave_the_rest_alone(sweep):
         file.write_bytes(b"nonsense")
     found = content(sweep, baseline="none")
     assert len(found.runs.runs) == 15
-    assert [len(each.runs) for each in found.apart] == [14, 14, 15]
+    assert [len(each.runs) for each in found.run_distances] == [14, 14, 15]
     page(found)
 
 
@@ -322,7 +322,7 @@ def test_loops_that_were_left_open_are_in_no_distance(sweep):
     arrays["fnet.diagram_1"][0, 1] = np.inf
     np.savez(record.array_file(step), **arrays)
     found = content(sweep, baseline="none")
-    assert [len(each.runs) for each in found.apart] == [14, 15, 15]
+    assert [len(each.runs) for each in found.run_distances] == [14, 15, 15]
     assert len(found.drifts[found.runs.runs[0].name].x) == 1  # of two
     page(found)
 

@@ -10,10 +10,10 @@ from small_runs import write_run
 from fnet_callbacks.compare.curves import Curve, aligned
 from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.record import MANIFEST
+from fnet_callbacks.report.charts import chosen
 from fnet_callbacks.report.content import Content, content_of
-from fnet_callbacks.report.figures import FIGURES, WHOLE
+from fnet_callbacks.report.figures import FIGURES, WHOLE_NETWORK
 from fnet_callbacks.report.summary import summary
-from fnet_callbacks.report.traces import chosen
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def content(tmp_path: Path) -> Content:
 
 
 def test_curves_are_interrupted_where_settings_changed(content: Content) -> None:
-    variant = FIGURES["curves"](content).variants[chosen("modularity", WHOLE)]
+    variant = FIGURES["curves"](content).variants[chosen("modularity", WHOLE_NETWORK)]
     thin = {t["name"]: t for t in variant["data"] if t["line"].get("width") == 1}
     assert thin["r0"]["x"] == [0, 10, 20, 30, 35, 40, 50, 60, 70]
     assert [y is None for y in thin["r0"]["y"]] == [False] * 4 + [True] + [False] * 4
@@ -52,7 +52,7 @@ def test_curves_are_interrupted_where_settings_changed(content: Content) -> None
     drift = next(iter(FIGURES["drifts"](content).variants.values()))
     assert [shape["x0"] for shape in drift["layout"]["shapes"]] == [35]
     # What another monitor measured goes on.
-    lesions = FIGURES["curves"](content).variants[chosen("tolerance of lesions, hubs first", WHOLE)]
+    lesions = FIGURES["curves"](content).variants[chosen("tolerance of lesions, hubs first", WHOLE_NETWORK)]
     assert "shapes" not in lesions["layout"]
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.isolation import isolated
 from fnet_callbacks.capture.layers import Layer, choose_layers
 from fnet_callbacks.capture.silencer import Silencer
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.specialization.lesions import LabelledBatch, Lesions
+from fnet_callbacks.specialization.lesions import LayerLesions
 
 GROUPS = [np.array([0]), np.array([1, 3]), np.arange(4), np.empty(0, np.int64)]
 
@@ -64,20 +65,24 @@ class Counting(Skipping):
         return super().forward(x).view(n, -1)
 
 
-def data(model: nn.Module) -> list[LabelledBatch]:
+def batch_of(inputs: Any, labels: Tensor) -> Batch:
+    return Batch(inputs, labels, len(labels))
+
+
+def data(model: nn.Module) -> list[Batch]:
     torch.manual_seed(1)
     shape = (2, 6, 6) if isinstance(model, nn.Sequential) and isinstance(model[0], nn.Conv2d) else (6,)
-    return [LabelledBatch(torch.randn(n, *shape), torch.randint(0, 3, (n,))) for n in (17, 9)]
+    return [batch_of(torch.randn(n, *shape), torch.randint(0, 3, (n,))) for n in (17, 9)]
 
 
-def layers(model: nn.Module, batches: list[LabelledBatch], names: Any = "auto") -> list[Layer]:
+def layers(model: nn.Module, batches: list[Batch], names: Any = "auto") -> list[Layer]:
     inputs = batches[0].inputs
     return choose_layers(model, model, inputs, n_samples=len(inputs), layers=names)
 
 
-def accuracy(model: Callable[[Tensor], Tensor], batches: list[LabelledBatch]) -> np.ndarray:
-    hits = torch.cat([model(b.inputs).argmax(1) == b.labels for b in batches]).double()
-    labels = torch.cat([b.labels for b in batches])
+def accuracy(model: Callable[[Tensor], Tensor], batches: list[Batch]) -> np.ndarray:
+    hits = torch.cat([model(b.inputs).argmax(1) == b.classes for b in batches]).double()
+    labels = torch.cat([b.classes for b in batches])
     return np.array([hits[labels == c].mean().item() for c in range(3)])
 
 
@@ -90,7 +95,7 @@ def test_a_lesion_is_what_zeroed_outgoing_weights_do(make: Callable[[], nn.Modul
     batches = data(model)
     with isolated(model, seed=0):
         for layer in layers(model, batches):
-            lesions = Lesions(model, layer, batches, num_classes=3)
+            lesions = LayerLesions(model, layer, batches, num_classes=3)
             assert lesions.is_cut == is_cut
             found = lesions.accuracies([g[g < layer.n_units] for g in GROUPS])
             following = [m for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
@@ -124,7 +129,7 @@ def test_logits_are_equal_to_a_millionth(make: Callable[[], nn.Module]) -> None:
 
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
-        Lesions(model, layer, batches, num_classes=3, output_to_logits=output_to_logits).accuracies(
+        LayerLesions(model, layer, batches, num_classes=3, output_to_logits=output_to_logits).accuracies(
             [np.array([1, 3])]
         )
         changed = copy.deepcopy(model)
@@ -140,7 +145,7 @@ def test_a_unit_may_show_its_mean_or_that_of_another_sample(make, replacement) -
     batches = data(model)
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
-        lesions = Lesions(model, layer, batches, num_classes=3, replacement=replacement, seed=4)
+        lesions = LayerLesions(model, layer, batches, num_classes=3, replacement=replacement, seed=4)
         shown: list[Tensor] = []
         module = model.get_submodule(layer.module)
         with module.register_forward_hook(lambda _, __, output: shown.append(output)):
@@ -194,10 +199,10 @@ class Recurrent(nn.Module):
 def test_units_that_are_not_alone_on_their_axis_are_lesioned_too(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     model = make()
-    batches = [LabelledBatch(torch.randn(30, 2, 5), torch.randint(0, 3, (30,)))]
+    batches = [batch_of(torch.randn(30, 2, 5), torch.randint(0, 3, (30,)))]
     with isolated(model, seed=0):
         (layer,) = layers(model, batches)
-        found = Lesions(model, layer, batches, num_classes=3).accuracies([np.array([1, 3])])
+        found = LayerLesions(model, layer, batches, num_classes=3).accuracies([np.array([1, 3])])
         silencer = Silencer(model, [layer])
         with silencer.silenced([np.array([1, 3])]):
             np.testing.assert_allclose(found[0], accuracy(model, batches))
@@ -270,7 +275,7 @@ def test_a_lesion_is_one_of_the_model_that_is_called(make: Callable[[], nn.Modul
     batches = data(model)
     with isolated(model, seed=0):
         (layer,) = layers(model, batches, name)
-        lesions = Lesions(model, layer, batches, num_classes=3)
+        lesions = LayerLesions(model, layer, batches, num_classes=3)
         np.testing.assert_allclose(lesions.intact(), accuracy(model, batches))
         found = lesions.accuracies(GROUPS)
         for group, own in zip(GROUPS, found, strict=True):
@@ -283,10 +288,10 @@ def test_in_half_precision_the_mean_is_finite() -> None:
     model = mlp().half()
     for p in model[0].parameters():
         p.data *= 1000
-    batches = [LabelledBatch(10 * torch.rand(3000, 6).half(), torch.randint(0, 3, (3000,)))]
+    batches = [batch_of(10 * torch.rand(3000, 6).half(), torch.randint(0, 3, (3000,)))]
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
-        lesions = Lesions(model, layer, batches, num_classes=3, replacement="mean")
+        lesions = LayerLesions(model, layer, batches, num_classes=3, replacement="mean")
         assert torch.isfinite(lesions._replacements[0]).all()
 
 
@@ -294,12 +299,12 @@ def test_a_mean_over_samples_of_several_shapes_is_refused() -> None:
     model = nn.Sequential(
         nn.Conv1d(2, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)
     )
-    batches = [LabelledBatch(torch.randn(9, 2, n), torch.randint(0, 3, (9,))) for n in (5, 7)]
+    batches = [batch_of(torch.randn(9, 2, n), torch.randint(0, 3, (9,))) for n in (5, 7)]
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
-        assert Lesions(model, layer, batches, num_classes=3).accuracies(GROUPS).shape == (4, 3)
+        assert LayerLesions(model, layer, batches, num_classes=3).accuracies(GROUPS).shape == (4, 3)
         with pytest.raises(FnetError, match="`replacement='mean'` needs samples of one shape; layer 1"):
-            Lesions(model, layer, batches, num_classes=3, replacement="mean")
+            LayerLesions(model, layer, batches, num_classes=3, replacement="mean")
 
 
 def test_batches_may_be_mappings() -> None:
@@ -314,11 +319,11 @@ def test_batches_may_be_mappings() -> None:
             return self.net(x)
 
     named, plain = Named(), data(model)
-    batches = [LabelledBatch({"x": b.inputs}, b.labels) for b in plain]
+    batches = [batch_of({"x": b.inputs}, b.classes) for b in plain]
     with isolated(named, seed=0):
         layer = choose_layers(named, named, plain[0].inputs, n_samples=17)[0]
-        found = Lesions(named, layer, batches, num_classes=3).accuracies(GROUPS)
-        np.testing.assert_allclose(found, Lesions(named, layer, plain, num_classes=3).accuracies(GROUPS))
+        found = LayerLesions(named, layer, batches, num_classes=3).accuracies(GROUPS)
+        np.testing.assert_allclose(found, LayerLesions(named, layer, plain, num_classes=3).accuracies(GROUPS))
 
 
 def test_an_input_that_others_read_too_is_lesioned_for_its_layer_alone() -> None:
@@ -337,7 +342,7 @@ def test_an_input_that_others_read_too_is_lesioned_for_its_layer_alone() -> None
     with isolated(model, seed=0):
         inputs = batches[0].inputs
         (layer,) = choose_layers(model, model, inputs, n_samples=17, layers="act", signal="pre")
-        lesions = Lesions(model, layer, batches, num_classes=3)
+        lesions = LayerLesions(model, layer, batches, num_classes=3)
         assert not lesions.is_cut
         with Silencer(model, [layer]).silenced([np.array([0, 1])]):
             np.testing.assert_allclose(lesions.accuracies([np.array([0, 1])])[0], accuracy(model, batches))
@@ -349,9 +354,9 @@ def test_many_lesions_are_stacked_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
         groups = [np.array([i % 5]) for i in range(40)]
-        whole = Lesions(model, layer, batches, num_classes=3).accuracies(groups)
-        monkeypatch.setattr("fnet_callbacks.specialization.lesions._MOST_SAMPLES", 50)
-        parts = Lesions(model, layer, batches, num_classes=3).accuracies(groups)
+        whole = LayerLesions(model, layer, batches, num_classes=3).accuracies(groups)
+        monkeypatch.setattr("fnet_callbacks.specialization.lesions._MAX_SAMPLES", 50)
+        parts = LayerLesions(model, layer, batches, num_classes=3).accuracies(groups)
     np.testing.assert_array_equal(whole, parts)
 
 
@@ -361,7 +366,7 @@ def test_the_model_is_left_as_it_was() -> None:
     with isolated(model, seed=0):
         batches = data(model)
         for layer in layers(model, batches):
-            Lesions(model, layer, batches, num_classes=3).accuracies(GROUPS[:2])
+            LayerLesions(model, layer, batches, num_classes=3).accuracies(GROUPS[:2])
     assert all(m.training for m in model.modules())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -369,9 +374,9 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_a_class_that_no_sample_has_is_nan() -> None:
     model = mlp()
-    batches = [LabelledBatch(torch.randn(5, 6), torch.zeros(5, dtype=torch.int64))]
+    batches = [batch_of(torch.randn(5, 6), torch.zeros(5, dtype=torch.int64))]
     with isolated(model, seed=0):
-        found = Lesions(model, layers(model, batches)[0], batches, num_classes=3).intact()
+        found = LayerLesions(model, layers(model, batches)[0], batches, num_classes=3).intact()
     assert np.isnan(found).tolist() == [False, True, True]
 
 
@@ -381,8 +386,8 @@ def test_wrong_arguments_are_named() -> None:
     with isolated(model, seed=0):
         layer = layers(model, batches)[0]
         with pytest.raises(FnetError, match="`replacement='one'`"):
-            Lesions(model, layer, batches, num_classes=3, replacement="one")  # type: ignore[arg-type]
+            LayerLesions(model, layer, batches, num_classes=3, replacement="one")  # type: ignore[arg-type]
         with pytest.raises(FnetError, match="`batches` are empty"):
-            Lesions(model, layer, [], num_classes=3)
+            LayerLesions(model, layer, [], num_classes=3)
         with pytest.raises(FnetError, match="has units 0 to 4"):
-            Lesions(model, layer, batches, num_classes=3).accuracies([np.array([5])])
+            LayerLesions(model, layer, batches, num_classes=3).accuracies([np.array([5])])

@@ -356,7 +356,7 @@ def unlabelled() -> Iterator[Tensor]:
         ({"output_to_logits": "logits"}, "`output_to_logits='logits'` is no entry of a Tensor"),
         (
             {"output_to_logits": lambda output: {"logits": output}},
-            "the model returns a mapping; pass `output_to_logits`",
+            "`output_to_logits` gives a dict; it should give the logits",
         ),
     ],
 )

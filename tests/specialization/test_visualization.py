@@ -84,7 +84,7 @@ def test_more_groups_than_fit_at_once_are_no_other(monkeypatch) -> None:
     model, inputs = pictures(), torch.rand(30, 2, 8, 8)
     groups = [np.array([i % 6]) for i in range(7)]
     whole = made_for(model, groups, inputs, steps=5)
-    monkeypatch.setattr("fnet_callbacks.specialization.visualization._MOST", 3)
+    monkeypatch.setattr("fnet_callbacks.specialization.visualization._MAX_INPUTS", 3)
     parts = made_for(model, groups, inputs, steps=5)
     np.testing.assert_allclose(parts.objective, whole.objective, rtol=1e-5)
 

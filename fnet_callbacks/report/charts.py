@@ -12,13 +12,13 @@ import numpy as np
 from fnet_callbacks.compare.curves import Curve, aligned
 from fnet_callbacks.compare.effects import mean_band
 from fnet_callbacks.compare.run import Run
+from fnet_callbacks.palette import GREY, ON_ANY_GROUND
 from fnet_callbacks.report.content import Content
 from fnet_callbacks.report.names import in_figure, visible
 from fnet_callbacks.report.wording import number
 
-# Okabe and Ito's colours, which the colour-blind can tell apart, those that can be seen on white and on black; beside
-# the colour a dash and a symbol tell groups apart.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C8C8C")
+# A page is white or black. Beside the colour a dash and a symbol tell groups apart.
+COLOURS = ON_ANY_GROUND
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _SYMBOLS = (
     *("circle", "square", "diamond", "triangle-up", "x", "star", "cross"),
@@ -99,11 +99,11 @@ def bands(
         own = {run.name: by_run[run.name] for run in runs if run.name in by_run}
         if not own:
             continue
-        drawn_as, name = Style.of(i), group
-        colour = drawn_as.colour
+        style_of_group, name = Style.of(i), group
+        colour = style_of_group.colour
         if areas is not None:
             name = f"{group}: {number(float(np.mean([areas[run] for run in own])))}"
-        style = {"color": colour, "width": 2.5, "dash": drawn_as.dash}
+        style = {"color": colour, "width": 2.5, "dash": style_of_group.dash}
         if shows_all and len(own) > 1:
             thin += [
                 line(run, *_alone(c), {"color": colour, "width": 1})
@@ -164,7 +164,7 @@ def line(name: str, x: Any, y: Any, style: Mapping[str, Any]) -> dict[str, Any]:
 def over_training(by_run: Mapping[str, Curve], label: str) -> dict[str, Any]:
     """A layout over steps, with a dotted line where a run was resumed with other settings."""
     gaps = sorted({gap for curve in by_run.values() for gap in curve.gaps})
-    dotted = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"dash": "dot", "color": "#8C8C8C"}}
+    dotted = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"dash": "dot", "color": GREY}}
     return axes(STEP, label) | (
         {"shapes": [{**dotted, "x0": gap, "x1": gap} for gap in gaps]} if gaps else {}
     )
