@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from fnet_callbacks.arguments import as_integer, plain
+from fnet_callbacks.arguments import as_integer, naming_unknown, plain
 from fnet_callbacks.capture.batches import path_of
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.watcher import Watcher
@@ -23,6 +23,22 @@ from fnet_callbacks.keys import Key
 from fnet_callbacks.scope import Stopwatch
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_OF_MONITOR = frozenset(
+    [
+        "overhead_budget",
+        "worker",
+        "when_busy",
+        "probe",
+        "probe_size",
+        "probe_seed",
+        "batch_to_inputs",
+        "batch_to_labels",
+        "model",
+        "figures",
+        "folder",
+        "on_error",
+    ]
+)
 _RESERVED = ("monitor", "monitor_cost", "checkpoints", "figures")
 
 
@@ -97,8 +113,9 @@ class Instrument(ABC):
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"{type(self).__name__}({told})"
+        given = vars(self).get("_given", ())
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.options.items() if name in given)
+        return f"{type(self).__name__}({shown})"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -275,11 +292,17 @@ def as_interval(every_n_steps: Any, every_n_epochs: Any) -> tuple[int | Literal[
 
 def _freezing(cls: type[Instrument], init: Any) -> Any:
     """The constructor of a class, after which an object of just this class does not change."""
+    checking = naming_unknown(init, _elsewhere)
 
     @functools.wraps(init)
     def freezing(self: Instrument, *arguments: Any, **keywords: Any) -> None:
-        init(self, *arguments, **keywords)
+        checking(self, *arguments, **keywords)
         if type(self) is cls:
-            vars(self)["_is_frozen"] = True
+            vars(self)["_given"], vars(self)["_is_frozen"] = [*keywords], True
 
     return freezing
+
+
+def _elsewhere(name: str) -> str:
+    """Where an option belongs that an instrument does not have."""
+    return f"it is the monitor's: Monitor(instruments, {name}=...)" if name in _OF_MONITOR else ""

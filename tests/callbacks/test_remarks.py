@@ -134,7 +134,7 @@ def test_labels_that_are_given_and_not_used_are_said(tmp_path: Path, to_labels: 
     monitor = fast(4, batch_to_labels=to_labels, probe_size=16)
     with pytest.warns(FnetWarning, match=f"`batch_to_labels` gives .*{reason}|`batch_to_labels` {reason}"):
         trainer(tmp_path, monitor).fit(Net(), DataLoader(points(), batch_size=8))
-    assert record(tmp_path).manifest["probes"]["fnet"]["num_classes"] is None
+    assert record(tmp_path).manifest["probe"]["num_classes"] is None
 
 
 def test_the_targets_of_a_regression_are_said_where_they_are_given(tmp_path: Path) -> None:
