@@ -97,10 +97,10 @@ def write_records(folder: Path, shape: Shape, *, neurons: int) -> None:
                         "lr": 0.1,
                         "width": neurons,
                     },
-                    "monitors": {
-                        "fnet": {"kind": "FunctionalNetworkMonitor", "density": 0.05, "layers": layers},
-                        "robust": {"kind": "RobustnessMonitor"},
-                        "lesion": {"kind": "LesionMonitor"},
+                    "instruments": {
+                        "fnet": {"kind": "FunctionalNetwork", "density": 0.05, "layers": layers},
+                        "robust": {"kind": "Robustness"},
+                        "lesion": {"kind": "Lesions"},
                     },
                 }
             )
@@ -131,7 +131,7 @@ def _snapshot(step: int, network: Network, learnt: float, generator: np.random.G
         step,
         scalars,
         {
-            f"{name}/cost_ms/{part}": 5.0
+            f"monitor_cost/{name}/{part}": 5.0
             for name in ("fnet", "robust")
             for part in ("training_thread", "worker")
         },
