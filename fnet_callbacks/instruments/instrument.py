@@ -23,21 +23,19 @@ from fnet_callbacks.keys import Key
 from fnet_callbacks.scope import Stopwatch
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_OF_MONITOR = frozenset(
-    [
-        "overhead_budget",
-        "worker",
-        "when_busy",
-        "probe",
-        "probe_size",
-        "probe_seed",
-        "batch_to_inputs",
-        "batch_to_labels",
-        "model",
-        "figures",
-        "folder",
-        "on_error",
-    ]
+_OF_MONITOR = (
+    "overhead_budget",
+    "worker",
+    "when_busy",
+    "probe",
+    "probe_size",
+    "probe_seed",
+    "batch_to_inputs",
+    "batch_to_labels",
+    "model",
+    "figures",
+    "folder",
+    "on_error",
 )
 _RESERVED = ("monitor", "monitor_cost", "checkpoints", "figures")
 

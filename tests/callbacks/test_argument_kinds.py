@@ -173,7 +173,7 @@ def test_one_radius_and_one_attack_by_themselves_are_lists_of_one() -> None:
 def test_instruments_may_come_in_any_sequence_or_alone() -> None:
     network, lesions = FunctionalNetwork(), fnet_callbacks.Lesions()
     for given in ([network, lesions], (network, lesions), iter([network, lesions])):
-        assert Monitor(given).instruments == [network, lesions]
+        assert Monitor(given).instruments == [network, lesions]  # type: ignore[arg-type]
     assert Monitor(network).instruments == [network]
     listed = OmegaConf.create([network, lesions], flags={"allow_objects": True})
     assert [type(one) for one in Monitor(listed).instruments] == [type(network), type(lesions)]

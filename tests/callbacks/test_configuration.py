@@ -4,9 +4,10 @@ import inspect
 from typing import Any
 
 import pytest
+from every_argument import INSTRUMENTS
 
 import fnet_callbacks
-from fnet_callbacks import FnetError, FunctionalNetwork, Instrument, Lesions, Monitor, Robustness
+from fnet_callbacks import FnetError, FunctionalNetwork, Lesions, Monitor, Robustness
 from fnet_callbacks.instruments.instrument import _OF_MONITOR
 
 
@@ -92,13 +93,10 @@ def test_an_option_that_is_unknown_is_sent_to_where_it_belongs(
 
 def test_the_monitors_options_are_known_to_instruments() -> None:
     schedule = {"every_n_steps", "every_n_epochs"}
-    assert set(inspect.signature(Monitor).parameters) - schedule - {"instruments"} == _OF_MONITOR
-    kinds = [
-        kind for kind in vars(fnet_callbacks).values() if inspect.isclass(kind) and kind is not Instrument
-    ]
-    for kind in (own for own in kinds if issubclass(own, Instrument)):
+    assert set(inspect.signature(Monitor).parameters) - schedule - {"instruments"} == set(_OF_MONITOR)
+    for kind in (getattr(fnet_callbacks, name) for name in INSTRUMENTS):
         assert {"name", *schedule} <= set(inspect.signature(kind).parameters)
-        assert not _OF_MONITOR & set(inspect.signature(kind).parameters)
+        assert not set(_OF_MONITOR) & set(inspect.signature(kind).parameters)
 
 
 @pytest.mark.parametrize(
