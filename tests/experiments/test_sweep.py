@@ -67,7 +67,7 @@ def test_options_replace_what_the_file_says(tmp_path):
         ({"trainer.accelerator.more": 1}, "has no place 'more' for it"),
         ({"trainer.max_epochs.more": 1}, "`trainer.max_epochs` and `trainer.max_epochs.more` both say"),
         ({"model": {"regularizer": "l1"}}, r"`model` and `model\.hidden` both say what the second is"),
-        ({"trainer.callbacks.00.init_args.worker": "x", "trainer.callbacks.0": {}}, r"`trainer\.callbacks\.0` and"),
+        ({"trainer.callbacks.00.init_args.folder": "x", "trainer.callbacks.0": {}}, r"`trainer\.callbacks\.0` and"),
         ({"trainer.callbacks.00.init_args.figures": 1}, r"`trainer\.callbacks\.0\.init_args\.figures` is said twice"),
         ({"model.lr": ["1e-3", 0.001]}, "lr=0.001 comes twice"),
         ({"model.lr": [0.1, 1, 1.0]}, "lr=1.0 comes twice"),
