@@ -263,7 +263,8 @@ class Monitor(Callback):
     @override
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         states: Mapping[str, Any] = checkpoint.get("callbacks") or {}
-        if _KEY not in states and (
+        is_fitting = self._engine is not None
+        if is_fitting and _KEY not in states and (
             old := [key for key, state in states.items() if _is_of_old_callbacks(state)]
         ):
             warnings.warn(

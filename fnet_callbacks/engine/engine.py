@@ -12,7 +12,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from fnet_callbacks.engine.accounts import Accounts
-from fnet_callbacks.engine.entry import Entry
+from fnet_callbacks.engine.entry import Entry, check_kinds
 from fnet_callbacks.engine.options import Options
 from fnet_callbacks.engine.output import Output
 from fnet_callbacks.engine.passes import Passes
@@ -192,8 +192,9 @@ class Engine:
         Raises:
             Exception: It is none.
         """
+        check_kinds(state)
         self.step, self._last_step = operator.index(state["step"]), state["last_step"]
-        self._values = dict(state["values"])
+        self._values = {key: float(value) for key, value in state["values"].items()}
         self._resumed_from = state["record"]
         self._kept_probe = state["probe"]
         self._measured = state["measured"]
