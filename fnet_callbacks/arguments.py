@@ -12,7 +12,7 @@ import numbers
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 from fnet_callbacks.errors import FnetError
 
@@ -202,5 +202,5 @@ def naming_unknown(init: Callable[P, None], elsewhere: Callable[[str], str]) -> 
             raise TypeError(f"{type(arguments[0]).__name__} has no option `{name}`; {hint}")
         init(*arguments, **options)
 
-    checking.__kwdefaults__ = init.__kwdefaults__  # for who looks there
+    cast(Any, checking).__kwdefaults__ = cast(Any, init).__kwdefaults__  # for who looks there
     return checking

@@ -243,7 +243,7 @@ class Monitor(Callback):
 
     # Lightning would refuse two monitors with a sentence about keys; it sees through a wrapper to its own method.
     @override
-    @functools.wraps(Callback.state_dict)
+    @cast(Any, functools.wraps(Callback.state_dict))
     def state_dict(self) -> dict[str, Any]:
         return (self._state or {}) if self._engine is None else self._engine.state()
 
@@ -264,8 +264,10 @@ class Monitor(Callback):
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         states: Mapping[str, Any] = checkpoint.get("callbacks") or {}
         is_fitting = self._engine is not None
-        if is_fitting and _KEY not in states and (
-            old := [key for key, state in states.items() if _is_of_old_callbacks(state)]
+        if (
+            is_fitting
+            and _KEY not in states
+            and (old := [key for key, state in states.items() if _is_of_old_callbacks(state)])
         ):
             warnings.warn(
                 f"the checkpoint was written with {', '.join(map(repr, old))}, callbacks of an earlier version: "

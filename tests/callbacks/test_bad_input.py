@@ -69,7 +69,7 @@ def test_a_mistyped_pattern_on_a_model_of_many_modules_names_the_nearest(tmp_pat
     model = Deep()
     assert len(dict(model.named_modules())) > 500
     fitted = trainer(tmp_path, warning_monitor(layers=wanted))
-    with pytest.raises(FnetError, match="`layers`: '.*' matches no module; there are: ") as caught:
+    with pytest.raises(FnetError, match=r"`layers`: '.*' matches no module; there are: ") as caught:
         fitted.fit(model, loader())
     message = str(caught.value)
     assert len(message) < 500

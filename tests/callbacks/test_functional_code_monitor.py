@@ -52,9 +52,7 @@ def test_it_logs_what_the_function_finds_of_the_finished_model(tmp_path: Path) -
             assert start.scalars[key] == pytest.approx(getattr(layer, name), rel=close, nan_ok=True), key
         means = found.paths["fgsm"].attack.means
         for what, values in means.items():
-            assert start.scalars[f"{prefix}/fgsm_{what}"] == pytest.approx(
-                values[place], rel=1e-3
-            )
+            assert start.scalars[f"{prefix}/fgsm_{what}"] == pytest.approx(values[place], rel=1e-3)
         assert sorted(own.arrays(0)["codes.units"][place]) == sorted(layer.units)
     last = functional_codes(model.net, [tuple(data.dataset.tensors)])
     assert scalars["codes/01/participation_ratio"] == pytest.approx(last.layers[0].participation_ratio)

@@ -177,7 +177,7 @@ def test_what_is_no_instrument_yet_is_shown(tmp_path: Path) -> None:
     with open_dict(config):
         config._recursive_ = False
         config.instruments = [config.instruments.lesion]
-    with pytest.raises(Exception, match="`instruments` has .*Lesions.*; each should be an instrument"):
+    with pytest.raises(Exception, match=r"`instruments` has .*Lesions.*; each should be an instrument"):
         instantiate(config)
 
 

@@ -162,8 +162,8 @@ def test_of_labels_that_several_instruments_read_it_is_said_once(tmp_path: Path)
         return batch[1].float()
 
     instruments = [FunctionalNetwork(name=name, measures="fast") for name in ("a", "b")]
+    watching = monitor(4, *instruments, batch_to_labels=floats)
     with pytest.warns(FnetWarning, match="`batch_to_labels` gives") as caught:
-        watching = monitor(4, *instruments, batch_to_labels=floats)
         trainer(tmp_path, watching).fit(Net(), DataLoader(points(), batch_size=8))
     assert len([w for w in caught if "batch_to_labels" in str(w.message)]) == 1
 

@@ -258,7 +258,7 @@ def test_it_is_copied_pickled_and_shown(own: Instrument) -> None:
         assert type(other) is type(own)
         assert other.options == own.options
         assert repr(other) == repr(own)
-        with pytest.raises(FnetError, match="`name` of .* is fixed"):
+        with pytest.raises(FnetError, match=r"`name` of .* is fixed"):
             other.name = "other"
     assert repr(own).startswith(f"{type(own).__name__}(")
     assert repr(Confidence(temperature=0.5)) == "Confidence(temperature=0.5)"
