@@ -98,12 +98,11 @@ def turns_of_search(graph: F.Graph) -> np.ndarray:
 def hand_over(array: np.ndarray, ends: tuple[socket.socket, socket.socket]) -> np.ndarray:
     """What both sides do for an array to get from one process to another, here in one."""
     ours, theirs = ends
-    plain = wire.Wire(())
-    sent = plain.pack(array)
+    sent = wire.pack(array)
     wire.send(ours, sent)
     received = wire.receive(theirs)
     assert received is not None
-    arrived = plain.unpack(received)
+    arrived = wire.unpack(received)
     received.close()
     sent.close()
     return arrived
