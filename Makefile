@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # The kernels compile once and are kept beside the code; two threads, where a command does not ask for others.
 export NUMBA_NUM_THREADS ?= 2
 export OMP_NUM_THREADS ?= 2
-BENCH ?= isolation floor scale monitors lesions peers report overhead
+BENCH ?= isolation floor hooks scale instruments lesions peers report overhead
 
 .PHONY: help install demo report test test-all audit check bench docs clean
 
@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 
 install: $(READY) ## create .venv and install the package with what tests and demo need
 
-demo: $(READY) ## train an MLP on digits with the monitors; say how to open TensorBoard
+demo: $(READY) ## train an MLP on digits with the monitor; say how to open TensorBoard
 	$(BIN)/python -m experiments.train fit --config experiments/configs/digits_mlp.yaml
 
 report: $(READY) ## train three regularisations with three seeds each on digits; compare them in one page
@@ -43,7 +43,7 @@ check: $(READY) ## lint, types, doctests, the layer test
 	$(BIN)/pyright
 	$(BIN)/python -m pytest --doctest-modules fnet_callbacks tests/test_layers.py
 
-bench: $(READY) ## what things cost, as tables; `make bench BENCH=floor` for one of isolation, floor, scale, monitors, lesions, peers, report, overhead
+bench: $(READY) ## what things cost, as tables; `make bench BENCH=floor` for one of isolation, floor, hooks, scale, instruments, lesions, peers, report, overhead
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,benchmark]"
 	for name in $(BENCH); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 

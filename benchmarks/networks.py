@@ -30,7 +30,8 @@ class Benchmark:
         data: From the folder of data sets, or None, to the training data and what they are, in words.
         batch_size: Samples of a training batch.
         is_language: Whether it predicts the next token of its inputs, in place of a class.
-        monitor: Arguments of the monitor that the model asks for.
+        instrument: Arguments of ``FunctionalNetwork`` that the model needs.
+        monitor: Arguments of the monitor that it needs.
     """
 
     description: str
@@ -38,6 +39,7 @@ class Benchmark:
     data: Callable[[str | None], tuple[Dataset, str]]
     batch_size: int
     is_language: bool = False
+    instrument: Mapping[str, Any] = field(default_factory=dict)
     monitor: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -167,6 +169,7 @@ BENCHMARKS = {
         characters,
         8,
         is_language=True,
-        monitor={"samples": "tokens", "probe_size": 64},
+        instrument={"samples": "tokens"},
+        monitor={"probe_size": 64},
     ),
 }

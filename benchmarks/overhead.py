@@ -45,7 +45,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.networks import BENCHMARKS, Trained
 from benchmarks.tables import machine, markdown, number, tell, write_json
-from fnet_callbacks import FunctionalNetworkMonitor, Record, read_record
+from fnet_callbacks import FunctionalNetwork, Monitor, Record, read_record
 from fnet_callbacks.quantities.networks import TIERS
 
 EVERY = (1, 4, 16, 64, 256)
@@ -209,10 +209,11 @@ class Bench:
         once = last.started - first.started + last.ended - first.ended
         return Run(last.ended - first.started, once, record)
 
-    def monitor(self, setting: Setting, options: Mapping[str, Any]) -> FunctionalNetworkMonitor:
+    def monitor(self, setting: Setting, options: Mapping[str, Any]) -> Monitor:
         """As a user would make it."""
         arguments: dict[str, Any] = {"measures": setting.tier, "source": setting.source}
-        return FunctionalNetworkMonitor(setting.every, **{**arguments, **self.options, **options})
+        network = FunctionalNetwork(**arguments, **self.benchmark.instrument)
+        return Monitor(network, every_n_steps=setting.every, **{**self.options, **options})
 
     def step_seconds(self) -> float:
         """Of a step without the monitor, roughly; the first run, which warms up."""

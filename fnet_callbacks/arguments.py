@@ -6,16 +6,19 @@ What is kept of an argument goes to checkpoints, manifests and other processes, 
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import numbers
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, ParamSpec, cast
 
 from fnet_callbacks.errors import FnetError
 
 Names = str | Sequence[str]
 Numbers = float | Sequence[float]
+P = ParamSpec("P")
 
 _LARGEST = 2**63 - 1
 _MAX_NAMES = 12  # in a message
@@ -177,3 +180,27 @@ def _sorted(values: list[Any]) -> list[Any]:
         return sorted(values)
     except TypeError:  # of several kinds, which whoever asked for them will refuse
         return sorted(values, key=repr)
+
+
+def naming_unknown(init: Callable[P, None], elsewhere: Callable[[str], str]) -> Callable[P, None]:
+    """A constructor that says of an option that it does not have which one is meant, or where it belongs.
+
+    Args:
+        init: The constructor.
+        elsewhere: Says where an option of this name belongs; an empty text where it belongs nowhere.
+    """
+    parameters = list(inspect.signature(init).parameters.values())[1:]  # without ``self``
+    takes_any = any(own.kind == own.VAR_KEYWORD for own in parameters)
+    known = [own.name for own in parameters if own.kind in (own.POSITIONAL_OR_KEYWORD, own.KEYWORD_ONLY)]
+
+    @functools.wraps(init)
+    def checking(*arguments: P.args, **options: P.kwargs) -> None:
+        unknown = () if takes_any else [name for name in options if name not in known]
+        for name in unknown:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = elsewhere(name) or (f"did you mean `{near[0]}`?" if near else f"it has {', '.join(known)}")
+            raise TypeError(f"{type(arguments[0]).__name__} has no option `{name}`; {hint}")
+        init(*arguments, **options)
+
+    cast(Any, checking).__kwdefaults__ = cast(Any, init).__kwdefaults__  # for who looks there
+    return checking

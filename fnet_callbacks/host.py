@@ -131,8 +131,8 @@ class Host(ABC):
         elif isinstance(loaders, (list, tuple)):
             yield from (found for loader in loaders for found in self.loaders_in(loader))
 
-    def batches_to_end(self) -> float:
-        """After how many batches, this one included, training may end; infinite where nobody knows."""
+    def batches_to_end(self, *, of_epoch: bool) -> float:
+        """After how many batches, this one included, training may end, or the epoch; infinite where nobody knows."""
         return math.inf
 
     # The run.

@@ -5,7 +5,6 @@ import signal
 import time
 
 from fnet_callbacks.worker.process import serve
-from fnet_callbacks.worker.wire import Wire
 
 
 def answer(message):
@@ -19,4 +18,4 @@ def answer(message):
 
 
 if __name__ == "__main__":
-    serve(Wire(()), answer)
+    serve(answer)

@@ -1,28 +1,15 @@
-"""Of every callback of the package all its arguments, and what an object made of them holds."""
+"""All arguments of everything that a configuration may name, and what an object made of them holds."""
 
 from typing import Any
 
-PROBE: dict[str, Any] = {
-    "every_n_steps": 7,
-    "name": "own",
-    "overhead_budget": 0.5,
-    "probe": "small_models.loader",
-    "probe_size": 32,
-    "probe_seed": 3,
-    "batch_to_inputs": "operator.itemgetter",
-    "batch_to_labels": "small_models.logits_of_dict",
-    "model": "net",
-    "on_error": "raise",
-}
 LOGITS = {"output_to_logits": "small_models.logits_of_dict"}
 BALL: dict[str, Any] = {"epsilon": 0.1, "bounds": [0.0, 1.0], "normalize": [[0.5], [0.25]]}
+OWN: dict[str, Any] = {"name": "own", "every_n_steps": 7}
 # Of each argument a value that is not the default, unless another argument asks for it.
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "FunctionalNetworkMonitor": {
-        **PROBE,
+INSTRUMENTS: dict[str, dict[str, Any]] = {
+    "FunctionalNetwork": {
+        **OWN,
         "every_n_steps": "log",
-        "worker": "process",  # tests of this folder have the other as their default
-        "when_busy": "skip",
         "measures": ["fast", "loops", "own_measures.HUBS"],
         "layer_measures": [],
         "layers": ["net.1"],
@@ -30,7 +17,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "samples": "tokens",
         "max_samples": 64,
         "max_neurons": 8,
-        "source": "probe",  # a probe has no live batches
+        "source": "train",
         "method": "threshold",
         "density": 0.2,
         "threshold": 0.5,
@@ -41,11 +28,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "homology_max_nodes": 16,
         "homology_backend": "ripser",
         "save_correlation": True,
-        "figures": None,
         "measure_timeout_s": 30.0,
     },
-    "RobustnessMonitor": {
-        **PROBE,
+    "Robustness": {
+        **OWN,
         **LOGITS,
         "bounds": [0.0, 2.0],
         "attacks": ["pgd"],
@@ -58,11 +44,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "restarts": 2,
         "loss": "fnet_callbacks.attacks.cross_entropy",
     },
-    "LesionMonitor": {
-        **PROBE, **LOGITS, "points": 3, "layers": ["net.*"], "max_neurons": 8, "density": 0.2, "seed": 4
+    "Lesions": {
+        **OWN, **LOGITS, "points": 3, "layers": ["net.*"], "max_neurons": 8, "density": 0.2, "seed": 4
     },
-    "LocalSpecializationMonitor": {
-        **PROBE,
+    "LocalSpecialization": {
+        **OWN,
         **LOGITS,
         "graph": "activations",
         "k": 4,
@@ -77,20 +63,42 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "visualization_steps": 1,
         "seed": 4,
     },
-    "FunctionalCodeMonitor": {
-        **PROBE, **LOGITS, **BALL,
-        "layers": ["net.1"], "signal": "pre", "maxima": True, "grid": [3, 4], "figures": 2,
+    "FunctionalCodes": {
+        **OWN, **LOGITS, **BALL, "layers": ["net.1"], "signal": "pre", "maxima": True, "grid": [3, 4]
     },
-    "ReLURegionMonitor": {**PROBE, **LOGITS, **BALL, "lines": 2, "max_crossings": 20},
-    "BurnInEarlyStopping": {
-        "monitor": "fnet/modularity", "burn_in": 2, "mode": "min", "patience": 5, "min_delta": 0.01
-    },
+    "ReLURegions": {**OWN, **LOGITS, **BALL, "lines": 2, "max_crossings": 20},
 }  # fmt: skip
+# Without its instruments, which are given by class_path or _target_, or as objects.
+MONITOR: dict[str, Any] = {
+    "every_n_steps": "log",
+    "overhead_budget": 0.5,
+    "worker": "process",  # tests of callbacks have the other as their default
+    "when_busy": "skip",
+    "probe": "small_models.loader",
+    "probe_size": 32,
+    "probe_seed": 3,
+    "batch_to_inputs": "operator.itemgetter",
+    "batch_to_labels": "small_models.logits_of_dict",
+    "model": "net",
+    "figures": 3,
+    "folder": "runs/a",
+    "on_error": "raise",
+}
+STOPPING: dict[str, Any] = {
+    "monitor": "fnet/modularity", "burn_in": 2, "mode": "min", "patience": 5, "min_delta": 0.01
+}  # fmt: skip
+ARGUMENTS = {**INSTRUMENTS, "Monitor": MONITOR, "BurnInEarlyStopping": STOPPING}
+# Two schedules are one too many, so that one of them has the default above.
+OTHER_SCHEDULE = "every_n_epochs"
 
 
-def told(value: Any) -> Any:
-    """What an object of ours holds, down to plain values; when a budget's clock began is another moment each time."""
-    if type(value).__module__.startswith("fnet_callbacks") and hasattr(value, "__dict__"):
-        held = {key: told(inner) for key, inner in vars(value).items() if key != "_began"}
-        return {"kind": type(value), **held}
-    return [told(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+def parts(value: Any) -> Any:
+    """What an object of ours holds, down to plain values."""
+    if isinstance(value, type) or not type(value).__module__.startswith("fnet_callbacks"):
+        return [parts(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+    if hasattr(value, "__dict__"):
+        return {"kind": type(value), **{key: parts(inner) for key, inner in vars(value).items()}}
+    if hasattr(value, "__dataclass_fields__"):
+        found = {name: parts(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {"kind": type(value), **found}
+    return value

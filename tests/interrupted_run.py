@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fnet_callbacks import FunctionalNetworkMonitor, RobustnessMonitor
+from fnet_callbacks import FunctionalNetwork, Monitor, Robustness
 
 STEPS_PER_EPOCH = 8
 EPOCHS = 4
@@ -70,7 +70,7 @@ def run(
     worker: Any = "process",
     resume: str | None = None,
     epochs: int = EPOCHS,
-) -> FunctionalNetworkMonitor:
+) -> Monitor:
     """Trains; ``exact`` is a run that resumes exactly: a fixed order and no dropout."""
     pl.seed_everything(1 if resume is None else 2, verbose=False)
     generator = torch.Generator().manual_seed(0)
@@ -81,26 +81,16 @@ def run(
         "tensorboard": lambda: TensorBoardLogger(folder, name="tb"),
         "wandb": lambda: WandbLogger(save_dir=folder, project="p", offline=True),
     }[logger]()
-    monitor = FunctionalNetworkMonitor(
-        every_n_steps=3,
-        density=0.3,
-        nulls=3,
-        figures=None,
-        save_correlation=True,
-        homology_backend="gudhi",
-        worker=worker,
-    )
+    network = FunctionalNetwork(density=0.3, nulls=3, save_correlation=True, homology_backend="gudhi")
+    robustness = Robustness(every_n_steps=3, epsilons=[0.1], bounds=(0.0, 1.0), steps=2)
+    monitor = Monitor([network, robustness], every_n_steps=3, figures=None, worker=worker)
     checkpoints = ModelCheckpoint(
         dirpath=f"{folder}/checkpoints",
         filename="{step}",
         every_n_train_steps=checkpoint_every,
         save_top_k=-1,
     )
-    callbacks: list[Callback] = [
-        RobustnessMonitor(every_n_steps=3, epsilons=[0.1], bounds=(0.0, 1.0), steps=2),
-        monitor,
-        checkpoints,
-    ]
+    callbacks: list[Callback] = [monitor, checkpoints]
     if kill_at is not None:
         callbacks.insert(0, KillAt(kill_at, seconds_later))
     trainer = pl.Trainer(

@@ -34,7 +34,7 @@ class Diary(Ledger):
         self.file = file
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if "fnet/step" in metrics:
+        if "monitor/step" in metrics:
             with open(self.file, "a") as file:
                 file.write(f"{step}\n")
 

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from processes import workers_of
 from small_models import Net, loader, mlp
 
-from fnet_callbacks import FunctionalNetworkMonitor
+from fnet_callbacks import FunctionalNetwork, Monitor
 
 STEPS = 20_000 if EVERY_CELL else 4_000
 
@@ -37,7 +37,7 @@ if __name__ == "__main__":
         max_steps=STEPS,
         max_epochs=-1,
         logger=TensorBoardLogger(folder),
-        callbacks=[FunctionalNetworkMonitor(50, density=0.1, nulls=2, figures=None), Tell()],
+        callbacks=[Monitor(FunctionalNetwork(density=0.1, nulls=2), every_n_steps=50, figures=None), Tell()],
         accelerator="cpu",
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fnet_callbacks import FunctionalNetworkMonitor
+from fnet_callbacks import FunctionalNetwork, Monitor
 
 WIDTH, SAMPLES = 2048, 10_000
 
@@ -33,9 +33,8 @@ def main(is_monitored: bool) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     data = TensorDataset(torch.randn(SAMPLES, 16), torch.randint(4, (SAMPLES,)))
-    monitor = FunctionalNetworkMonitor(
-        2, measures="fast", layer_measures=[], max_neurons=WIDTH, probe_size=SAMPLES, figures=None
-    )
+    network = FunctionalNetwork(measures="fast", layer_measures=[], max_neurons=WIDTH)
+    monitor = Monitor(network, every_n_steps=2, probe_size=SAMPLES, figures=None)
     trainer = pl.Trainer(
         max_steps=2,
         logger=False,

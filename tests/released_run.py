@@ -1,4 +1,4 @@
-"""A run of all monitors that leaves a checkpoint, so that later versions can be asked to go on from it.
+"""A run of all instruments that leaves a checkpoint, so that later versions can be asked to go on from it.
 
 At a release: ``PYTHONPATH=.:tests python tests/released_run.py`` adds its file to ``tests/data``.
 """
@@ -10,16 +10,16 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
-from small_models import Net, Stream, functional_monitor, robustness_monitor, trainer
+from small_models import Net, Stream, monitor, network, robustness, trainer
 from torch.utils.data import DataLoader
 
 import fnet_callbacks
 from fnet_callbacks import (
     BurnInEarlyStopping,
-    FunctionalCodeMonitor,
-    LesionMonitor,
-    LocalSpecializationMonitor,
-    ReLURegionMonitor,
+    FunctionalCodes,
+    Lesions,
+    LocalSpecialization,
+    ReLURegions,
 )
 
 DATA = Path(__file__).parent / "data"
@@ -40,15 +40,20 @@ class SaveAfter(Checkpoint):
 def run(folder: Path, *, save: Path | None = None, resume: Path | None = None) -> pl.Trainer:
     """Two epochs on batches that are kept as they pass, so that the checkpoint holds the probe too."""
     torch.manual_seed(0)
-    options: dict[str, Any] = {"probe_size": 16, "on_error": "raise"}
+    watched = monitor(
+        4,
+        network(),
+        robustness(4),
+        Lesions(every_n_steps=4, points=3),
+        LocalSpecialization(every_n_steps=4, k=3, references=5, shuffles=2),
+        FunctionalCodes(every_n_steps=4, epsilon=0.1, bounds=(0.0, 1.0)),
+        ReLURegions(every_n_steps=4, lines=2),
+        probe_size=16,
+        worker="inline",
+    )
     fitted = trainer(
         folder,
-        functional_monitor(4, probe_size=16, worker="inline"),
-        robustness_monitor(4, probe_size=16),
-        LesionMonitor(4, points=3, **options),
-        LocalSpecializationMonitor(4, k=3, references=5, shuffles=2, **options),
-        FunctionalCodeMonitor(4, epsilon=0.1, bounds=(0.0, 1.0), figures=None, **options),
-        ReLURegionMonitor(4, lines=2, **options),
+        watched,
         BurnInEarlyStopping("fnet/mean_abs_correlation", patience=9, check_on_train_epoch_end=True),
         *([] if save is None else [SaveAfter(save)]),
         max_epochs=2,

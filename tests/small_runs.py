@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fnet_callbacks.measures import measure
-from fnet_callbacks.scope import Activity, GraphSettings, Scope
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.keys import places
+from fnet_callbacks.network import Activity, GraphSettings, Network
+from fnet_callbacks.quantities.networks import measure
 from fnet_callbacks.record import Snapshot, SnapshotStore
 
 MEASURES = (
@@ -67,14 +67,14 @@ def instruments_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def network(strength: float, seed: int, n: int = 30) -> Scope:
+def network(strength: float, seed: int, n: int = 30) -> Network:
     """Neurons of three kinds, which share a signal of that strength."""
     generator = np.random.default_rng(seed)
     rows = generator.normal(size=(200, n)) + strength * generator.normal(size=(200, 3))[:, np.arange(n) % 3]
     labels = np.arange(len(rows)) % 2
     activity = Activity((rows > 0).mean(0), F.class_active_share(rows, labels, 2), rows, labels)
     layers = np.arange(n) // (n // 2)
-    return Scope(
+    return Network(
         F.correlation_matrix(rows), activity, layers=layers, settings=GraphSettings(F.GraphRule(density=0.2))
     )
 

@@ -18,8 +18,8 @@ TINY = {
     "trainer.callbacks.0.init_args.every_n_steps": 2,
     "trainer.callbacks.0.init_args.worker": "inline",
     "trainer.callbacks.0.init_args.figures": None,
-    "trainer.callbacks.0.init_args.measures": "fast",
-    "trainer.callbacks.1.init_args.every_n_steps": 2,
+    "trainer.callbacks.0.init_args.instruments.0.init_args.measures": "fast",
+    "trainer.callbacks.0.init_args.instruments.1.init_args.every_n_steps": 2,
 }
 
 

@@ -13,7 +13,10 @@ from typing import Any
 import networkx as nx
 import pytest
 from planted_networks import activations, network_of
+from small_models import Net, loader, points
 
+import fnet_callbacks
+from fnet_callbacks import FnetError, Instrument
 from fnet_callbacks.cli import main
 from fnet_callbacks.network import Network
 from fnet_callbacks.quantities.networks import MEASURES, measure, quantities_of
@@ -54,6 +57,39 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert Path(found["best"].best_model_path).exists()
     assert (tmp_path / "curve.png").exists()
     assert "dropout" in (tmp_path / "report.html").read_text()
+
+
+def test_an_instrument_is_written_as_the_page_says_and_keys_are_what_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "page", "model": Net(), "train": loader()}
+    found = run(DOCS / "adding_an_instrument.md", namespace)
+    record = found["record"]
+    assert record.steps == [0, 4, 8]
+    logits, labels = found["model"](points().tensors[0]), points().tensors[1]
+    sure, answer = logits.detach().softmax(-1).max(-1)
+    excess = float(sure.mean() - (answer == labels).float().mean())
+    assert record.series("confidence/excess")[-1] == pytest.approx(excess, abs=1e-5)
+    assert "monitor_cost/confidence/total" in record.snapshots[-1].cost_ms
+    with pytest.raises(FnetError, match="`temperature=0`"):
+        found["Confidence"](temperature=0)
+
+    run(DOCS / "snapshots.md", found)
+    assert record.manifest["keys"]["fnet_layers/02/modularity"] == ["fnet", "modularity", "02"]
+
+
+def test_the_documented_multiples_are_those_of_the_instruments() -> None:
+    rows = [line.split("|") for line in (DOCS / "snapshots.md").read_text().splitlines() if "| `" in line]
+    multiples = {
+        name: int(row[2])
+        for row in rows
+        if row[2].strip().isdecimal()
+        for name in re.findall(r"`(\w+)`", row[1])
+    }
+    homes = fnet_callbacks._HOME.items()
+    kinds = [getattr(fnet_callbacks, name) for name, home in homes if home.startswith("instruments.")]
+    assert multiples == {k.__name__: k.default_interval for k in kinds if k is not Instrument}
 
 
 def test_measures_are_added_as_the_page_says() -> None:

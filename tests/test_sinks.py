@@ -1,4 +1,4 @@
-"""What sinks write to each kind of logger, and what happens when one of them fails."""
+"""What is written to each kind of logger, and what happens when one of them fails."""
 
 import csv
 import importlib.util
@@ -85,9 +85,9 @@ def tensorboard(tmp_path):
 def test_tensorboard_holds_values_and_images_under_their_keys_and_steps_without_waiting(
     tmp_path, tensorboard
 ):
-    sinks = Loggers([tensorboard], keys=KEYS, figure_folder=tmp_path / "figures")
-    sinks.scalars(7, VALUES)
-    sinks.figures(7, {"fnet/figures/graph": IMAGE})
+    loggers = Loggers([tensorboard], keys=KEYS, figure_folder=tmp_path / "figures")
+    loggers.scalars(7, VALUES)
+    loggers.figures(7, {"fnet/figures/graph": IMAGE})
     events = events_of(tmp_path / "tb" / "version_0")
     for key, value in VALUES.items():
         (event,) = events.Scalars(key)
@@ -114,7 +114,7 @@ def test_a_tensorboard_logger_that_renames_values_is_asked_to(tmp_path, kind):
 
 
 def test_tensorboards_charts_hold_the_curves_that_belong_together(tmp_path, tensorboard):
-    Loggers([tensorboard], keys=KEYS).scalars(0, {"fnet/step": 0.0})
+    Loggers([tensorboard], keys=KEYS).scalars(0, {"monitor/step": 0.0})
     (event,) = events_of(tmp_path / "tb" / "version_0").Tensors("custom_scalars__config__")
     layout = Layout.FromString(event.tensor_proto.string_val[0])
     charts = {c.title: {x.title: list(x.multiline.tag) for x in c.chart} for c in layout.category}
@@ -167,30 +167,25 @@ def read_by_pages(folder: Path, described: dict[str, str]) -> None:
 
 def test_wandb_holds_values_and_images_on_an_axis_of_their_own(tmp_path):
     logger = WandbLogger(save_dir=tmp_path, project="p", offline=True)
-    sinks = Loggers([logger], keys=[*KEYS, *whole_keys("my_layers", [BY_NAME["loops"]])])
-    sinks.scalars(7, VALUES)
-    sinks.figures(7, {"fnet/figures/graph": IMAGE})
+    loggers = Loggers([logger], keys=[*KEYS, *whole_keys("my_layers", [BY_NAME["loops"]])])
+    loggers.scalars(7, VALUES)
+    loggers.figures(7, {"fnet/figures/graph": IMAGE})
     wandb.finish()
     file = run_file(tmp_path)
     scalars, figures = history(file)
     assert {key: float(scalars[key]) for key in VALUES} == pytest.approx(VALUES, nan_ok=True)
-    assert figures["fnet/step"] == 7
+    assert figures["monitor/step"] == 7
     image = file.parent / "files" / figures["fnet/figures/graph/path"]
     assert image.read_bytes().startswith(b"\x89PNG")
-    axes = step_metrics(file)
-    assert {key: axes[key] for key in ("fnet/*", "fnet_layers/*", "robust/*", "my_layers/*")} == {
-        "fnet/*": "fnet/step",
-        "fnet_layers/*": "fnet/step",
-        "robust/*": "robust/step",
-        "my_layers/*": "my_layers/step",
-    }
+    groups = ("fnet", "fnet_layers", "robust", "my_layers", "monitor", "monitor_cost")
+    assert {step_metrics(file)[f"{group}/*"] for group in groups} == {"monitor/step"}
 
 
 def test_csv_holds_values_at_once_and_new_columns_when_they_come(tmp_path):
     logger = CSVLogger(tmp_path, name="csv", version=0)
-    sinks = Loggers([logger], keys=KEYS)
-    sinks.scalars(7, VALUES)
-    sinks.scalars(9, {"fnet/modularity": 0.75, "fnet/new": 1.0})
+    loggers = Loggers([logger], keys=KEYS)
+    loggers.scalars(7, VALUES)
+    loggers.scalars(9, {"fnet/modularity": 0.75, "fnet/new": 1.0})
     with open(tmp_path / "csv" / "version_0" / "metrics.csv") as file:
         first, second = csv.DictReader(file)
     assert (first["step"], first["fnet/modularity"], first["fnet/new"]) == ("7", "0.5", "")
@@ -221,10 +216,10 @@ def test_without_a_folder_images_that_nobody_takes_are_dropped(tmp_path, monkeyp
 
 def test_a_logger_that_raises_is_named_once_and_the_others_get_every_value():
     others = Remembering(), Remembering()
-    sinks = Loggers([others[0], Failing(), others[1]], keys=KEYS)
+    loggers = Loggers([others[0], Failing(), others[1]], keys=KEYS)
     with pytest.warns(FnetWarning, match=r"Failing failed: ConnectionError\('server is down'\)"):
-        sinks.scalars(1, {"fnet/loops": 3.0})
-    sinks.scalars(2, {"fnet/loops": 4.0})
+        loggers.scalars(1, {"fnet/loops": 3.0})
+    loggers.scalars(2, {"fnet/loops": 4.0})
     assert [[step for step, _ in other.rows] for other in others] == [[1, 2], [1, 2]]
 
 
@@ -243,7 +238,7 @@ def test_a_logger_that_cannot_start_is_a_warning(tmp_path):
 
 def test_a_folder_for_figures_that_cannot_be_made_is_a_warning(tmp_path):
     (tmp_path / "file").touch()
-    sinks = Loggers([], keys=KEYS, figure_folder=tmp_path / "file" / "figures")
+    loggers = Loggers([], keys=KEYS, figure_folder=tmp_path / "file" / "figures")
     with pytest.warns(FnetWarning, match="NotADirectoryError"):
-        sinks.figures(1, {"fnet/figures/graph": IMAGE})
-    sinks.figures(2, {"fnet/figures/graph": IMAGE})
+        loggers.figures(1, {"fnet/figures/graph": IMAGE})
+    loggers.figures(2, {"fnet/figures/graph": IMAGE})

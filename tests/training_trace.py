@@ -64,7 +64,7 @@ def _own_state(name: str, module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def is_ours(key: str) -> bool:
-    return key.startswith(("fnet", "robust", "specialization", "regions", "codes"))
+    return key.startswith(("monitor", "fnet", "robust", "lesion", "specialization", "regions", "codes"))
 
 
 def assert_same(bare: list[dict[str, Any]], watched: list[dict[str, Any]]) -> None:

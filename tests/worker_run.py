@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from small_models import Net, points
 from torch.utils.data import DataLoader
 
-from fnet_callbacks import FunctionalNetworkMonitor
+from fnet_callbacks import FunctionalNetwork, Monitor
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
@@ -27,7 +27,7 @@ pl.Trainer(
     max_steps=10**6,
     max_epochs=-1,
     logger=CSVLogger(folder, name="csv"),
-    callbacks=[FunctionalNetworkMonitor(5, nulls=2, density=0.3, figures=None), Tell()],
+    callbacks=[Monitor(FunctionalNetwork(nulls=2, density=0.3), every_n_steps=5, figures=None), Tell()],
     accelerator="cpu",
     enable_progress_bar=False,
     enable_model_summary=False,

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import inspect
+import pkgutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, ParamSpec, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
+from fnet_callbacks import instruments as instruments_room
+from fnet_callbacks.arguments import naming_unknown
 from fnet_callbacks.drivers.awaiting import reads_now, waiting_when_read
 from fnet_callbacks.drivers.steps import StepWatch
 from fnet_callbacks.drivers.trainer_host import TrainerHost
@@ -23,6 +28,20 @@ from fnet_callbacks.instruments.arguments import Figures
 from fnet_callbacks.instruments.instrument import Instrument
 
 _KEY = "fnet_callbacks"
+P = ParamSpec("P")
+
+
+def _naming_unknown(init: Callable[P, None]) -> Callable[P, None]:
+    """The constructor of the monitor, which sends options of instruments to them."""
+
+    def elsewhere(name: str) -> str:
+        for module in pkgutil.iter_modules(instruments_room.__path__, f"{instruments_room.__name__}."):
+            importlib.import_module(module.name)
+        kinds = [k.__name__ for k in Instrument.__subclasses__() if name in inspect.signature(k).parameters]
+        shown = ", ".join(f"{kind}({name}=...)" for kind in kinds)
+        return f"it belongs to instruments: {shown}" if kinds else ""
+
+    return naming_unknown(init, elsewhere)
 
 
 class Monitor(Callback):
@@ -38,7 +57,8 @@ class Monitor(Callback):
     say when it was done and what it cost.
 
     Args:
-        instruments: What is measured, each with a name of its own. Default: ``FunctionalNetwork()``.
+        instruments: What is measured, each with a name of its own: a list, one alone, or a mapping, the keys of which
+            mean nothing. Default: ``FunctionalNetwork()``.
         every_n_steps: Steps between snapshots; a step is a batch that stepped an optimiser. ``"log"`` takes ten a
             decade: 1, 2, 3, 4, 5, 6, 8, 10, 13, ... Default: 100. An instrument that has no schedule of its own takes a
             multiple of it: the functional network each snapshot, attacks, lesions, regions and codes each tenth, local
@@ -74,6 +94,7 @@ class Monitor(Callback):
         >>> monitor = Monitor([FunctionalNetwork(density=0.1), Robustness(bounds=(0, 1))], every_n_steps=50)
     """
 
+    @_naming_unknown
     def __init__(
         self,
         instruments: Instrument | Sequence[Instrument] | None = None,
@@ -222,7 +243,7 @@ class Monitor(Callback):
 
     # Lightning would refuse two monitors with a sentence about keys; it sees through a wrapper to its own method.
     @override
-    @functools.wraps(Callback.state_dict)
+    @cast(Any, functools.wraps(Callback.state_dict))
     def state_dict(self) -> dict[str, Any]:
         return (self._state or {}) if self._engine is None else self._engine.state()
 
@@ -242,8 +263,11 @@ class Monitor(Callback):
     @override
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         states: Mapping[str, Any] = checkpoint.get("callbacks") or {}
-        if _KEY not in states and (
-            old := [key for key, state in states.items() if _is_of_old_callbacks(state)]
+        is_fitting = self._engine is not None
+        if (
+            is_fitting
+            and _KEY not in states
+            and (old := [key for key, state in states.items() if _is_of_old_callbacks(state)])
         ):
             warnings.warn(
                 f"the checkpoint was written with {', '.join(map(repr, old))}, callbacks of an earlier version: "

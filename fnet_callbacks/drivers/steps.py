@@ -64,8 +64,6 @@ class StepWatch:
         """Whether the batch that ends was a step; asked once a batch."""
         announced, stepped = self._is_announced, self._has_stepped
         self._is_announced = self._has_stepped = False
-        counted = self._trainer.global_step != self._global_step
-        self._global_step = self._trainer.global_step
         if announced or stepped:
             self._sees_optimizers, self._values = True, None
             if not announced:
@@ -73,6 +71,8 @@ class StepWatch:
             return True
         if self._sees_optimizers:
             return False
+        counted = (now := self._trainer.global_step) != self._global_step
+        self._global_step = now
         before, self._values = self._values, self._weights()
         if before is None or self._values is None:
             if counted:
@@ -84,11 +84,15 @@ class StepWatch:
         return has_moved
 
     def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
-        if optimizer not in self._owners:
+        if self._is_announced or self._has_stepped:  # the batch is a step anyhow
+            return
+        is_own = self._owners.get(optimizer)
+        if is_own is None:
             own = {id(p) for p in self._trainer.lightning_module.parameters()}
             groups = optimizer.param_groups
-            self._owners[optimizer] = any(id(p) in own for group in groups for p in group["params"])
-        self._has_stepped |= self._owners[optimizer]
+            is_own = any(id(p) in own for group in groups for p in group["params"])
+            self._owners[optimizer] = is_own
+        self._has_stepped = is_own
 
     def _weights(self) -> Tensor | None:
         """A few values of each weight; None where Lightning is sure to announce its steps."""

@@ -143,10 +143,10 @@ class TrainerHost(Host):
         yield from super().loaders_in(loaders.iterables if is_a(loaders, CombinedLoader) else loaders)
 
     @override
-    def batches_to_end(self) -> float:
+    def batches_to_end(self, *, of_epoch: bool) -> float:
         trainer = self._trainer
         in_epoch = trainer.num_training_batches - trainer.fit_loop.batch_idx
-        if trainer.max_steps < 0:
+        if of_epoch or trainer.max_steps < 0:
             return in_epoch if math.isfinite(in_epoch) else 1
         return min(in_epoch, (trainer.max_steps - trainer.global_step) / max(1, len(trainer.optimizers)))
 

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from fnet_callbacks.engine.accounts import Accounts
-from fnet_callbacks.engine.entry import Entry
+from fnet_callbacks.engine.entry import Entry, check_kinds
 from fnet_callbacks.engine.options import Options
 from fnet_callbacks.engine.output import Output
 from fnet_callbacks.engine.passes import Passes
@@ -55,12 +55,12 @@ class Engine:
         self._resumed_from: str | None = None
         self._kept_probe: Any = None
         self._measured: Mapping[str, Any] | None = None
-        self._is_open = False
+        self._is_open = self._is_watching = False
         # On rank 0: what came of snapshots, and what is to be handed over next.
         self._arrived: dict[str, float] = {}
         self._outbox: deque[tuple[Job, Sequence[Entry]]] = deque()
         self._left_out: dict[str, str] = {}
-        self._next_look = 0.0
+        self._is_owed, self._next_look = False, 0.0
 
     # The course of a run.
 
@@ -90,7 +90,7 @@ class Engine:
                 measured=self._measured,
             )
         self._accounts.open()
-        self._is_open = True
+        self._is_open, self._is_watching = True, self._passes.watches_batches
         self._publish(self._values)
         if self.step == 0 and self._last_step is None:
             with handlers_held():
@@ -99,7 +99,7 @@ class Engine:
 
     def before_batch(self, batch: Any) -> None:
         """Watches a training batch, for instruments that do."""
-        if self._passes.watches_batches:
+        if self._is_watching:
             self._passes.before_batch(batch, self.step)
 
     def after_batch(
@@ -111,17 +111,20 @@ class Engine:
             was_step: Says whether the batch was a step; asked once.
             ends_epoch: The number of the epoch, from 1, whose last batch this was; None for another batch.
         """
-        if self._passes.watches_batches:
+        if self._is_watching:
             self._passes.after_batch(self.step)
-        if self._output.is_owed and time.perf_counter() >= self._next_look:
+            self._is_watching = self._passes.watches_batches
+        if self._is_owed and time.perf_counter() >= self._next_look:
             self._collect(wait=False)
             self._next_look = time.perf_counter() + _SECONDS_BETWEEN_LOOKS
+        is_step = was_step()
+        step = self.step + is_step
+        epoch = ends_epoch() if self._has_epochs else None
+        if epoch is None and not (is_step and step >= self._next_due):
+            self.step = step
+            return
         with handlers_held():  # a checkpoint has the step and its snapshot, or neither
-            if is_step := was_step():
-                self.step += 1
-            epoch = ends_epoch() if self._has_epochs else None
-            if epoch is None and not (is_step and self.step >= self._next_due):
-                return
+            self.step = step
             if due := self._due(epoch, is_step=is_step):
                 self._see(due)
         if due:
@@ -189,8 +192,9 @@ class Engine:
         Raises:
             Exception: It is none.
         """
+        check_kinds(state)
         self.step, self._last_step = operator.index(state["step"]), state["last_step"]
-        self._values = dict(state["values"])
+        self._values = {key: float(value) for key, value in state["values"].items()}
         self._resumed_from = state["record"]
         self._kept_probe = state["probe"]
         self._measured = state["measured"]
@@ -308,6 +312,7 @@ class Engine:
                 self._output.submit(job, lambda _, part: _counted(bar) if part else nullcontext())
             except Exception as error:
                 self.error = error
+        self._is_owed = True
         seconds = time.perf_counter() - start
         if not self._output.measures_here:  # else the result tells, part by part, what the measures took
             self._accounts.count_output(seconds)
@@ -328,6 +333,7 @@ class Engine:
                     self._output.wait(for_results=True)
             with handlers_held():  # a checkpoint has all of a result, or nothing of it
                 self._take()
+            self._is_owed = self._output.is_owed
             if not wait or not self._output.owes_results:
                 return
 

@@ -13,6 +13,29 @@ from fnet_callbacks.engine.schedule import Schedule
 from fnet_callbacks.findings import Analysis, Recipe
 from fnet_callbacks.instruments.instrument import Instrument
 
+# What a checkpoint holds of a run.
+_KINDS = {
+    "step": int,
+    "last_step": int | None,
+    "record": str | None,
+    "values": dict,
+    "probe": list | None,
+    "measured": dict | None,
+    "instruments": dict,
+}
+
+
+def check_kinds(state: Mapping[str, Any]) -> None:
+    """Sees whether a checkpoint's state has what is needed of it.
+
+    Raises:
+        KeyError: It lacks something.
+        TypeError: Something is of a wrong kind.
+    """
+    for key, kind in _KINDS.items():
+        if not isinstance(state[key], kind):
+            raise TypeError(f"its {key!r} is a {type(state[key]).__name__}")
+
 
 @dataclass(slots=True)
 class Entry:
@@ -61,7 +84,7 @@ class Entry:
         """Goes on from what a checkpoint holds."""
         self.count, self.last_step = int(saved["count"]), saved["last_step"]
         self.left_out = int(saved["left_out"])
-        self.state = _to_numpy(saved["state"])
+        self.state = dict(_to_numpy(saved["state"]))
 
 
 def _to_torch(value: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from fnet_callbacks.arguments import as_choice, as_integer, as_text, plain
 from fnet_callbacks.capture.batches import as_getter, path_of
@@ -113,8 +113,10 @@ def as_instruments(value: Any) -> tuple[Instrument, ...]:
     """
     if value is None:
         return (FunctionalNetwork(),)
-    is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    listed: list[Any] = [*value] if is_list else [value]
+    if isinstance(value, Mapping) and any(isinstance(one, Instrument) for one in value.values()):
+        value = value.values()  # by name, as Hydra's configurations may have them
+    is_one = isinstance(value, str | type | Mapping) or not isinstance(value, Iterable)
+    listed: list[Any] = [value] if is_one else [*cast(Any, value)]
     if not listed:
         raise FnetError("`instruments=[]` measures nothing; leave it out for the functional network")
     for one in listed:

@@ -17,7 +17,7 @@ import torch
 from fnet_callbacks.engine.entry import Entry
 from fnet_callbacks.engine.loggers import Loggers
 from fnet_callbacks.engine.options import Options
-from fnet_callbacks.errors import FnetWarning, RecordError
+from fnet_callbacks.errors import FnetError, FnetWarning, RecordError
 from fnet_callbacks.findings import Recipe
 from fnet_callbacks.host import Host
 from fnet_callbacks.keys import Key, manifest_keys, manifest_quantities, whole_keys
@@ -90,6 +90,8 @@ class Output:
             probe: What the manifest says of the probe.
             measured: What the interrupted run's checkpoint says was measured how; see ``Output.measured``.
         """
+        for entry in self._entries.values():
+            _check_state(entry)
         run = self._host.folder(self._options.folder)
         folder = None if run is None else run / _RECORD
         manifest = self._manifest(probe)
@@ -197,6 +199,11 @@ class Output:
             self._loggers.scalars(result.step, {**result.scalars, **result.cost_ms})
         for sitter, portrait in result.portraits.items() if self._loggers.takes_figures else ():
             self._artist.paint(Request(result.step, sitter, portrait))
+        for key in result.scalars.keys() - self.keys:
+            if not key.startswith("monitor/"):
+                self._complain(
+                    key, f"{key} is not among the `quantities` of its instrument, nor in the record's keys"
+                )
         for key, note in result.notes.items():
             if note.startswith("failed: "):
                 self._complain(key, f"{key} {note}; it is NaN, training goes on")
@@ -269,6 +276,23 @@ class Output:
                 FnetWarning,
                 stacklevel=2,
             )
+
+
+def _check_state(entry: Entry) -> None:
+    """Sees whether an instrument can go on from its state, on all ranks: the worker would find out at each snapshot.
+
+    Raises:
+        FnetError: It cannot.
+    """
+    analysis = entry.instrument.analysis
+    try:
+        analysis.restore(entry.state)
+    except Exception as error:
+        raise FnetError(
+            f"the checkpoint's state of {entry.name!r} is none that it wrote ({error!r}); leave it out of the "
+            "checkpoint, under callbacks, or resume with the version that wrote it"
+        ) from error
+    analysis.restore({})
 
 
 def _settings(entry: Entry) -> dict[str, Any]:

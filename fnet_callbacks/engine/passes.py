@@ -94,11 +94,12 @@ class Passes:
                 self._entries[0].instrument.stopwatch.part("keep"),
             ):
                 source.note(batch)
-        to_end = self._host.batches_to_end() if self._live else 0
         for entry in self._live:
             with self._going_on(entry, step, _NOT_SEEN), entry.instrument.stopwatch.part("watch"):
                 if (live := entry.instrument.live) is not None:
-                    to_go = min(entry.schedule.next_after(step) - step, to_end)
+                    schedule = entry.schedule
+                    to_end = self._host.batches_to_end(of_epoch=schedule.every_n_epochs is not None)
+                    to_go = min(schedule.next_after(step) - step, to_end)
                     self._live_hooks.enter_context(live.watch(self.forward, batch, step, to_go))
 
     def after_batch(self, step: int) -> None:

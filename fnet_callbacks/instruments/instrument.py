@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from fnet_callbacks.arguments import as_integer, plain
+from fnet_callbacks.arguments import as_integer, naming_unknown, plain
 from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import path_of
 from fnet_callbacks.capture.probe import Probe
@@ -25,6 +25,20 @@ from fnet_callbacks.network import Stopwatch
 from fnet_callbacks.quantities.quantity import Quantity
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_OF_MONITOR = (
+    "overhead_budget",
+    "worker",
+    "when_busy",
+    "probe",
+    "probe_size",
+    "probe_seed",
+    "batch_to_inputs",
+    "batch_to_labels",
+    "model",
+    "figures",
+    "folder",
+    "on_error",
+)
 _RESERVED = ("monitor", "monitor_cost", "checkpoints", "figures")
 
 
@@ -46,36 +60,81 @@ class Shared:
 
 
 class Instrument(ABC):
-    """What is measured of a model at a snapshot.
+    """What is measured of a model at a snapshot: the base of all instruments, and of one of your own.
 
-    An instrument is its options, which do not change. In a run the engine works on a copy, made by `running`, on which
-    the methods below may keep what they like. At each snapshot it calls, on every rank and in isolation, `begin`; `see`
-    for each batch of the probe; `share`, the results of which are brought together as ``together``; and `compute`, the
-    results of which are brought together too. On rank 0 `analyze` makes findings of that, in the worker where there
-    is one and the class can be imported there.
+    One of your own says in ``quantities`` what it measures, and implements `prepare`, `analyze`, and what it needs of
+    the rest. At each of its snapshots these are called, in this order:
 
-    One of your own declares its ``quantities``, and implements `analyze`, with `see` or `compute` or both.
+    ====================== ============================= ==============================================================
+    method                 where                         what for
+    ====================== ============================= ==============================================================
+    `prepare`              every rank, once per run      looks at model and data; refuses what does not fit
+    `begin`                every rank                    forgets what it saw at the last snapshot
+    `see`                  every rank, for each batch    takes in a batch of the probe and what the model returned
+    `share`, `compute`     every rank                    give what was seen, of this rank; a sum over ranks is made
+    `analyze`              rank 0, or the worker         makes values of those sums, with NumPy alone
+    `state`, `restore`     where `analyze` is called     what is kept between snapshots, and over a checkpoint
+    ====================== ============================= ==============================================================
+
+    `prepare`, `see` and `compute` run isolated: the model is in eval mode, without gradients (an attack may turn them
+    on), and what they do to it, to buffers and to random streams is undone. They enter no collective. What goes wrong
+    leaves the snapshot of this instrument out with a warning, or ends the run with ``on_error="raise"``; so does an
+    ``FnetError`` before the first step.
+
+    An instrument is its options, plain values that do not change once it is made, so that one object may be in several
+    monitors. A run works on a copy, on which methods may set what attributes they like. In the worker there is another
+    copy, made of those attributes that `__init__` and `prepare` set which are numbers, texts, arrays, or lists and
+    mappings of such; it has nothing of what `begin`, `see` and `compute` set. The worker imports the class from its
+    module: where that is a script, a notebook or a function, `analyze` runs on the training thread.
 
     Args:
-        name: Prefix of the keys; unique in the monitor.
+        name: Prefix of the keys, ``<name>/<quantity>``; unique in the monitor.
         every_n_steps: Steps between its snapshots, or ``"log"`` for ten a decade. Default: ``default_interval`` times
             the monitor's.
         every_n_epochs: Epochs between its snapshots, in place of steps.
 
     Raises:
         FnetError: An argument is out of range; the message names it.
+
+    Example:
+        How sure the model is of its first guess, on average over the probe:
+
+        >>> from fnet_callbacks import Instrument, Monitor
+        >>> class Confidence(Instrument):
+        ...     quantities = ("mean",)
+        ...
+        ...     def __init__(self, *, name="confidence", every_n_steps=None, every_n_epochs=None, temperature=1.0):
+        ...         super().__init__(name=name, every_n_steps=every_n_steps, every_n_epochs=every_n_epochs)
+        ...         self.temperature = temperature  # an option is an attribute of its name
+        ...
+        ...     def prepare(self, forward, probe):
+        ...         pass
+        ...
+        ...     def begin(self, probe, num_classes):
+        ...         self._sum, self._n = 0.0, 0
+        ...
+        ...     def see(self, batch, output):
+        ...         self._sum += float((output / self.temperature).softmax(1).amax(1).sum())
+        ...         self._n += batch.n_samples
+        ...
+        ...     def compute(self, model):
+        ...         return {"sum": self._sum, "n": self._n}
+        ...
+        ...     def analyze(self, arrays):
+        ...         return {"mean": arrays["sum"] / arrays["n"]}
+        >>> monitor = Monitor([Confidence(temperature=2.0)], every_n_steps=50)
     """
 
     default_interval: ClassVar[int] = 1
     """Snapshots of the monitor to one of this instrument, where it has no schedule of its own."""
     quantities: ClassVar[Sequence[Quantity]] = ()
-    """What `analyze` gives of the whole model, where it gives values by quantity."""
+    """What `analyze` gives of the whole model; each is logged as ``<name>/<quantity>``."""
     analyzes_here: ClassVar[bool] = False
     """Whether `analyze` is so quick that it is called on the training thread."""
     source: Literal["probe", "train"] = "probe"
     """What it measures: the probe, or the ``live`` batches of training."""
     makes_passes: ClassVar[bool] = True
-    """Whether it calls the model itself, beside the passes that all ranks make together."""
+    """Whether it calls the model itself, as an attack does; False where it only sees, which sharded models allow."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -99,8 +158,9 @@ class Instrument(ABC):
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"{type(self).__name__}({options})"
+        given = vars(self).get("_given", ())
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.options.items() if name in given)
+        return f"{type(self).__name__}({shown})"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -175,8 +235,9 @@ class Instrument(ABC):
         """Looks at model and data once, before the first snapshot; every rank, isolated.
 
         Args:
-            forward: The model; ``forward.example`` is the first batch of the probe, on its device.
-            probe: The probe of this rank.
+            forward: The model: ``forward.module`` is all of it, ``forward(inputs)`` calls what ``model`` names;
+                ``forward.example`` is the first batch of the probe, on its device.
+            probe: The probe of this rank: ``n_samples`` and ``num_classes`` are those of all ranks.
 
         Raises:
             FnetError: They do not fit the options.
@@ -195,38 +256,48 @@ class Instrument(ABC):
         """
 
     def see(self, batch: Batch, output: Any) -> None:  # noqa: B027
-        """Takes in a batch and what the model returned for it; every rank, isolated. May attack; no collective."""
+        """Takes in a batch of the probe; every rank, isolated.
+
+        Args:
+            batch: ``inputs``, ``labels`` (``[S]``, or None), ``n_samples``, on the model's device.
+            output: What the model returned for it.
+        """
 
     def share(self) -> Any:
-        """What every rank needs of all ranks before `compute`; see `compute` for what can be brought together."""
+        """What every rank needs of all ranks in `compute`, where it is found as ``self.together``; see there."""
         return {}
 
     def compute(self, model: Any) -> Any:
-        """Makes passes of its own and sums up what was seen; every rank, isolated. No collective.
+        """Sums up what was seen, or makes passes of its own; every rank, isolated.
 
         Args:
             model: The part of the model that is called.
 
         Returns:
-            Tensors and numbers, in dictionaries and lists, which are summed over ranks; or of the kinds of
-            ``instruments.together``, which say themselves how they are brought together.
+            Tensors and numbers, in dictionaries and lists, of the same form on every rank: they are summed over ranks
+            and come to `analyze` as arrays. Or one of ``fnet_callbacks.instruments.together``: `Parts` gathers,
+            `OfRankZero` takes rank 0's.
         """
         return {}
 
     @abstractmethod
     def analyze(self, arrays: Any) -> Findings | Mapping[str, float]:
-        """Makes findings of what was brought together, on rank 0 or in the worker; NumPy alone.
+        """Makes values of what `compute` gave, summed over ranks; on rank 0 or in the worker, with NumPy alone.
 
-        Where it is not defined in a module that can be imported, it is called on the training thread. In the worker
-        it finds those attributes that `__init__` and `prepare` set which are numbers, texts, arrays or lists of such.
+        Args:
+            arrays: As `compute` gave it, with arrays in place of tensors and numbers.
+
+        Returns:
+            Values by quantity; or `fnet_callbacks.findings.Findings`, which has values by full key, reasons of NaN, and
+            arrays for the record.
         """
 
     def state(self) -> dict[str, Any]:
-        """What the next snapshot is compared with, for the checkpoint; asked where `analyze` was called."""
+        """What the next snapshot is compared with: numbers, texts and arrays, for the checkpoint."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027
-        """Goes on from a `state`; from an empty one as at the start."""
+        """Goes on from a `state`, before the first `analyze`; an empty one is that of a new run."""
 
     @staticmethod
     def outlasting(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,11 +357,17 @@ def as_interval(every_n_steps: Any, every_n_epochs: Any) -> tuple[int | Literal[
 
 def _freezing(cls: type[Instrument], init: Any) -> Any:
     """The constructor of a class, after which an object of just this class does not change."""
+    checking = naming_unknown(init, _elsewhere)
 
     @functools.wraps(init)
     def freezing(self: Instrument, *arguments: Any, **keywords: Any) -> None:
-        init(self, *arguments, **keywords)
+        checking(self, *arguments, **keywords)
         if type(self) is cls:
-            vars(self)["_is_frozen"] = True
+            vars(self)["_given"], vars(self)["_is_frozen"] = [*keywords], True
 
     return freezing
+
+
+def _elsewhere(name: str) -> str:
+    """Where an option belongs that an instrument does not have."""
+    return f"it is the monitor's: Monitor(instruments, {name}=...)" if name in _OF_MONITOR else ""

@@ -98,5 +98,5 @@ def bring_together(value: Any, host: Host) -> Any:
     if isinstance(value, bool | int | float | np.generic | np.ndarray):
         if host.world_size == 1:
             return np.asarray(value)
-        return host.sum_over_ranks(torch.as_tensor(value)).numpy()
+        return host.sum_over_ranks(torch.as_tensor(np.asarray(value))).numpy()  # float64 stays that
     return value

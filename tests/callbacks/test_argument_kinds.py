@@ -1,4 +1,4 @@
-"""Arguments as NumPy, torch and OmegaConf hand them over make the callbacks that Python's own make."""
+"""Arguments as NumPy, torch and OmegaConf hand them over make the objects that Python's own make."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from every_argument import ARGUMENTS, told
+from every_argument import ARGUMENTS, parts
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
-from small_models import Net, fit, loader, points, record, trainer
+from small_models import Net, fit, functional_monitor, loader, points, record, trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
 import fnet_callbacks
-from fnet_callbacks import FnetError, FunctionalNetworkMonitor, RobustnessMonitor
+from fnet_callbacks import FnetError, FunctionalNetwork, Monitor, Robustness
 from fnet_callbacks.attacks import fgsm, pgd, robust_accuracy
 from fnet_callbacks.codes.functional_codes import functional_codes
 from fnet_callbacks.regions.relu import relu_regions
@@ -81,12 +81,12 @@ def held(value: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("hand", HANDS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_arguments_of_other_libraries_make_the_same_callback(name: str, hand: Callable[[Any], Any]) -> None:
+def test_arguments_of_other_libraries_make_the_same_object(name: str, hand: Callable[[Any], Any]) -> None:
     kind, arguments = getattr(fnet_callbacks, name), ARGUMENTS[name]
     made = kind(**{argument: hand(value) for argument, value in arguments.items()})
-    assert told(made) == told(kind(**arguments))
+    assert parts(made) == parts(kind(**arguments))
     if name != "BurnInEarlyStopping":  # Lightning's own keeps tensors
-        assert set(map(type, held(made))) <= set(PLAIN)
+        assert set(map(type, held(made))) <= {*PLAIN, type(Path())}
 
 
 def test_what_comes_of_them_is_what_comes_of_plain_ones_and_its_checkpoint_opens(tmp_path: Path) -> None:
@@ -96,31 +96,30 @@ def test_what_comes_of_them_is_what_comes_of_plain_ones_and_its_checkpoint_opens
         "layers": ["net.1", "net.3"],
         "measures": ["fast"],
         "density": 0.3,
-        "probe_size": 16,
         "max_neurons": 20,
-        "overhead_budget": 1.0,
-        "figures": None,
     }
-    robust = {"every_n_steps": 4, "bounds": [0.0, 1.0], "epsilons": [0.05, 0.1], "steps": 2, "probe_size": 16}
+    robust = {"every_n_steps": 4, "bounds": [0.0, 1.0], "epsilons": [0.05, 0.1], "steps": 2}
+    shared = {"every_n_steps": 4, "probe_size": 16, "overhead_budget": 1.0, "figures": None}
     manifests, values = [], []
     for hand in (lambda value: value, as_numpy, as_tensors, as_config):
         folder = tmp_path / hand.__name__
-        given = [{key: hand(value) for key, value in own.items()} for own in (functional, robust)]
+        network, attacks, monitor = (
+            {key: hand(value) for key, value in own.items()} for own in (functional, robust, shared)
+        )
         torch.manual_seed(0)
         fit(
             folder,
-            FunctionalNetworkMonitor(**given[0]),
-            RobustnessMonitor(**given[1]),
+            Monitor([FunctionalNetwork(**network), Robustness(**attacks)], **monitor),
             fnet_callbacks.BurnInEarlyStopping(hand("net/modularity"), patience=hand(5), min_delta=hand(0.1)),
             ModelCheckpoint(folder, filename="last"),
         )
-        kept = torch.load(
-            folder / "last.ckpt", weights_only=True
-        )  # refuses what is none of Python's and torch's
-        assert kept["callbacks"]["net"]["step"] == 8
-        manifests.append(record(folder).manifest["monitors"])
+        # Refuses what is none of Python's and torch's.
+        kept = torch.load(folder / "last.ckpt", weights_only=True)
+        assert kept["callbacks"]["fnet_callbacks"]["step"] == 8
+        manifest = record(folder).manifest
+        manifests.append([manifest["monitor"], manifest["instruments"]])
         last = record(folder).snapshots[-1].scalars
-        values.append({k: v for k, v in last.items() if not k.endswith(("/interval", "/overhead_share"))})
+        values.append({k: v for k, v in last.items() if not k.startswith("monitor/")})
     assert manifests[1:] == manifests[:1] * 3
     assert values[1:] == values[:1] * 3
 
@@ -139,65 +138,76 @@ def test_entries_of_a_batch_are_named_by_their_keys(tmp_path: Path) -> None:
             [{"picture": x, "kind": y} for x, y in zip(inputs, labels, strict=True)], batch_size=8
         )
 
-    options: dict[str, Any] = {"batch_to_inputs": "picture", "batch_to_labels": "kind", "probe_size": 16}
-    network = FunctionalNetworkMonitor(8, measures="fast", figures=False, **options)
-    robust = RobustnessMonitor(8, bounds=(0, 1), epsilons=0.1, attacks="fgsm", **options)
-    assert network.figures is None
-    assert FunctionalNetworkMonitor(figures=True).figures == "log"
+    def watching(**options: Any) -> Monitor:
+        attacks = Robustness(every_n_steps=8, bounds=(0, 1), epsilons=0.1, attacks="fgsm")
+        return Monitor(
+            [FunctionalNetwork(measures="fast"), attacks], every_n_steps=8, probe_size=16, **options
+        )
+
     named, plain = tmp_path / "named", tmp_path / "plain"
-    trainer(named, network, robust).fit(Mapped(), mapped(64, 0), mapped(32, 5))
-    others = (
-        FunctionalNetworkMonitor(8, measures="fast", figures=None, probe_size=16),
-        RobustnessMonitor(8, bounds=(0, 1), epsilons=0.1, attacks="fgsm", probe_size=16),
-    )
-    trainer(plain, *others).fit(Net(), loader(), loader(32, seed=5))
+    by_key = watching(batch_to_inputs="picture", batch_to_labels="kind", figures=False)
+    trainer(named, by_key).fit(Mapped(), mapped(64, 0), mapped(32, 5))
+    trainer(plain, watching(figures=None)).fit(Net(), loader(), loader(32, seed=5))
     found, expected = record(named), record(plain)
-    assert found.manifest["monitors"]["fnet"]["batch_to_inputs"] == "picture"
+    assert found.manifest["monitor"]["batch_to_inputs"] == "picture"
     assert found.steps == expected.steps
     assert np.isfinite(found.series("robust/fgsm_0.1_accuracy")).all()
     assert found.series("fnet/n_samples").tolist() == expected.series("fnet/n_samples").tolist()
 
 
+def test_figures_may_be_true_or_false() -> None:
+    assert Monitor(figures=False).options.figures is None
+    assert Monitor(figures=True).options.figures == "log"
+
+
 def test_a_coarser_number_is_taken_as_it_is() -> None:
-    monitor = FunctionalNetworkMonitor(density=np.float32(0.1))
-    assert monitor.graph.rule.density == float(np.float32(0.1))
-    assert RobustnessMonitor(bounds=(0, 1), epsilons=torch.tensor(0.1)).epsilons == (float(np.float32(0.1)),)
+    assert FunctionalNetwork(density=np.float32(0.1)).density == float(np.float32(0.1))
+    assert Robustness(bounds=(0, 1), epsilons=torch.tensor(0.1)).epsilons == (float(np.float32(0.1)),)
 
 
 def test_one_radius_and_one_attack_by_themselves_are_lists_of_one() -> None:
-    monitor = RobustnessMonitor(bounds=(0.0, 1.0), epsilons=0.1, attacks="pgd")
-    assert (monitor.epsilons, monitor.attacks) == ((0.1,), ("pgd",))
+    made = Robustness(bounds=(0.0, 1.0), epsilons=0.1, attacks="pgd")
+    assert (made.epsilons, made.attacks) == ((0.1,), ("pgd",))
+
+
+def test_instruments_may_come_in_any_sequence_or_alone() -> None:
+    network, lesions = FunctionalNetwork(), fnet_callbacks.Lesions()
+    for given in ([network, lesions], (network, lesions), iter([network, lesions])):
+        assert Monitor(given).instruments == [network, lesions]  # type: ignore[arg-type]
+    assert Monitor(network).instruments == [network]
+    listed = OmegaConf.create([network, lesions], flags={"allow_objects": True})
+    assert [type(one) for one in Monitor(listed).instruments] == [type(network), type(lesions)]
 
 
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        ("FunctionalNetworkMonitor", {"every_n_steps": np.int64(-4)}, "`every_n_steps=-4` should be"),
+        ("FunctionalNetwork", {"every_n_steps": np.int64(-4)}, "`every_n_steps=-4` should be"),
         (
-            "FunctionalNetworkMonitor",
+            "FunctionalNetwork",
             {"density": np.float32(1.5)},
             "density must be a number from 0 to 1, got 1.5",
         ),
         (
-            "FunctionalNetworkMonitor",
+            "FunctionalNetwork",
             {"threshold": "much", "method": "threshold"},
             "`threshold='much'` should",
         ),
-        ("FunctionalNetworkMonitor", {"save_correlation": "no"}, "`save_correlation='no'` should be True or"),
-        ("FunctionalNetworkMonitor", {"layers": {"net.1": True}}, r"`layers=\{'net.1': True\}` should be"),
-        ("FunctionalNetworkMonitor", {"model": 3}, "`model=3` should be a text"),
-        ("FunctionalNetworkMonitor", {"batch_to_inputs": 3.5}, "`batch_to_inputs=3.5` should be a function"),
-        ("FunctionalNetworkMonitor", {"overhead_budget": np.float64(2)}, "`overhead_budget=2.0` should be"),
-        ("RobustnessMonitor", {"bounds": {0.0}}, r"`bounds=\[0.0\]` should be \(lowest, highest\)"),
-        ("RobustnessMonitor", {"normalize": {0.5, 0.25}}, r"`normalize=.* should be \(mean, std\)"),
-        ("RobustnessMonitor", {"epsilons": ["8/255"]}, "`epsilons='8/255'` should be a number"),
-        ("RobustnessMonitor", {"random_start": "False"}, "`random_start='False'` should be True or False"),
-        ("FunctionalCodeMonitor", {"grid": [3, 2.5]}, r"`grid=\(3, 2.5\)` should be rows and columns"),
-        ("FunctionalCodeMonitor", {"normalize": [0.5, [0.0]]}, r"`normalize=\[0.5, \[0.0\]\]` should be"),
-        ("ReLURegionMonitor", {"epsilon": "x", "bounds": [0, 1]}, "`epsilon='x'` should be a number"),
-        ("ReLURegionMonitor", {"epsilon": 0.1, "bounds": [0, "x"]}, r"`bounds=\[0, 'x'\]` should be"),
-        ("LocalSpecializationMonitor", {"partition": [0, 1]}, r"`partition=\[0, 1\]` should be None or"),
-        ("LesionMonitor", {"density": None}, "`density=None` should be a number"),
+        ("FunctionalNetwork", {"save_correlation": "no"}, "`save_correlation='no'` should be True or"),
+        ("FunctionalNetwork", {"layers": {"net.1": True}}, r"`layers=\{'net.1': True\}` should be"),
+        ("Monitor", {"model": 3}, "`model=3` should be a text"),
+        ("Monitor", {"batch_to_inputs": 3.5}, "`batch_to_inputs=3.5` should be a function"),
+        ("Monitor", {"overhead_budget": np.float64(2)}, "`overhead_budget=2.0` should be"),
+        ("Robustness", {"bounds": {0.0}}, r"`bounds=\[0.0\]` should be \(lowest, highest\)"),
+        ("Robustness", {"normalize": {0.5, 0.25}}, r"`normalize=.* should be \(mean, std\)"),
+        ("Robustness", {"epsilons": ["8/255"]}, "`epsilons='8/255'` should be a number"),
+        ("Robustness", {"random_start": "False"}, "`random_start='False'` should be True or False"),
+        ("FunctionalCodes", {"grid": [3, 2.5]}, r"`grid=\(3, 2.5\)` should be rows and columns"),
+        ("FunctionalCodes", {"normalize": [0.5, [0.0]]}, r"`normalize=\[0.5, \[0.0\]\]` should be"),
+        ("ReLURegions", {"epsilon": "x", "bounds": [0, 1]}, "`epsilon='x'` should be a number"),
+        ("ReLURegions", {"epsilon": 0.1, "bounds": [0, "x"]}, r"`bounds=\[0, 'x'\]` should be"),
+        ("LocalSpecialization", {"partition": [0, 1]}, r"`partition=\[0, 1\]` should be None or"),
+        ("Lesions", {"density": None}, "`density=None` should be a number"),
         ("BurnInEarlyStopping", {"patience": 2.5}, "`patience=2.5` should be an integer"),
         ("BurnInEarlyStopping", {"mode": "up"}, "`mode='up'` should be 'min' or 'max'"),
     ],
@@ -205,7 +215,7 @@ def test_one_radius_and_one_attack_by_themselves_are_lists_of_one() -> None:
 def test_wrong_ones_are_refused_with_what_was_read(
     kind: str, arguments: dict[str, Any], message: str
 ) -> None:
-    needed = {"RobustnessMonitor": {"bounds": (0, 1)}, "BurnInEarlyStopping": {"monitor": "value"}}
+    needed = {"Robustness": {"bounds": (0, 1)}, "BurnInEarlyStopping": {"monitor": "value"}}
     with pytest.raises(FnetError, match=message):
         getattr(fnet_callbacks, kind)(**{**needed.get(kind, {}), **arguments})
 
@@ -288,7 +298,7 @@ def test_hyperparameters_of_other_libraries_are_plain_in_the_manifest(tmp_path: 
         "long": range(10**9),
         "precise": np.longdouble(0.5),
     }
-    fit(tmp_path, FunctionalNetworkMonitor(8, measures="fast", figures=None), model=Configured(**values))
+    fit(tmp_path, functional_monitor(8, measures="fast"), model=Configured(**values))
     found = record(tmp_path).manifest["configuration"]
     found = {key: value for key, value in found.items() if key in values}
     assert found == {

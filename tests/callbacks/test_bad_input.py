@@ -16,7 +16,10 @@ from small_models import (
     csv_record,
     fit_to_csv,
     loader,
+    monitor,
+    network,
     points,
+    robustness,
     robustness_monitor,
     trainer,
     values,
@@ -48,6 +51,32 @@ def test_no_matching_layer(tmp_path: Path) -> None:
         warning_monitor(layers=["encoder.*"]),
         match=r"`layers`: 'encoder.\*' matches no module; there are: net",
     )
+
+
+@pytest.mark.parametrize("wanted", ["blocks.17.actt", ["blocks.1?0.act", "block.*"]])
+def test_a_mistyped_pattern_on_a_model_of_many_modules_names_the_nearest(tmp_path: Path, wanted: Any) -> None:
+    class Deep(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            parts = [nn.ModuleDict({"norm": nn.LayerNorm(FEATURES), "act": nn.ReLU()}) for _ in range(170)]
+            self.blocks = nn.ModuleList(parts)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                x = x + block["act"](block["norm"](x))  # type: ignore[index]
+            return self.net(x)
+
+    model = Deep()
+    assert len(dict(model.named_modules())) > 500
+    fitted = trainer(tmp_path, warning_monitor(layers=wanted))
+    with pytest.raises(FnetError, match=r"`layers`: '.*' matches no module; there are: ") as caught:
+        fitted.fit(model, loader())
+    message = str(caught.value)
+    assert len(message) < 500
+    assert "blocks." in message
+    assert "more" in message
+    if isinstance(wanted, str):
+        assert "blocks.17.act" in message
 
 
 def test_a_model_without_layers_to_watch(tmp_path: Path) -> None:
@@ -126,6 +155,21 @@ def test_no_forward_at_all(tmp_path: Path) -> None:
         BareNet(),
         warning_monitor(),
         match=r"BareNet has no `forward`; pass .* such as `model='net'`; there are: net",
+    )
+
+
+def test_no_forward_among_several_submodules(tmp_path: Path) -> None:
+    class Pair(BareNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.teacher = nn.Linear(FEATURES, 3)
+            self.loss_of = nn.CrossEntropyLoss()
+
+    assert_stops_before_the_first_step(
+        tmp_path,
+        Pair(),
+        warning_monitor(),
+        match=r"Pair has no `forward`; pass .*`model='.*there are: .*teacher",
     )
 
 
@@ -252,8 +296,7 @@ def test_dead_units_draw_no_figures_and_no_error(tmp_path: Path) -> None:
 def test_a_probe_of_two_samples_has_written_results(tmp_path: Path, size: int) -> None:
     ledger = fit_to_csv(
         tmp_path,
-        warning_monitor(measures="full", probe_size=size, on_error="raise"),
-        robustness_monitor(4, probe_size=size),
+        monitor(4, network(measures="full"), robustness(4), probe_size=size),
     )
     assert set(values(ledger, "fnet/n_samples").values()) == {size}
     if size == 2:  # two points lie on a line: every correlation is 1 or -1
@@ -288,4 +331,45 @@ def test_layers_whose_names_differ_in_a_slash_keep_keys_of_their_own(tmp_path: P
         k: v for _, row in ledger.rows for k, v in row.items() if k.endswith("n_neurons") and "layers" in k
     }
     assert len(counts) == 2
-    assert {k.split("/")[1] for k in counts} == {"net.r_1", "net.r_1_"}
+    assert counts.keys() == {"fnet_layers/01/n_neurons", "fnet_layers/02/n_neurons"}
+    layers = csv_record(tmp_path).manifest["instruments"]["fnet"]["layers"]
+    assert [(layer["place"], layer["name"]) for layer in layers] == [("01", "net.r/1"), ("02", "net.r_1")]
+
+
+# Two of what there may be one of.
+
+
+def test_two_monitors_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        FnetError, match="two monitors, and a run has one record; give one monitor all `instrum"
+    ):
+        trainer(tmp_path, warning_monitor(), robustness_monitor()).fit(Net(), loader())
+
+
+def test_a_monitor_that_joins_later_is_refused_too(tmp_path: Path) -> None:
+    made = trainer(tmp_path, warning_monitor())
+    made.callbacks.append(robustness_monitor())  # type: ignore[attr-defined]
+    with pytest.raises(FnetError, match="two monitors"):
+        made.fit(Net(), loader())
+
+
+# What has a natural meaning.
+
+
+def test_a_place_in_the_batch_is_where_inputs_are(tmp_path: Path) -> None:
+    by_place = fit_to_csv(tmp_path / "place", warning_monitor(batch_to_inputs=0, batch_to_labels=1))
+    plain = fit_to_csv(tmp_path / "plain", warning_monitor())
+    assert values(by_place, "fnet/modularity").keys() == values(plain, "fnet/modularity").keys()
+    assert csv_record(tmp_path / "place").manifest["monitor"]["batch_to_inputs"] == "0"
+
+
+@pytest.mark.parametrize("key", ["image", 3])
+def test_a_key_that_the_batch_does_not_have_is_named(tmp_path: Path, key: Any) -> None:
+    assert_stops_before_the_first_step(
+        tmp_path, Net(), warning_monitor(batch_to_inputs=key), match=rf"`batch_to_inputs={key!r}`"
+    )
+
+
+def test_no_figures_are_drawn_where_they_are_false(tmp_path: Path) -> None:
+    fit_to_csv(tmp_path, warning_monitor(figures=False))
+    assert not list(tmp_path.rglob("*.png"))

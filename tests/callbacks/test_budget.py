@@ -1,4 +1,4 @@
-"""A budget spaces snapshots out; a logarithmic schedule is followed; both are said in the record."""
+"""One budget spaces the snapshots of all instruments out; a logarithmic schedule is followed; the record says both."""
 
 import time
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import pytest
-from fnet_callbacks.callbacks import session as session_module
 from lightning.pytorch.loggers import CSVLogger
-from small_models import Net, csv_record, functional_monitor, loader, robustness_monitor, trainer
+from small_models import Net, csv_record, functional_monitor, loader, monitor, network, robustness, trainer
 
-from fnet_callbacks import Record
+from fnet_callbacks import Instrument, Record
+from fnet_callbacks.engine.accounts import Accounts
 
 
 class SlowStep(pl.Callback):
@@ -43,60 +43,101 @@ def test_the_live_source_watches_the_batches_before_each_logarithmic_step(tmp_pa
 
 
 def charged(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Every snapshot costs the run that much."""
-    submit = session_module.Session._submit
+    """Every snapshot costs the run that much more."""
+    pay = Accounts.pay
 
-    def dear(self: Any, job: Any, due: Any, expecting: Any) -> None:
-        submit(self, job, due, expecting)
-        for monitor in due:
-            if monitor.budget is not None:
-                monitor.budget.charge(seconds)
+    def more(self: Any, job: Any, due: Any, **how: Any) -> None:
+        pay(self, job, due, **how)
+        if self.budget is not None:
+            self.budget.charge(seconds)
 
-    monkeypatch.setattr(session_module.Session, "_submit", dear)
+    monkeypatch.setattr(Accounts, "pay", more)
 
 
 @pytest.mark.parametrize("worker", ["inline", "process"])
-def test_a_dear_snapshot_makes_the_next_wait(
+def test_a_costly_snapshot_makes_the_next_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: Any
 ) -> None:
     charged(monkeypatch, 0.1)  # with a worker the run is long beside its start-up
     budgeted = functional_monitor(2, worker=worker, overhead_budget=0.5, on_error="warn")
-    record = fit(
-        tmp_path, SlowStep(0.04 if worker == "inline" else 0.15), budgeted, functional_monitor(8, name="free")
-    )
-    asked = set(range(0, 33, 2))
-    taken = [s.step for s in record.snapshots if "fnet/step" in s.scalars]
-    assert set(taken) < asked
+    record = fit(tmp_path, SlowStep(0.04 if worker == "inline" else 0.15), budgeted)
+    taken = record.steps
+    assert set(taken) < set(range(0, 33, 2))
     assert len(taken) >= 3
     assert taken[-1] == 32
-    intervals = record.series("fnet/interval")[np.isin(record.steps, taken)]
-    assert intervals.tolist() == [0, *np.diff(taken)]
-    shares = record.series("fnet/overhead_share")[np.isin(record.steps, taken)]
-    assert (shares[1:-1] <= 0.5).all()  # before each snapshot but the first and the last
-    assert [s.step for s in record.snapshots if "free/step" in s.scalars] == [0, 8, 16, 24, 32]
-    assert not [k for s in record.snapshots for k in s.scalars if k.startswith("free/") and "overhead" in k]
+    assert record.series("monitor/interval").tolist() == [0, *np.diff(taken)]
+    assert (
+        record.series("monitor/overhead_share")[1:-1] <= 0.5
+    ).all()  # before each but the first and the last
+    skipped = 17 - len(taken)
+    assert record.series("monitor/skipped")[-1] - skipped in (
+        0,
+        1,
+    )  # what is left out at the last step is its end's
 
 
 def test_a_cheap_snapshot_is_taken_each_time_it_is_asked_for(tmp_path: Path) -> None:
-    options = {"overhead_budget": 1.0, "worker": "inline"}
-    record = fit(
-        tmp_path, SlowStep(0.05), functional_monitor(4, **options), robustness_monitor(4, overhead_budget=1.0)
-    )
+    instruments = [network(measures=["n_neurons"], layer_measures=[]), robustness(4, attacks=["fgsm"])]
+    cheap = monitor(4, *instruments, overhead_budget=1.0, worker="inline")
+    record = fit(tmp_path, SlowStep(0.05), cheap)
     assert record.steps == list(range(0, 33, 4))
-    assert set(record.series("fnet/interval")[1:]) == {4}
+    assert set(record.series("monitor/interval")[1:]) == {4}
+    assert set(record.series("monitor/skipped")) == {0}
+
+
+class Sleeps(Instrument):
+    """Costs a known time at least."""
+
+    quantities = ("value",)
+
+    def __init__(self, *, name: str, seconds: float) -> None:
+        super().__init__(name=name)
+        self.seconds = seconds
+
+    def prepare(self, forward: Any, probe: Any) -> None:
+        pass
+
+    def analyze(self, arrays: Any) -> dict[str, float]:
+        time.sleep(self.seconds)
+        return {"value": 1.0}
+
+
+def steps_of(record: Record, name: str) -> list[int]:
+    return [s.step for s in record.snapshots if f"{name}/value" in s.scalars]
+
+
+def test_of_one_budget_the_cheaper_go_first_and_the_record_says_who_was_left_out(tmp_path: Path) -> None:
+    instruments = [Sleeps(name="costly", seconds=0.2), Sleeps(name="cheap", seconds=0.001)]
+    record = fit(tmp_path, SlowStep(0.06), monitor(1, *instruments, overhead_budget=0.8))
+    cheap, costly = steps_of(record, "cheap"), steps_of(record, "costly")
+    assert cheap[0] == costly[0] == 0
+    assert cheap[-1] == costly[-1] == 32
+    assert len(costly) < len(cheap)
+    assert set(costly) <= set(cheap)  # no step at which it alone could be paid for
+    shown = {s.step: s.left_out for s in record.snapshots if s.left_out}
+    assert any("costly" in left_out for left_out in shown.values())
+    for step, left_out in shown.items():
+        for name, reason in left_out.items():
+            at, why = reason.removeprefix("at step ").split(": ")
+            assert why == "the overhead budget was spent"
+            assert int(at) <= step
+            assert int(at) not in (steps_of(record, name) if int(at) < 32 else ())
+    missing = 2 * 33 - len(cheap) - len(costly)
+    assert record.series("monitor/skipped")[-1] - missing in (0, 1, 2)  # those of the last step are its end's
 
 
 def test_a_second_fit_begins_with_a_fresh_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     charged(monkeypatch, 0.5)
-    monitor = functional_monitor(2, overhead_budget=0.2)
-    fit(tmp_path / "one", monitor)
-    assert monitor.budget.share_spent > 0.2
-    record = fit(tmp_path / "two", monitor)
-    assert record.series("fnet/overhead_share")[0] < record.series("fnet/overhead_share")[-1]
+    watching = functional_monitor(2, overhead_budget=0.2)
+    first, second = (
+        fit(tmp_path / name, watching).series("monitor/overhead_share") for name in ("one", "two")
+    )
+    assert first[-1] > 0.2
+    assert second[0] < second[-1]
 
 
 def test_the_record_says_which_schedule_was_asked_for(tmp_path: Path) -> None:
     record = fit(tmp_path, functional_monitor("log", overhead_budget=0.9))
-    settings = record.manifest["monitors"]["fnet"]
+    settings = record.manifest["monitor"]
     assert (settings["every_n_steps"], settings["overhead_budget"]) == ("log", 0.9)
     assert (settings["worker"], settings["when_busy"]) == ("inline", "wait")

@@ -3,25 +3,25 @@
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from small_models import Net, functional_monitor, loader, mlp, record, robustness_monitor, trainer
+from small_models import Net, functional_monitor, loader, mlp, monitor, network, record, robustness, trainer
 
 from fnet_callbacks import (
     FnetWarning,
-    FunctionalCodeMonitor,
-    LesionMonitor,
-    LocalSpecializationMonitor,
+    FunctionalCodes,
+    Instrument,
+    Lesions,
+    LocalSpecialization,
+    Monitor,
     Record,
-    ReLURegionMonitor,
+    ReLURegions,
 )
 
 # Lightning, on a checkpoint of another folder.
@@ -32,7 +32,8 @@ COMPARED = ("partition_ami", "edge_turnover", "flexibility", "births")
 
 def run(
     folder: Path,
-    *monitors: pl.Callback,
+    watching: Monitor,
+    *,
     epochs: int = 1,
     resume: Path | None = None,
     model: Any = None,
@@ -42,12 +43,12 @@ def run(
     """Trains so many epochs on what never changes; the checkpoint of its end."""
     torch.manual_seed(0)
     saving = ModelCheckpoint(folder, filename="end", enable_version_counter=False)
-    made = trainer(folder, *monitors, saving, max_epochs=epochs, **options)
+    made = trainer(folder, watching, saving, max_epochs=epochs, **options)
     made.fit(model or Net(), loader(), val or loader(32, seed=5), ckpt_path=resume)
     return folder / "end.ckpt"
 
 
-def standard(**options: Any) -> pl.Callback:
+def standard(**options: Any) -> Monitor:
     return functional_monitor(4, **{"measures": "standard", **options})
 
 
@@ -58,13 +59,13 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def went_on(
-    folder: Path, first: Path, *monitors: pl.Callback, match: str | None = None, **options: Any
+    folder: Path, first: Path, watching: Monitor, *, match: str | None = None, **options: Any
 ) -> Record:
     """The record of a second epoch; of a change that is told in words that ``match``, or not told of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")  # of Lightning's folders
         warnings.simplefilter("always", FnetWarning)
-        run(folder, *monitors, epochs=2, resume=first, **options)
+        run(folder, watching, epochs=2, resume=first, **options)
     told = [text for w in caught if "neurons are watched" not in (text := str(w.message))]
     assert len(told) == (match is not None), told
     if match is not None:
@@ -100,9 +101,9 @@ def test_a_change_is_told_kept_in_the_record_and_compared_across_by_nothing(
     found = went_on(tmp_path, first, standard(**options), match=told)
     assert found.steps == [0, 4, 8, 12, 16]
     assert [span.begin for span in found.spans] == [0, 9]
-    before, now = (span.monitors["fnet"] for span in found.spans)
+    before, now = (span.instruments["fnet"] for span in found.spans)
     assert (len(before["layers"]), before["density"], before["seed"]) == (2, 0.3, 0)
-    assert now == found.manifest["monitors"]["fnet"]
+    assert now == found.manifest["instruments"]["fnet"]
     assert found.breaks("fnet") == [9]
     assert (found.breaks("robust"), found.last_span("fnet")) == ([], [12, 16])
     for measure in COMPARED:
@@ -112,7 +113,7 @@ def test_a_change_is_told_kept_in_the_record_and_compared_across_by_nothing(
     assert notes["fnet/edge_turnover"] == "no snapshot before this one that was measured alike"
     names = [found.arrays(step)["fnet.community"] for step in found.steps]
     assert max(map(np.max, names[:3])) < min(map(np.min, names[3:]))  # no community is one of before
-    assert np.isfinite(found.series("fnet_layers/net.1/edge_turnover")).tolist() == [
+    assert np.isfinite(found.series("fnet_layers/01/edge_turnover")).tolist() == [
         False,
         True,
         True,
@@ -172,7 +173,7 @@ def test_another_set_of_validation_data_is_told_too(tmp_path: Path, first: Path)
     found = went_on(
         tmp_path, first, standard(), match=told, val=torch.utils.data.DataLoader(other, batch_size=8)
     )
-    assert found.manifest["probes"]["fnet"]["indices"] == found.spans[0].probes["fnet"]["indices"]
+    assert found.manifest["probe"]["indices"] == found.spans[0].probe["indices"]
 
 
 def test_a_run_may_change_more_than_once_and_an_earlier_checkpoint_knows_of_no_later_change(
@@ -182,7 +183,11 @@ def test_a_run_may_change_more_than_once_and_an_earlier_checkpoint_knows_of_no_l
     with pytest.warns(FnetWarning, match=r"from step 16 .*`density` 0\.2 -> 0\.4"):
         run(tmp_path / "c", standard(density=0.4), epochs=3, resume=tmp_path / "b" / "end.ckpt")
     found = record(tmp_path / "c")
-    assert [(s.begin, s.monitors["fnet"]["density"]) for s in found.spans] == [(0, 0.3), (9, 0.2), (17, 0.4)]
+    assert [(s.begin, s.instruments["fnet"]["density"]) for s in found.spans] == [
+        (0, 0.3),
+        (9, 0.2),
+        (17, 0.4),
+    ]
     assert found.breaks("fnet") == [9, 17]
     run(tmp_path / "d", standard(density=0.4), epochs=4, resume=tmp_path / "c" / "end.ckpt")  # nothing new
     assert [s.begin for s in record(tmp_path / "d").spans] == [0, 9, 17]
@@ -198,7 +203,7 @@ def test_it_is_the_same_where_the_run_goes_on_in_its_own_folder(tmp_path: Path) 
         warnings.filterwarnings("ignore", "Experiment logs directory")
         end = run(tmp_path, standard(), **logged())
         found = went_on(tmp_path, end, standard(density=0.2), match="`density`", **logged())
-        assert [(s.begin, s.monitors["fnet"]["density"]) for s in found.spans] == [(0, 0.3), (9, 0.2)]
+        assert [(s.begin, s.instruments["fnet"]["density"]) for s in found.spans] == [(0, 0.3), (9, 0.2)]
         shutil.rmtree(found.folder)
         with pytest.warns(FnetWarning, match="is not taken over|with other settings") as caught:
             run(tmp_path / "on", standard(density=0.1), epochs=3, resume=tmp_path / "end.ckpt")
@@ -206,10 +211,10 @@ def test_it_is_the_same_where_the_run_goes_on_in_its_own_folder(tmp_path: Path) 
     assert [part in " ".join(told) for part in ("is not taken over", "`density` 0.2 -> 0.1")] == [True, True]
 
 
-def test_a_checkpoint_of_before_that_says_nothing_of_settings_is_asked_by_its_record(tmp_path: Path) -> None:
+def test_where_a_checkpoint_says_nothing_of_settings_its_record_does(tmp_path: Path) -> None:
     end = run(tmp_path / "a", standard())
     held = torch.load(end, weights_only=True)
-    del held["callbacks"]["fnet"]["measured"]
+    held["callbacks"]["fnet_callbacks"]["measured"] = None
     torch.save(held, end)
     found = went_on(tmp_path / "b", end, standard(density=0.2), match="`density` 0.3 -> 0.2")
     assert [s.begin for s in found.spans] == [0, 9]
@@ -217,10 +222,12 @@ def test_a_checkpoint_of_before_that_says_nothing_of_settings_is_asked_by_its_re
 
 def test_a_trainer_that_fits_on_with_other_settings_is_a_run_that_goes_on(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    monitor, model = functional_monitor(4, measures="standard"), Net()
-    made = trainer(tmp_path, monitor, logger=CSVLogger(tmp_path, version="one"))
+    before, now, model = standard(), standard(density=0.2), Net()
+    made = trainer(tmp_path, before, logger=CSVLogger(tmp_path, version="one"))
     made.fit(model, loader(), loader(32))
-    monitor.graph = replace(monitor.graph, rule=replace(monitor.graph.rule, density=0.2))
+    now.load_state_dict(before.state_dict())
+    callbacks: list[Any] = made.callbacks  # type: ignore[attr-defined]
+    callbacks[callbacks.index(before)] = now
     made.fit_loop.max_epochs = 2
     with pytest.warns(FnetWarning, match=r"from step 8 with other settings.*`density` 0\.3 -> 0\.2"):
         made.fit(model, loader(), loader(32))
@@ -228,33 +235,34 @@ def test_a_trainer_that_fits_on_with_other_settings_is_a_run_that_goes_on(tmp_pa
     assert (found.steps, found.breaks("fnet")) == ([0, 4, 8, 12, 16], [9])
 
 
-OTHERS: dict[str, tuple[Callable[..., pl.Callback], dict[str, Any], str, str | None]] = {
-    "robust": (lambda **o: robustness_monitor(4, **o), {"steps": 3}, "robust: `steps` 2 -> 3", None),
+OTHERS: dict[str, tuple[Callable[..., Instrument], dict[str, Any], str, str | None]] = {
+    "robust": (lambda **o: robustness(4, **o), {"steps": 3}, "robust: `steps` 2 -> 3", None),
     "lesion": (
-        lambda **o: LesionMonitor(4, points=3, **{"density": 0.3, **o}), {"density": 0.2}, "lesion: `density`", None
+        lambda **o: Lesions(every_n_steps=4, points=3, **{"density": 0.3, **o}), {"density": 0.2}, "lesion: `density`", None
     ),
     "codes": (
-        lambda **o: FunctionalCodeMonitor(4, figures=None, **{"grid": (3, 3), **o}),
-        {"maxima": True}, "codes: `maxima` False -> True", "codes/net.1/map_change",
+        lambda **o: FunctionalCodes(every_n_steps=4, **{"grid": (3, 3), **o}),
+        {"maxima": True}, "codes: `maxima` False -> True", "codes/01/map_change",
     ),
     "regions": (
-        lambda **o: ReLURegionMonitor(4, **{"lines": 2, **o}), {"lines": 3}, "regions: `lines` 2 -> 3",
+        lambda **o: ReLURegions(every_n_steps=4, **{"lines": 2, **o}), {"lines": 3}, "regions: `lines` 2 -> 3",
         "regions/unchanged_share",
     ),
     "specialization": (
-        lambda **o: LocalSpecializationMonitor(4, references=2, shuffles=0, **{"k": 3, **o}), {"k": 2},
-        "specialization: `k` 3 -> 2", "specialization/partition_ami",
+        lambda **o: LocalSpecialization(every_n_steps=4, references=2, shuffles=0, **{"k": 3, **o}),
+        {"k": 2}, "specialization: `k` 3 -> 2", "specialization/partition_ami",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_monitors_compare_nothing_across_either_and_those_that_stay_go_on(
+def test_other_instruments_compare_nothing_across_either_and_those_that_stay_go_on(
     tmp_path: Path, name: str
 ) -> None:
     make, changed, told, compared = OTHERS[name]
-    end = run(tmp_path / "a", standard(measures="fast"), make())
-    found = went_on(tmp_path / "b", end, standard(measures="fast"), make(**changed), match=told)
+    fast = network(measures="fast")
+    end = run(tmp_path / "a", monitor(4, fast, make()))
+    found = went_on(tmp_path / "b", end, monitor(4, fast, make(**changed)), match=told)
     assert [span.begin for span in found.spans] == [0, 9]
     assert (found.breaks(name), found.breaks("fnet")) == ([9], [])
     assert np.isfinite(found.series("fnet/edge_turnover")[1:]).all()
@@ -262,8 +270,8 @@ def test_other_monitors_compare_nothing_across_either_and_those_that_stay_go_on(
         assert np.isfinite(found.series(compared)).tolist() == [False, True, True, False, True]
 
 
-def test_a_monitor_that_is_new_or_gone_changes_nothing_of_the_others(tmp_path: Path, first: Path) -> None:
-    found = went_on(tmp_path, first, standard(), robustness_monitor(4))
+def test_an_instrument_that_is_new_or_gone_changes_nothing_of_the_others(tmp_path: Path, first: Path) -> None:
+    found = went_on(tmp_path, first, monitor(4, network(measures="standard"), robustness(4)))
     assert len(found.spans) == 1
     assert np.isfinite(found.series("fnet/edge_turnover")[1:]).all()
     assert np.isnan(found.series("robust/clean_accuracy")).tolist() == [True, True, True, False, False]

@@ -47,7 +47,7 @@ def fit(folder: Path, worker: Any, *changes: At) -> tuple[Ledger, list[str]]:
 
 def assert_whole(found: Record, ledger: Ledger) -> None:
     """All values and all arrays of the snapshots that there are."""
-    logged = {step: values for step, values in ledger.rows if "fnet/step" in values}
+    logged = {step: values for step, values in ledger.rows if "monitor/step" in values}
     for snapshot in found.snapshots:
         for key, value in snapshot.scalars.items():
             np.testing.assert_equal(value, logged[snapshot.step][key])
@@ -92,11 +92,11 @@ def test_a_disk_that_turns_read_only_costs_what_came_meanwhile(disk: Path, worke
 
 @WORKERS
 def test_a_folder_that_is_removed_is_made_again_and_says_so(tmp_path: Path, worker: str) -> None:
-    ledger, messages = fit(tmp_path, worker, At(5, lambda _: shutil.rmtree(tmp_path / "fnet")))
+    ledger, messages = fit(tmp_path, worker, At(5, lambda _: shutil.rmtree(record(tmp_path).folder)))
     assert messages == ["step 6 begins the record anew: its folder was removed, with all in it"]
     found = record(tmp_path)
     assert found.steps == [6, 8, 10, 12, 14, 16]
-    assert found.manifest["monitors"]["fnet"]["layers"]
+    assert found.manifest["instruments"]["fnet"]["layers"]
     assert_whole(found, ledger)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from small_models import At, Net, csv_record, fast, loader, robustness_monitor, trainer
+from small_models import At, Net, csv_record, loader, monitor, network, robustness, trainer
 from test_resume import records
 
-from fnet_callbacks import FunctionalCodeMonitor, Record
+from fnet_callbacks import FunctionalCodes, Monitor, Record
 
 # Lightning, on a checkpoint of the middle of an epoch and on a folder that has checkpoints already.
 pytestmark = [
@@ -21,9 +21,8 @@ pytestmark = [
 ]
 
 
-def monitors(every: int) -> list[pl.Callback]:
-    codes = FunctionalCodeMonitor(every, figures=None, on_error="raise", probe_size=32)
-    return [fast(every, probe_size=32), codes]
+def watching(every: int) -> Monitor:
+    return monitor(every, network(measures="fast"), FunctionalCodes(every_n_steps=every), probe_size=32)
 
 
 def assert_equal(found: Record, expected: Record) -> None:
@@ -37,7 +36,7 @@ def assert_equal(found: Record, expected: Record) -> None:
 
 def run(folder: Path, epochs: int, resume: str | None = None, *, every: int = 5) -> pl.Trainer:
     torch.manual_seed(0)
-    made = trainer(folder, *monitors(every), max_epochs=epochs, logger=CSVLogger(folder, name="csv"))
+    made = trainer(folder, watching(every), max_epochs=epochs, logger=CSVLogger(folder, name="csv"))
     made.fit(Net(), loader(), ckpt_path=resume)
     return made
 
@@ -72,7 +71,8 @@ def test_after_an_error_the_same_trainer_goes_on_where_it_stood(tmp_path: Path) 
 
     torch.manual_seed(0)
     net = Net()
-    made = trainer(tmp_path, fast(2), robustness_monitor(4), At(5, fail), max_epochs=3)
+    watched = monitor(2, network(measures="fast"), robustness(4))
+    made = trainer(tmp_path, watched, At(5, fail), max_epochs=3)
     with pytest.raises(RuntimeError, match="in a notebook"):
         made.fit(net, loader())
     (first,) = records(tmp_path)

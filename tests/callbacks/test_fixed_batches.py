@@ -15,9 +15,11 @@ from small_models import (
     fast,
     loader,
     mlp,
+    monitor,
+    network,
     points,
     record,
-    robustness_monitor,
+    robustness,
     trainer,
 )
 from torch import Tensor, nn
@@ -88,15 +90,15 @@ def test_what_a_model_of_one_batch_size_shows_is_that_of_another(tmp_path: Path)
 
 
 def test_a_shorter_last_batch_is_left_out_and_it_is_said(tmp_path: Path) -> None:
-    monitors = fast(4, probe_size=64), robustness_monitor(4, probe_size=64)
+    watching = monitor(4, network(measures="fast"), robustness(4), probe_size=64)
     whole = DataLoader(points(20), batch_size=8, drop_last=True)
     reason = r"the last batch of the probe is left out.*16 of 20 inputs are shown"
     with pytest.warns(FnetWarning, match=reason) as said:
-        trainer(tmp_path, *monitors).fit(Net(Views()), loader(), whole)
+        trainer(tmp_path, watching).fit(Net(Views()), loader(), whole)
     assert len([w for w in said if issubclass(w.category, FnetWarning)]) == 1
     own = record(tmp_path)
     assert own.series("fnet/n_samples").tolist() == [16, 16, 16]
-    assert len(own.manifest["probes"]["fnet"]["indices"]) == 16
+    assert len(own.manifest["probe"]["indices"]) == 16
     assert own.series("robust/clean_accuracy").size == 3
 
 

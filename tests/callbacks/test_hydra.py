@@ -1,4 +1,4 @@
-"""A whole run from Hydra: `_target_` everywhere, callbacks as a mapping of configurations, overrides on top."""
+"""A whole run from Hydra: `_target_` everywhere, callbacks and instruments by name, overrides on top."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,11 @@ import hydra
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from small_models import CLASSES, FEATURES, Net, record
 from torch import nn
+
+from fnet_callbacks import FnetError, FunctionalNetwork, Lesions
 
 CONFIG = """
 seed: 3
@@ -33,58 +35,50 @@ trainer:
     _target_: lightning.pytorch.loggers.CSVLogger
     save_dir: ${trainer.default_root_dir}
 callbacks:
-  fnet:
-    _target_: fnet_callbacks.FunctionalNetworkMonitor
+  monitor:
+    _target_: fnet_callbacks.Monitor
     every_n_steps: 4
-    worker: inline
-    measures: [fast, loops]
-    layer_measures: []
-    layers: [net.1, net.3]
-    density: 0.3
-    seed: ${seed}
-    figures: null
-    on_error: raise
-  robust:
-    _target_: fnet_callbacks.RobustnessMonitor
-    every_n_steps: 4
-    bounds: [0, 1]
-    epsilons: [0.05, 0.1]
-    attacks: [pgd]
-    normalize: [[0.0], [1.0]]
-    steps: 2
-    on_error: raise
-  codes:
-    _target_: fnet_callbacks.FunctionalCodeMonitor
-    every_n_steps: 4
-    layers: [net.1]
-    grid: [3, 4]
-    epsilon: 0.1
-    bounds: ${callbacks.robust.bounds}
-    output_to_logits:
-      _target_: hydra.utils.get_method
-      path: test_hydra.as_they_are
-    figures: null
-    on_error: raise
-  regions:
-    _target_: fnet_callbacks.ReLURegionMonitor
-    every_n_steps: 4
-    lines: 2
-    on_error: raise
-  lesion:
-    _target_: fnet_callbacks.LesionMonitor
-    every_n_steps: 4
-    layers: [net.*]
-    points: 2
     batch_to_labels: test_hydra.second
+    worker: inline
+    figures: null
     on_error: raise
-  specialization:
-    _target_: fnet_callbacks.LocalSpecializationMonitor
-    every_n_steps: 4
-    layers: [net.1, net.3]
-    k: 2
-    references: 1
-    shuffles: 0
-    on_error: raise
+    instruments:
+      fnet:
+        _target_: fnet_callbacks.FunctionalNetwork
+        measures: [fast, loops]
+        layer_measures: []
+        layers: [net.1, net.3]
+        density: 0.3
+        seed: ${seed}
+      robust:
+        _target_: fnet_callbacks.Robustness
+        bounds: [0, 1]
+        epsilons: [0.05, 0.1]
+        attacks: [pgd]
+        normalize: [[0.0], [1.0]]
+        steps: 2
+      codes:
+        _target_: fnet_callbacks.FunctionalCodes
+        layers: [net.1]
+        grid: [3, 4]
+        epsilon: 0.1
+        bounds: ${callbacks.monitor.instruments.robust.bounds}
+        output_to_logits:
+          _target_: hydra.utils.get_method
+          path: test_hydra.as_they_are
+      regions:
+        _target_: fnet_callbacks.ReLURegions
+        lines: 2
+      lesion:
+        _target_: fnet_callbacks.Lesions
+        layers: [net.*]
+        points: 2
+      specialization:
+        _target_: fnet_callbacks.LocalSpecialization
+        layers: [net.1, net.3]
+        k: 2
+        references: 1
+        shuffles: 0
   stopping:
     _target_: fnet_callbacks.BurnInEarlyStopping
     monitor: fnet/loops
@@ -125,13 +119,25 @@ def names(one: Any) -> list[str]:
     return [layer["name"] for layer in one["layers"]]
 
 
-@pytest.mark.parametrize("is_whole", [False, True], ids=["one by one", "as a whole"])
-def test_a_run_of_hydra_has_its_record_and_a_checkpoint_that_opens(tmp_path: Path, is_whole: bool) -> None:
+NAMES = {"fnet", "robust", "codes", "regions", "lesion", "specialization"}
+
+
+@pytest.mark.parametrize("convert", ["none", "partial", "object", "all"])
+@pytest.mark.parametrize("is_listed", [False, True], ids=["by name", "in a list"])
+def test_a_run_of_hydra_has_its_record_and_a_checkpoint_that_opens(
+    tmp_path: Path, is_listed: bool, convert: str
+) -> None:
+    own = "callbacks.monitor.instruments"
     config = composed(
-        tmp_path, "callbacks.fnet.every_n_steps=2", "callbacks.robust.epsilons=0.05", "widths=[9,8]"
+        tmp_path, "callbacks.monitor.every_n_steps=2", f"{own}.robust.epsilons=0.05", "widths=[9,8]"
     )
+    if is_listed:
+        OmegaConf.resolve(config)
+        config.callbacks.monitor.instruments = [*config.callbacks.monitor.instruments.values()]
+    with open_dict(config):
+        config.callbacks.monitor._convert_ = convert
     model, data = instantiate(config.model), instantiate(config.data)
-    if is_whole:  # a mapping of Hydra's with the callbacks in it
+    if convert == "none":  # a mapping of Hydra's with the callbacks in it
         callbacks = [*instantiate(config.callbacks).values()]
     else:
         callbacks = [instantiate(one) for one in config.callbacks.values()]
@@ -140,27 +146,41 @@ def test_a_run_of_hydra_has_its_record_and_a_checkpoint_that_opens(tmp_path: Pat
 
     found = record(tmp_path)
     assert found.steps == [0, 2, 4]
-    monitors = found.manifest["monitors"]
-    assert monitors.keys() == {"fnet", "robust", "codes", "regions", "lesion", "specialization"}
-    assert names(monitors["fnet"]) == names(monitors["specialization"]) == ["net.1", "net.3"]
-    assert [layer["n_units"] for layer in monitors["fnet"]["layers"]] == [9, 8]
-    assert (monitors["fnet"]["seed"], monitors["robust"]["epsilons"]) == (3, [0.05])
-    assert (monitors["robust"]["bounds"], monitors["codes"]["grid"]) == ([0.0, 1.0], [3, 4])
+    instruments = found.manifest["instruments"]
+    assert instruments.keys() == NAMES
+    assert names(instruments["fnet"]) == names(instruments["specialization"]) == ["net.1", "net.3"]
+    assert [layer["n_units"] for layer in instruments["fnet"]["layers"]] == [9, 8]
+    assert (instruments["fnet"]["seed"], instruments["robust"]["epsilons"]) == (3, [0.05])
+    assert (instruments["robust"]["bounds"], instruments["codes"]["grid"]) == ([0.0, 1.0], [3, 4])
     assert found.manifest["configuration"]["widths"] == [9, 8]
     assert "robust/pgd_0.05_accuracy" in found.snapshots[-1].scalars
 
-    own = {"fnet", "robust", "codes", "regions", "lesion", "specialization"}
     # The model's own hyperparameters are Hydra's still.
-    kept = torch.load(tmp_path / "last.ckpt", weights_only=False)["callbacks"]
-    torch.save({name: kept[name] for name in own}, tmp_path / "own.ckpt")
-    opened = torch.load(
-        tmp_path / "own.ckpt", weights_only=True
-    )  # refuses what is none of Python's and torch's
-    assert {state["step"] for state in opened.values()} == {4}
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=False)["callbacks"]["fnet_callbacks"]
+    torch.save(kept, tmp_path / "own.ckpt")
+    # Refuses what is none of Python's and torch's.
+    opened = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    assert opened["step"] == 4
+    assert opened["instruments"].keys() == NAMES
+
+
+def test_one_instrument_needs_no_list(tmp_path: Path) -> None:
+    config = composed(tmp_path).callbacks.monitor
+    with open_dict(config):
+        config.instruments = config.instruments.lesion
+    (lesions,) = instantiate(config).instruments
+    assert (type(lesions), lesions.points) == (Lesions, 2)
+
+
+def test_what_is_no_instrument_yet_is_shown(tmp_path: Path) -> None:
+    config = composed(tmp_path).callbacks.monitor
+    with open_dict(config):
+        config._recursive_ = False
+        config.instruments = [config.instruments.lesion]
+    with pytest.raises(Exception, match=r"`instruments` has .*Lesions.*; each should be an instrument"):
+        instantiate(config)
 
 
 def test_a_value_that_is_left_to_be_filled_in_is_refused_by_its_name(tmp_path: Path) -> None:
-    from fnet_callbacks import FnetError, FunctionalNetworkMonitor
-
     with pytest.raises(FnetError, match="`layers` cannot be read"):
-        FunctionalNetworkMonitor(layers=OmegaConf.create(["net.1", "???"]))
+        FunctionalNetwork(layers=OmegaConf.create(["net.1", "???"]))

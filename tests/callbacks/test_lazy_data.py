@@ -99,7 +99,7 @@ def test_workers_that_are_forked_later_open_their_own_handle(tmp_path: Path, kin
     trainer(tmp_path, fast(4), num_sanity_val_steps=0).fit(model, DataLoader(points(), batch_size=8), val)
     assert len(model.is_own) == 64
     assert all(model.is_own)
-    assert record(tmp_path).manifest["probes"]["fnet"]["n_samples"] == 64
+    assert record(tmp_path).manifest["probe"]["n_samples"] == 64
 
 
 def test_halves_of_one_data_set_are_read_by_their_own_workers(tmp_path: Path) -> None:
@@ -177,19 +177,19 @@ def test_items_that_cannot_be_read_lead_to_probe_and_not_to_the_model(
 def test_items_by_name_are_drawn_by_the_names_of_the_sampler(tmp_path: Path) -> None:
     data = DataLoader(ByName(), batch_size=8, sampler=[f"id_{i}" for i in range(64)])
     trainer(tmp_path, fast(4, probe_size=16)).fit(Net(), data)
-    drawn = record(tmp_path).manifest["probes"]["fnet"]["indices"]
+    drawn = record(tmp_path).manifest["probe"]["indices"]
     assert len(drawn) == 16
     assert all(name.startswith("id_") for name in drawn)
 
 
 def test_a_worker_that_reads_the_probe_leaves_training_as_it_is(tmp_path: Path) -> None:
     found = []
-    for monitors in ((), (fast(2),)):
+    for watching in ((), (fast(2),)):
         torch.manual_seed(0)
         model = Net()
         options: dict[str, Any] = {"batch_size": 8, "num_workers": 1, "multiprocessing_context": "fork"}
         loaders = DataLoader(points(), shuffle=True, **options), DataLoader(points(), **options)
-        trainer(tmp_path / str(len(monitors)), *monitors).fit(model, *loaders)
+        trainer(tmp_path / str(len(watching)), *watching).fit(model, *loaders)
         found.append(([*model.state_dict().values()], torch.get_rng_state()))
     (plain, state), (watched, state_after) = found
     assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))

@@ -13,8 +13,10 @@ from small_models import (
     counting,
     fast,
     fit,
+    monitor,
+    network,
     record,
-    robustness_monitor,
+    robustness,
     values,
 )
 from torch import Tensor, nn
@@ -35,8 +37,8 @@ def test_live_batches_are_the_last_before_a_snapshot(tmp_path: Path) -> None:
                 seen.append(hidden.detach().clone())
             return self.net[2:](hidden)  # type: ignore[index]
 
-    monitor = fast(5, source="train", probe_size=16, layers=["net.1"], save_correlation=True)
-    ledger = fit(tmp_path, monitor, model=Watched())
+    live = fast(5, source="train", probe_size=16, layers=["net.1"], save_correlation=True)
+    ledger = fit(tmp_path, live, model=Watched())
     assert values(ledger, "fnet/n_samples") == {0: 8, 5: 16, 8: 16}
     for step, batches in ((5, seen[3:5]), (8, seen[6:8])):
         expected = correlation_matrix(torch.cat(batches).numpy())
@@ -58,21 +60,22 @@ def test_live_batches_come_with_dropout_on(tmp_path: Path) -> None:
 
     share = {}
     for source in ("probe", "train"):
-        monitor = fast(4, source=source, layers=["net.2"], probe_size=32, layer_measures=[])
-        share[source] = values(fit(tmp_path, monitor, model=dropped()), "fnet/activation_entropy")
+        watching = fast(4, source=source, layers=["net.2"], probe_size=32, layer_measures=[])
+        share[source] = values(fit(tmp_path, watching, model=dropped()), "fnet/activation_entropy")
     assert set(share["probe"].values()) == {0.0}  # a sigmoid is always above zero
     assert share["train"][0] == 0.0
     assert min(share["train"][4], share["train"][8]) > 0.5
 
 
 def test_live_batches_reach_over_the_end_of_an_epoch_cut_by_max_steps(tmp_path: Path) -> None:
-    monitor = fast(100, source="train", probe_size=24, layer_measures=[])
-    ledger = fit(tmp_path, monitor, max_epochs=-1, max_steps=11)
+    live = fast(100, source="train", probe_size=24, layer_measures=[])
+    ledger = fit(tmp_path, live, max_epochs=-1, max_steps=11)
     assert values(ledger, "fnet/n_samples") == {0: 8, 11: 24}
 
 
-def test_live_and_fixed_monitors_go_together(tmp_path: Path) -> None:
-    ledger = fit(tmp_path, fast(4), fast(4, name="live", source="train"), robustness_monitor(4))
+def test_live_and_fixed_instruments_go_together(tmp_path: Path) -> None:
+    instruments = [network(), network(name="live", source="train"), robustness(4)]
+    ledger = fit(tmp_path, monitor(4, *instruments))
     assert ledger.steps_of("live/modularity") == ledger.steps_of("fnet/modularity") == [0, 4, 8]
     assert values(ledger, "live/n_samples") == {0: 8, 4: 32, 8: 32}
 
@@ -123,7 +126,7 @@ def test_an_end_that_nobody_could_know_has_no_snapshot_and_no_error(tmp_path: Pa
         def on_train_batch_end(self, *_: object) -> None:
             self.trainer.should_stop = self.global_step == 11
 
-    live = fast(100, source="train", probe_size=8, layer_measures=[])
-    ledger = fit(tmp_path, live, fast(100, name="fixed"), model=Stops(), max_epochs=3)
+    instruments = [network(source="train", layer_measures=[]), network(name="fixed")]
+    ledger = fit(tmp_path, monitor(100, *instruments, probe_size=8), model=Stops(), max_epochs=3)
     assert ledger.steps_of("fnet/modularity") == [0]
     assert ledger.steps_of("fixed/modularity") == [0, 11]

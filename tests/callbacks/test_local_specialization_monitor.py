@@ -1,4 +1,4 @@
-"""The instrument of local specialization: what `local_specialization` says of the same weights, while they are trained."""
+"""The instrument of local specialization says what `local_specialization` does of the same weights, in training."""
 
 from pathlib import Path
 from typing import Any

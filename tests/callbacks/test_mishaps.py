@@ -16,8 +16,10 @@ from small_models import (
     csv_record,
     fit_to_csv,
     loader,
+    monitor,
+    network,
     points,
-    robustness_monitor,
+    robustness,
     trainer,
     values,
     warning_monitor,
@@ -175,7 +177,7 @@ def test_a_forward_that_fails_costs_the_snapshots_and_not_the_run(tmp_path: Path
         fit_to_csv(tmp_path, warning_monitor(on_error="raise"), model=Stumbles())
 
 
-def test_one_monitor_that_fails_does_not_take_the_other_with_it(tmp_path: Path) -> None:
+def test_one_instrument_that_fails_does_not_take_the_other_with_it(tmp_path: Path) -> None:
     inputs, labels = points().tensors
     inputs = inputs.clone()
     inputs[20:] += 5  # passes later, and leaves the bounds
@@ -187,8 +189,7 @@ def test_one_monitor_that_fails_does_not_take_the_other_with_it(tmp_path: Path) 
     with pytest.warns(FnetWarning, match="robust: no snapshot at step 4: .*bounds"):
         ledger = fit_to_csv(
             tmp_path,
-            warning_monitor(),
-            robustness_monitor(4, on_error="warn"),
+            monitor(4, network(), robustness(4), on_error="warn"),
             data=DataLoader(Passing(), batch_size=8),
         )
     assert ledger.steps_of("robust/clean_accuracy") == [0]

@@ -5,10 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fnet_callbacks.sinks import Sinks
 from lightning.pytorch.loggers import MLFlowLogger
-from small_models import CLASSES, FEATURES, Ledger, Net, fast, loader, record, robustness_monitor, trainer
+from small_models import (
+    CLASSES,
+    FEATURES,
+    Ledger,
+    Net,
+    fast,
+    loader,
+    monitor,
+    network,
+    record,
+    robustness,
+    trainer,
+)
 from torch import Tensor, nn
+
+from fnet_callbacks.engine.loggers import Loggers
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*filesystem tracking backend.*:FutureWarning",  # in which everything is a file, as here
@@ -50,17 +63,16 @@ def store_of(logger: MLFlowLogger) -> Path:
 
 def test_layers_that_mlflow_would_call_alike_keep_curves_of_their_own(tmp_path: Path) -> None:
     logger = MLFlowLogger("exp", save_dir=str(tmp_path / "mlruns"))
-    monitors = [fast(4), robustness_monitor(4)]
-    trainer(tmp_path, *monitors, logger=logger).fit(Twice(), loader())
+    trainer(tmp_path, monitor(4, network(), robustness(4)), logger=logger).fit(Twice(), loader())
     found = record(tmp_path)
     assert found.steps == [0, 4, 8]
-    for layer, name in (("relu#0", "relu_0"), ("relu#1", "relu_1"), ("relu0", "relu0")):
-        expected = dict(
-            zip(found.steps, found.series(f"fnet_layers/{layer}/modularity").tolist(), strict=True)
-        )
-        assert history(logger, f"fnet_layers/{name}/modularity") == pytest.approx(expected)
-    known = logger.experiment.get_run(logger.run_id).data.metrics
-    assert {key.replace("#", "_") for key in found.snapshots[-1].scalars} <= known.keys()
+    layers = {layer["place"]: layer["name"] for layer in found.manifest["instruments"]["fnet"]["layers"]}
+    assert layers == {"01": "relu#0", "02": "relu0", "03": "relu#1"}
+    for place in layers:
+        key = f"fnet_layers/{place}/modularity"
+        expected = dict(zip(found.steps, found.series(key).tolist(), strict=True))
+        assert history(logger, key) == pytest.approx(expected)
+    assert found.snapshots[-1].scalars.keys() <= logger.experiment.get_run(logger.run_id).data.metrics.keys()
     assert {e.name for e in logger.experiment.search_experiments()} == {"Default", "exp"}
 
 
@@ -73,7 +85,7 @@ def test_the_record_is_not_in_mlflows_folder(tmp_path: Path, store: str, is_firs
     trainer(root, fast(8), logger=loggers).fit(Net(), loader())
     folder = record(tmp_path).folder.resolve()
     run = own.run_id if is_first else "0"
-    assert folder == (tmp_path if store == "." else root) / "fnet" / str(run)
+    assert folder == (tmp_path if store == "." else root) / str(run) / "fnet"
     known = {e.experiment_id for e in own.experiment.search_experiments()}
     assert {p.name for p in store_of(own).iterdir() if p.is_dir()} <= known | {".trash", "models"}
 
@@ -82,7 +94,7 @@ def test_a_server_elsewhere_leaves_the_record_where_the_trainer_writes(tmp_path:
     own = MLFlowLogger("exp", tracking_uri=str(tmp_path / "server"))  # one that Lightning knows no folder of
     assert own.save_dir is None
     trainer(tmp_path / "root", fast(8), logger=own).fit(Net(), loader())
-    assert record(tmp_path).folder == tmp_path / "root" / "fnet" / str(own.run_id)
+    assert record(tmp_path).folder == tmp_path / "root" / str(own.run_id) / "fnet"
 
 
 KEYS = [
@@ -112,9 +124,9 @@ def test_keys_that_differ_stay_different_whatever_is_in_them(tmp_path: Path) -> 
     logger = MLFlowLogger("exp", save_dir=str(tmp_path / "mlruns"))
     values = {key: float(i) for i, key in enumerate(KEYS)}
     for order in (KEYS, KEYS[::-1]):
-        sinks = Sinks([logger], keys=order)
-        sinks.scalars(0, values)
-        sinks.scalars(1, {**values, "fnet/step": 1.0, "fnet_layers/conv[0/late": 2.0})
+        loggers = Loggers([logger], keys=order)
+        loggers.scalars(0, values)
+        loggers.scalars(1, {**values, "monitor/step": 1.0, "fnet_layers/conv[0/late": 2.0})
     metrics = logger.experiment.get_run(logger.run_id).data.metrics
     assert sorted(metrics.values()) == sorted([*values.values(), 1.0, 2.0])
     for key in ("fnet/modularity", "fnet_layers/conv0/modularity", "fnet_layers/conv 0/modularity"):

@@ -1,4 +1,4 @@
-"""Training is not touched: everything is bit-equal with and without the monitors."""
+"""Training is not touched: everything is bit-equal with and without the monitor."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -17,13 +17,23 @@ from small_models import (
     TwoOptimizers,
     functional_monitor,
     loader,
-    robustness_monitor,
+    monitor,
+    network,
+    robustness,
     trainer,
 )
 from torch import Tensor, nn
 from training_trace import Trace, assert_same, is_ours
 
-from fnet_callbacks import FunctionalCodeMonitor, LocalSpecializationMonitor, ReLURegionMonitor
+from fnet_callbacks import (
+    FunctionalCodes,
+    FunctionalNetwork,
+    Instrument,
+    Lesions,
+    LocalSpecialization,
+    Monitor,
+    ReLURegions,
+)
 
 # Lightning, of the frozen BatchNorm.
 pytestmark = pytest.mark.filterwarnings("ignore:Found 1 module.s. in eval mode at the start of training")
@@ -100,14 +110,14 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Sequence[int]]] = {
 
 
 def run(
-    folder: Path, model: Callable[[], Any], shape: Sequence[int], monitors: list[Any], **options: Any
+    folder: Path, model: Callable[[], Any], shape: Sequence[int], watched: list[Monitor], **options: Any
 ) -> Any:
     pl.seed_everything(0, verbose=False)
     trace, ledger = Trace(), Ledger()
     fit = trainer(
         folder,
         trace,
-        *monitors,
+        *watched,
         logger=ledger,
         max_epochs=2,
         log_every_n_steps=2,
@@ -123,9 +133,9 @@ def run(
 def assert_untouched(
     folder: Path, model: Callable[[], Any], shape: Sequence[int], source: str, **options: Any
 ) -> None:
-    monitors = [functional_monitor(2, source=source, measures="fast"), robustness_monitor(3)]
+    watching = monitor(2, network(source=source, measures="fast"), robustness(3))
     bare, bare_log, _ = run(folder / "bare", model, shape, [], **options)
-    watched, watched_log, ledger = run(folder / "watched", model, shape, monitors, **options)
+    watched, watched_log, ledger = run(folder / "watched", model, shape, [watching], **options)
     assert len(bare) > 20
     assert_same(bare, watched)
     assert watched_log == bare_log
@@ -138,7 +148,7 @@ def assert_untouched(
 
 @pytest.mark.parametrize("source", ["probe", "train"])
 @pytest.mark.parametrize("name", MODELS)
-def test_training_is_bit_equal_with_and_without_monitors(tmp_path: Path, name: str, source: str) -> None:
+def test_training_is_bit_equal_with_and_without_the_monitor(tmp_path: Path, name: str, source: str) -> None:
     make, shape = MODELS[name]
     assert_untouched(tmp_path, lambda: Net(make()), shape, source)
 
@@ -153,27 +163,34 @@ def test_gradients_in_the_middle_of_accumulation_are_bit_equal(
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_monitors_of_groups_and_of_regions_leave_training_bit_equal(tmp_path: Path, name: str) -> None:
+def test_all_instruments_at_once_leave_training_bit_equal(tmp_path: Path, name: str) -> None:
     make, shape = MODELS[name]
-    monitors: list[Any] = [
-        LocalSpecializationMonitor(
-            3,
+    instruments: list[Instrument] = [
+        network(),
+        FunctionalNetwork(name="fnet_live", source="train", measures="fast"),
+        robustness(4),
+        Lesions(every_n_steps=4, points=2),
+        LocalSpecialization(
+            every_n_steps=3,
             graph="activations",
             k=2,
             shuffles=2,
             visualization_steps=2,
             replacement="resample",
-            probe_size=32,
         ),
-        FunctionalCodeMonitor(2, epsilon=0.1, bounds=(0.0, 1.0), maxima=True, probe_size=32, figures=None),
+        FunctionalCodes(every_n_steps=2, epsilon=0.1, bounds=(0.0, 1.0), maxima=True),
     ]
     is_piecewise_linear = name not in ("gru", "own generator")
     if is_piecewise_linear:
-        monitors.append(ReLURegionMonitor(2, lines=2, epsilon=0.1, bounds=(0.0, 1.0), probe_size=32))
+        instruments.append(ReLURegions(every_n_steps=2, lines=2, epsilon=0.1, bounds=(0.0, 1.0)))
+    watching = monitor(2, *instruments, probe_size=32, on_error="warn", figures="log")
     bare, bare_log, _ = run(tmp_path / "bare", lambda: Net(make()), shape, [])
-    watched, watched_log, ledger = run(tmp_path / "watched", lambda: Net(make()), shape, monitors)
+    watched, watched_log, ledger = run(tmp_path / "watched", lambda: Net(make()), shape, [watching])
     assert_same(bare, watched)
     assert watched_log == bare_log
+    assert ledger.steps_of("fnet/modularity")[:2] == ledger.steps_of("fnet_live/modularity")[:2] == [0, 2]
+    assert ledger.steps_of("robust/clean_accuracy")[:2] == [0, 4]
+    assert ledger.steps_of("lesion/clean_accuracy")[:2] == [0, 4]
     assert ledger.steps_of("specialization/ncut")[:2] == [0, 3]
     assert ledger.steps_of("codes/pgd_departure")[:2] == [0, 2]
     assert not is_piecewise_linear or ledger.steps_of("regions/n_patterns")[:2] == [0, 2]
@@ -208,8 +225,8 @@ def test_a_frozen_batch_norm_stays_frozen_and_its_neighbour_does_not(tmp_path: P
 def test_two_runs_of_one_seed_measure_the_same(tmp_path: Path) -> None:
     found = []
     for _ in range(2):
-        monitors = [functional_monitor(layer_measures=[]), robustness_monitor()]
-        ledger = run(tmp_path, lambda: Net(dropout_mlp()), (FEATURES,), monitors)[2]
+        watching = monitor(2, network(layer_measures=[]), robustness())
+        ledger = run(tmp_path, lambda: Net(dropout_mlp()), (FEATURES,), [watching])[2]
         found.append(
             [(s, {k: v for k, v in m.items() if is_ours(k) and "cost" not in k}) for s, m in ledger.rows]
         )
@@ -258,10 +275,10 @@ class Augmenting(pl.LightningDataModule):
 
 
 def test_what_a_data_module_keeps_in_its_transfer_hooks_is_as_it_was(tmp_path: Path) -> None:
-    def fit(*monitors: Any) -> tuple[Any, Augmenting]:
+    def fit(*watching: Monitor) -> tuple[Any, Augmenting]:
         pl.seed_everything(0, verbose=False)
         net, data = Net(), Augmenting()
-        trainer(tmp_path, *monitors, max_epochs=2).fit(net, datamodule=data)
+        trainer(tmp_path, *watching, max_epochs=2).fit(net, datamodule=data)
         return net.state_dict(), data
 
     (bare, alone), (watched, beside) = fit(), fit(functional_monitor(2, measures="fast"))

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fnet_callbacks.measures import MEASURES, beyond_tree, measure
-from fnet_callbacks.scope import GraphSettings, Scope
 from small_models import CLASSES, FEATURES, Net, fast, mlp, monitor, points, record, trainer
 from small_runs import network
 from torch import Tensor, nn
@@ -18,6 +16,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from fnet_callbacks import FnetWarning, FunctionalNetwork
 from fnet_callbacks import functional as F
 from fnet_callbacks.instruments.remarks import on_number
+from fnet_callbacks.network import GraphSettings, Network
+from fnet_callbacks.quantities.networks import MEASURES, measure, quantities_of
 
 
 def said(folder: Path, model: Any, data: Any, **options: Any) -> list[str]:
@@ -90,24 +90,27 @@ def test_fewer_neurons_than_the_measures_need_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n", [2, 12, 40, 79, 80, 200])
 def test_it_is_said_of_just_those_that_have_no_value(n: int) -> None:
     generator = np.random.default_rng(0)
-    names = [m.name for m in MEASURES if m.tier != "full"]
+    beyond_tree = [q.name for q in MEASURES if q.beyond_tree]
     settings = GraphSettings(nulls=2)
-    scope = Scope(np.corrcoef(generator.normal(size=(n, 300))), network(1.0, 0).activity, settings=settings)
+    scope = Network(np.corrcoef(generator.normal(size=(n, 300))), network(1.0, 0).activity, settings=settings)
     notes: dict[str, str] = {}
-    measure(scope, beyond_tree(names))
+    measure(scope, beyond_tree)
     notes |= scope.notes
     too_few = [name for name, reason in notes.items() if reason.startswith("too few neurons")]
-    message = on_number(n, names, settings)
-    assert too_few == (beyond_tree(names) if message else [])
+    message = on_number(n, quantities_of("standard"), settings)
+    assert too_few == (beyond_tree if message else [])
     assert (message is None) == (n >= 80)
 
 
 def test_of_measures_that_need_no_more_nothing_is_said() -> None:
-    assert on_number(12, ["modularity", "n_neurons"], GraphSettings()) is None
+    assert on_number(12, quantities_of(["modularity", "n_neurons"]), GraphSettings()) is None
     assert (
-        on_number(12, ["clustering"], GraphSettings(F.GraphRule(method="threshold", threshold=0.5))) is None
+        on_number(
+            12, quantities_of("clustering"), GraphSettings(F.GraphRule(method="threshold", threshold=0.5))
+        )
+        is None
     )
-    assert "1 neuron is watched" in str(on_number(1, ["modularity"], GraphSettings()))
+    assert "1 neuron is watched" in str(on_number(1, quantities_of("modularity"), GraphSettings()))
 
 
 # Labels.
@@ -134,7 +137,7 @@ def test_labels_that_are_given_and_not_used_are_said(tmp_path: Path, to_labels: 
     monitor = fast(4, batch_to_labels=to_labels, probe_size=16)
     with pytest.warns(FnetWarning, match=f"`batch_to_labels` gives .*{reason}|`batch_to_labels` {reason}"):
         trainer(tmp_path, monitor).fit(Net(), DataLoader(points(), batch_size=8))
-    assert record(tmp_path).manifest["probes"]["fnet"]["num_classes"] is None
+    assert record(tmp_path).manifest["probe"]["num_classes"] is None
 
 
 def test_the_targets_of_a_regression_are_said_where_they_are_given(tmp_path: Path) -> None:
@@ -162,8 +165,8 @@ def test_of_labels_that_several_instruments_read_it_is_said_once(tmp_path: Path)
         return batch[1].float()
 
     instruments = [FunctionalNetwork(name=name, measures="fast") for name in ("a", "b")]
+    watching = monitor(4, *instruments, batch_to_labels=floats)
     with pytest.warns(FnetWarning, match="`batch_to_labels` gives") as caught:
-        watching = monitor(4, *instruments, batch_to_labels=floats)
         trainer(tmp_path, watching).fit(Net(), DataLoader(points(), batch_size=8))
     assert len([w for w in caught if "batch_to_labels" in str(w.message)]) == 1
 

@@ -133,9 +133,9 @@ def test_a_second_fit_of_one_callback_begins_anew_and_keeps_the_first_record(tmp
     from torch import rand
     from torch.utils.data import DataLoader, TensorDataset
 
-    from fnet_callbacks import FunctionalNetworkMonitor
+    from fnet_callbacks import FunctionalNetwork, Monitor
 
-    monitor = FunctionalNetworkMonitor(every_n_steps=2, density=0.3, nulls=2, figures=None)
+    monitor = Monitor(FunctionalNetwork(density=0.3, nulls=2), every_n_steps=2, figures=None)
     data = TensorDataset(rand(32, 6), (rand(32) > 0.5).long())
 
     def fit(trainer: pl.Trainer) -> None:

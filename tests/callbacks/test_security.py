@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from small_models import Ledger, Net, fast, loader, record, robustness_monitor, trainer
+from small_models import Ledger, Net, fast, loader, monitor, network, record, robustness, trainer
 
 from fnet_callbacks import FnetError, FnetWarning
 
@@ -30,48 +30,59 @@ def test_whatever_a_logger_calls_its_run_the_record_stays_below_its_folder(
     trainer(inside, fast(4), logger=Named()).fit(Net(), loader())
     found = record(tmp_path)
     assert found.steps == [0, 4, 8]
-    assert found.folder.parent == inside / "fnet"
+    assert (found.folder.name, found.folder.parent.parent) == ("fnet", inside)
     assert [p.name for p in tmp_path.iterdir()] == ["deep"]
 
 
 def checkpoint(folder: Path) -> Path:
     saves = ModelCheckpoint(folder, filename="made", every_n_train_steps=4, save_top_k=-1)
-    trainer(folder, fast(2), robustness_monitor(2), saves, enable_checkpointing=True).fit(Net(), loader())
+    watched = monitor(2, network(measures="fast"), robustness(2))
+    trainer(folder, watched, saves, enable_checkpointing=True).fit(Net(), loader())
     return folder / "made.ckpt"
 
 
 def test_a_checkpoint_holds_nothing_that_would_have_to_be_trusted(tmp_path: Path) -> None:
     content = torch.load(checkpoint(tmp_path), weights_only=True)
-    assert content["callbacks"]["fnet"]["step"] > 0
+    assert content["callbacks"]["fnet_callbacks"]["step"] > 0
+
+
+OWN: dict[str, Any] = {"count": 3, "last_step": 4, "left_out": 0, "state": {}}
 
 
 @pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch.*")
+@pytest.mark.parametrize("worker", ["inline", "process"])
 @pytest.mark.parametrize(
     "state",
     [
         {"foo": 1},
         {"step": "../../up"},
-        {"carry": {"": 3}},
-        {"last_steps": None},
-        {"counts": ["a"]},
-        {"probes": 3},
+        {"last_step": "4"},
+        {"record": 3},
+        {"probe": 3},
+        {"measured": [1]},
         {"values": "x"},
+        {"values": {"fnet/modularity": "x"}},
+        {"instruments": None},
+        {"instruments": {"fnet": 3}},
+        {"instruments": {"fnet": {**OWN, "count": "a"}}},
+        {"instruments": {"fnet": {**OWN, "state": 3}}},
+        {"instruments": {"fnet": {**OWN, "state": {"": 3}}}},
+        {"instruments": {"fnet": {**OWN, "state": {"": {"partition": "x", "edges": None}}}}},
     ],
-    ids=lambda state: next(iter(state)),
+    ids=str,
 )
 def test_a_state_that_no_monitor_wrote_is_refused_before_the_first_step(
-    tmp_path: Path, state: dict[str, Any]
+    tmp_path: Path, state: dict[str, Any], worker: str
 ) -> None:
     path = checkpoint(tmp_path / "first")
     content = torch.load(path, weights_only=True)
-    own = content["callbacks"]["fnet"]
-    content["callbacks"]["fnet"] = state if "foo" in state else {**own, **state}
-    del content["callbacks"]["robust"]
+    own = content["callbacks"]["fnet_callbacks"]
+    content["callbacks"]["fnet_callbacks"] = state if "foo" in state else {**own, **state}
     torch.save(content, path)
-    fitted = trainer(tmp_path / "second", fast(2), max_epochs=2)
+    fitted = trainer(tmp_path / "second", fast(2, worker=worker, on_error="warn"), max_epochs=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(FnetError, match="the checkpoint's state of 'fnet' is none that a monitor wrote"):
+        with pytest.raises(FnetError, match="the checkpoint's state of .* is none that it wrote"):
             fitted.fit(Net(), loader(), ckpt_path=str(path), weights_only=True)
 
 

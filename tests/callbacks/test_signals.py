@@ -80,11 +80,12 @@ def test_a_checkpoint_asked_for_within_a_pass_holds_no_trace_of_it_and_its_snaps
     path = tmp_path / "requeue.ckpt"
     run(tmp_path, Saving(path), worker=worker, net=Seeing())
     state = torch.load(path, weights_only=True)
-    step = state["callbacks"]["fnet"]["step"]
+    step = state["callbacks"]["fnet_callbacks"]["step"]
     assert step == 4
     assert state["state_dict"]["net.seen"].item() == 8 * step
-    assert state["callbacks"]["fnet"]["last_steps"] == {"fnet": step}
-    kept = read_record(state["callbacks"]["fnet"]["record"])
+    assert state["callbacks"]["fnet_callbacks"]["last_step"] == step
+    assert state["callbacks"]["fnet_callbacks"]["instruments"]["fnet"]["last_step"] == step
+    kept = read_record(state["callbacks"]["fnet_callbacks"]["record"])
     assert kept.steps[:3] == [0, 2, 4]
 
 
@@ -115,8 +116,8 @@ def test_a_checkpoint_asked_for_while_training_waits_for_the_worker_is_whole(tmp
     fitted.fit(Net(), loader())
     assert saving.saved == [2]
     assert record_of(tmp_path).steps == [0, 2, 4, 6, 8, 10, 12, 14, 16]
-    state = torch.load(path, weights_only=True)["callbacks"]["fnet"]
-    assert (state["step"], state["last_steps"]) == (2, {"fnet": 2})
+    state = torch.load(path, weights_only=True)["callbacks"]["fnet_callbacks"]
+    assert (state["step"], state["last_step"]) == (2, 2)
     assert "fnet/modularity" in state["values"]
     run(tmp_path, worker="process", resume=path)
     assert record_of(tmp_path, 1).steps[:3] == [0, 2, 4]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from small_models import CLASSES, FEATURES, Net, fast, points, record, robustness_monitor, trainer
+from small_models import CLASSES, FEATURES, Net, fast, monitor, network, points, record, robustness, trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
@@ -60,7 +60,7 @@ def test_a_checkpoint_that_holds_the_probe_opens_safely_and_the_probe_is_the_sam
     keeper = ModelCheckpoint(tmp_path / "kept", every_n_train_steps=4, save_top_k=-1)
     trainer(tmp_path / "cut", fast(2, **options), keeper, max_steps=6).fit(Encoded(), encodings())
     (checkpoint,) = (tmp_path / "kept").glob("*step=4*.ckpt")
-    (kept,) = torch.load(checkpoint, weights_only=True)["callbacks"]["fnet"]["probes"].values()
+    kept = torch.load(checkpoint, weights_only=True)["callbacks"]["fnet_callbacks"]["probe"]
     assert [type(batch) for batch in kept] == [dict] * 3
     assert torch.equal(torch.cat([batch["x"] for batch in kept]), points().tensors[0][:24])
 
@@ -95,7 +95,7 @@ def test_a_probe_that_no_checkpoint_can_hold_is_not_in_it(tmp_path: Path) -> Non
     data = DataLoader(Examples(), batch_size=8, collate_fn=joined)
     trainer(tmp_path, fast(4, batch_to_inputs=opaque_inputs), keeper).fit(Net2(), data)
     (checkpoint,) = (tmp_path / "kept").glob("*step=4*.ckpt")
-    assert torch.load(checkpoint, weights_only=True)["callbacks"]["fnet"]["probes"] == {}
+    assert torch.load(checkpoint, weights_only=True)["callbacks"]["fnet_callbacks"]["probe"] is None
 
 
 class Uneven(IterableDataset):
@@ -123,8 +123,12 @@ def test_a_batch_that_cannot_be_read_is_left_out_of_the_probe(tmp_path: Path, on
 
     made = trainer(
         tmp_path,
-        fast(4, batch_to_inputs=probed, on_error=on_error),
-        robustness_monitor(4, batch_to_inputs=probed, batch_to_labels=labels_of, on_error=on_error),
+        monitor(
+            *(4, network(measures="fast"), robustness(4)),
+            batch_to_inputs=probed,
+            batch_to_labels=labels_of,
+            on_error=on_error,
+        ),
     )
     data = DataLoader(Uneven(), batch_size=None)
     if on_error == "raise":
@@ -136,7 +140,7 @@ def test_a_batch_that_cannot_be_read_is_left_out_of_the_probe(tmp_path: Path, on
         made.fit(Parts(), data)
     told = [str(w.message) for w in caught if issubclass(w.category, FnetWarning)]
     assert [message.split("(")[0] for message in told] == [
-        f"{name}: a batch was not kept for the probe at step 3: AttributeError" for name in ("fnet", "robust")
+        "fnet: a batch was not kept for the probe at step 3: AttributeError"
     ]
     assert record(tmp_path).series("fnet/n_samples").tolist() == [8, 24, 24]
 
@@ -150,7 +154,7 @@ def test_a_loader_of_batches_as_items_shows_them_as_they_are(tmp_path: Path) -> 
     batches = TensorDataset(inputs.reshape(8, 8, FEATURES), labels.reshape(8, 8))
     trainer(tmp_path, fast(4)).fit(Net(), DataLoader(batches, batch_size=None))
     own = record(tmp_path)
-    assert own.manifest["probes"]["fnet"]["source"] == "passing batches"
+    assert own.manifest["probe"]["source"] == "passing batches"
     assert own.series("fnet/n_samples").tolist() == [8, 32, 64]
     with pytest.raises(CaptureError, match=r"`probe`: .*or a loader of one with a `batch_size`"):
         trainer(tmp_path, fast(4, probe=DataLoader(batches, batch_size=None))).fit(
@@ -169,7 +173,7 @@ def test_joined_transcripts_are_no_labels(tmp_path: Path) -> None:
 
     trainer(tmp_path, fast(4)).fit(Speech(), DataLoader(points(), batch_size=8, collate_fn=joined))
     own = record(tmp_path)
-    assert own.manifest["probes"]["fnet"]["num_classes"] is None
+    assert own.manifest["probe"]["num_classes"] is None
     assert own.series("fnet/n_samples").tolist() == [64, 64, 64]
 
 
@@ -197,7 +201,7 @@ def test_batches_are_kept_as_the_loader_gave_them(tmp_path: Path) -> None:
     inputs, labels = points().tensors
     assert torch.equal(torch.cat(SHOWN[-8:]), inputs)
     own = record(tmp_path)
-    assert own.manifest["probes"]["fnet"]["num_classes"] == len(labels[:8].unique())
+    assert own.manifest["probe"]["num_classes"] == len(labels[:8].unique())
     assert own.series("fnet/selectivity_entropy")[-1] > 0
 
 
@@ -224,8 +228,7 @@ def test_a_batch_whose_step_failed_is_not_kept(tmp_path: Path) -> None:
                 raise KeyError("step")
             return super().training_step(batch, batch_idx)
 
-    monitor = fast(4)
+    watching = fast(4)
     with pytest.raises(KeyError, match="step"):
-        trainer(tmp_path, monitor).fit(Fails(), DataLoader(Points(), batch_size=8))
-    (kept,) = monitor.state_dict()["probes"].values()
-    assert len(kept) == 5
+        trainer(tmp_path, watching).fit(Fails(), DataLoader(Points(), batch_size=8))
+    assert len(watching.state_dict()["probe"]) == 5

@@ -7,7 +7,6 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from fnet_callbacks.callbacks.probe_monitor import Measured, ProbeMonitor
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from small_models import (
@@ -16,12 +15,25 @@ from small_models import (
     TwoOptimizers,
     functional_monitor,
     loader,
-    robustness_monitor,
+    mlp,
+    monitor,
+    network,
+    record,
+    robustness,
     trainer,
     values,
 )
 
-from fnet_callbacks import FnetWarning, FunctionalNetworkMonitor, read_record
+from fnet_callbacks import (
+    FnetWarning,
+    FunctionalCodes,
+    Instrument,
+    Lesions,
+    LocalSpecialization,
+    Monitor,
+    ReLURegions,
+    read_record,
+)
 
 KEY = "fnet/mean_abs_correlation"
 
@@ -34,45 +46,26 @@ def fit(
     return ledger
 
 
-def fast(every_n_steps: int = 3, **options: Any) -> FunctionalNetworkMonitor:
+def fast(every_n_steps: int = 3, **options: Any) -> Monitor:
     return functional_monitor(every_n_steps, **{"measures": "fast", "layer_measures": [], **options})
 
 
-class Schedule(ProbeMonitor):
-    """Measures nothing; its values are what it is told."""
+class Series(Instrument):
+    """Measures nothing; its values are those of a series."""
 
-    def __init__(self, every_n_steps: int, series: list[float], name: str = "told") -> None:
-        super().__init__(every_n_steps, name=name)
+    quantities = ("value",)
+
+    def __init__(self, series: list[float]) -> None:
+        super().__init__(name="series")
         self.series = series
-        self.taken: list[tuple[int, str | None]] = []
+        self.steps: list[int] = []
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def keys(self) -> list[str]:
-        return [f"{self.name}/value"]
-
-    @property
-    def description(self) -> str:
-        return "following a series"
-
-    def prepare(self, forward: Any, probe: Any, batch: Any) -> None:
-        self.trainer = forward._trainer
-
-    def begin(self, probe: Any) -> None:
+    def prepare(self, forward: Any, probe: Any) -> None:
         pass
 
-    def see(self, batch: Any, output: Any, index: int) -> None:
-        pass
-
-    def reduce(self) -> None:
-        pass
-
-    def measure(self, step: int) -> Measured:
-        self.taken.append((step, self.trainer.state.stage))
-        return Measured({f"{self.name}/value": self.series[min(len(self.taken), len(self.series)) - 1]})
+    def analyze(self, arrays: Any) -> dict[str, float]:
+        self.steps.append(self.bench.step)
+        return {"value": self.series[min(len(self.steps), len(self.series)) - 1]}
 
 
 def test_snapshots_come_before_the_first_step_at_each_multiple_and_after_the_last(tmp_path: Path) -> None:
@@ -83,12 +76,48 @@ def test_a_last_step_on_the_schedule_is_measured_once(tmp_path: Path) -> None:
     assert fit(tmp_path, fast(4)).steps_of(KEY) == [0, 4, 8]
 
 
-def test_monitors_keep_their_own_schedules_and_share_the_ends(tmp_path: Path) -> None:
-    ledger = fit(tmp_path, fast(3), robustness_monitor(5))
+def test_instruments_keep_their_own_schedules_and_share_the_ends(tmp_path: Path) -> None:
+    ledger = fit(tmp_path, monitor(100, network(every_n_steps=3), robustness(5)))
     assert ledger.steps_of(KEY) == [0, 3, 6, 8]
     assert ledger.steps_of("robust/clean_accuracy") == [0, 5, 8]
     shared = [metrics for step, metrics in ledger.rows if step == 8 and KEY in metrics]
     assert "robust/clean_accuracy" in shared[0]
+
+
+def test_instruments_without_a_schedule_take_multiples_of_the_monitors(tmp_path: Path) -> None:
+    instruments = [
+        network(measures=["n_neurons"], layer_measures=[]),
+        robustness(None, attacks=["fgsm"]),
+        Lesions(points=3),
+        ReLURegions(lines=2),
+        FunctionalCodes(),
+        LocalSpecialization(k=2, references=3, shuffles=2),
+    ]
+    watching = monitor(1, *instruments, probe_size=16, on_error="warn")
+    trainer(tmp_path, watching).fit(Net(mlp(12, 8)), loader(103 * 8))
+    found = record(tmp_path)
+    steps: dict[str, list[int]] = {}
+    for snapshot in found.snapshots:
+        for name in {found.manifest["keys"].get(key, [""])[0] for key in snapshot.scalars}:
+            steps.setdefault(name, []).append(snapshot.step)
+    assert steps["fnet"] == list(range(104))
+    tenth = [*range(0, 101, 10), 103]
+    assert {name: steps[name] for name in ("robust", "lesion", "regions", "codes")} == dict.fromkeys(
+        ("robust", "lesion", "regions", "codes"), tenth
+    )
+    assert steps["specialization"] == [0, 100, 103]
+    settings = found.manifest["instruments"]
+    intervals = {name: own["every_n_steps"] for name, own in settings.items()}
+    assert intervals == {
+        "fnet": 1, "robust": 10, "lesion": 10, "regions": 10, "codes": 10, "specialization": 100,
+    }  # fmt: skip
+
+
+def test_a_multiple_of_a_logarithmic_schedule_is_each_tenth_of_its_steps(tmp_path: Path) -> None:
+    watching = monitor("log", network(measures=["n_neurons"]), robustness(None, attacks=["fgsm"]))
+    ledger = fit(tmp_path, watching, max_epochs=2)
+    assert ledger.steps_of("fnet/n_neurons") == [0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16]
+    assert ledger.steps_of("robust/clean_accuracy") == [0, 1, 10, 16]
 
 
 def test_steps_are_batches_that_stepped_under_accumulation(tmp_path: Path) -> None:
@@ -98,11 +127,11 @@ def test_steps_are_batches_that_stepped_under_accumulation(tmp_path: Path) -> No
 
 
 def test_two_optimisers_in_one_batch_are_one_step(tmp_path: Path) -> None:
-    fitted = trainer(tmp_path, monitor := fast(4), logger=(ledger := Ledger()))
+    fitted = trainer(tmp_path, watching := fast(4), logger=(ledger := Ledger()))
     fitted.fit(TwoOptimizers(), loader())
     assert fitted.global_step == 16
     assert ledger.steps_of(KEY) == [0, 4, 8]
-    assert monitor.state_dict()["step"] == 8
+    assert watching.state_dict()["step"] == 8
 
 
 def test_a_batch_that_steps_no_optimiser_is_no_step(tmp_path: Path) -> None:
@@ -138,20 +167,19 @@ def test_nothing_is_measured_in_the_sanity_check_or_in_validation(tmp_path: Path
             self.at_sanity_end: list[Any] = []
 
         def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            self.at_sanity_end = list(monitor.taken)
+            self.at_sanity_end = [*series.steps, "looked"]
 
-    monitor, order = Schedule(2, [1.0]), Order()
-    ledger = fit(tmp_path, monitor, order, num_sanity_val_steps=2)
-    assert order.at_sanity_end == []
-    assert [step for step, _ in monitor.taken] == [0, 2, 4, 6, 8]
-    assert ledger.steps_of("told/value") == [0, 2, 4, 6, 8]
+    series, order = Series([1.0]), Order()
+    ledger = fit(tmp_path, monitor(2, series), order, num_sanity_val_steps=2)
+    assert order.at_sanity_end == ["looked"]
+    assert series.steps == [0, 2, 4, 6, 8]
+    assert ledger.steps_of("series/value") == [0, 2, 4, 6, 8]
 
 
 def test_without_a_sanity_check_the_probe_is_still_of_the_validation_data(tmp_path: Path) -> None:
     fitted = trainer(tmp_path, fast(8), num_sanity_val_steps=0)
     fitted.fit(Net(), loader(), loader(16))
-    (manifest,) = tmp_path.rglob("manifest.json")
-    assert read_record(manifest.parent).manifest["probes"]["fnet"]["n_samples"] == 16
+    assert record(tmp_path).manifest["probe"]["n_samples"] == 16
 
 
 def test_a_fit_without_training_measures_nothing(tmp_path: Path) -> None:
@@ -162,11 +190,11 @@ def test_a_fit_without_training_measures_nothing(tmp_path: Path) -> None:
 
 
 def test_fast_dev_run_measures_and_writes_nothing(tmp_path: Path) -> None:
-    fitted = trainer(tmp_path, fast(1, figures="log"), robustness_monitor(1), fast_dev_run=True)
+    fitted = trainer(tmp_path, monitor(1, network(), robustness(1), figures="log"), fast_dev_run=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error", FnetWarning)
         fitted.fit(Net(), loader(), loader(16))
-    assert fitted.callback_metrics["fnet/step"] == 1
+    assert fitted.callback_metrics["monitor/step"] == 1
     assert not list(tmp_path.rglob("*"))
 
 
@@ -175,7 +203,8 @@ def test_without_a_logger_the_record_goes_below_the_root_dir(tmp_path: Path) -> 
         trainer(tmp_path, fast(4)).fit(Net(), loader())
     records = [read_record(p.parent) for p in tmp_path.rglob("manifest.json")]
     assert [r.steps for r in records] == [[0, 4, 8]] * 2
-    assert {r.folder.parent for r in records} == {tmp_path / "fnet"}
+    assert {r.folder.parents[1] for r in records} == {tmp_path}
+    assert {r.folder.name for r in records} == {"fnet"}
 
 
 def test_several_loggers_get_the_same_values_and_the_first_holds_the_record(tmp_path: Path) -> None:
@@ -184,15 +213,15 @@ def test_several_loggers_get_the_same_values_and_the_first_holds_the_record(tmp_
     trainer(tmp_path, fast(4), logger=loggers).fit(Net(), loader())
     assert values(first, KEY) == values(second, KEY)
     assert list(values(first, KEY)) == [0, 4, 8]
-    record = read_record(tmp_path / "tb" / "version_0" / "fnet")
-    assert record.series(KEY).tolist() == list(values(first, KEY).values())
+    found = read_record(tmp_path / "tb" / "version_0" / "fnet")
+    assert found.series(KEY).tolist() == list(values(first, KEY).values())
 
 
 def test_early_stopping_acts_on_a_value_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
-    stop = EarlyStopping(monitor="told/value", patience=1, mode="min", check_on_train_epoch_end=False)
-    ledger = fit(tmp_path, Schedule(2, [3.0, 2.0, 2.5, 2.5]), stop, val_check_interval=2, max_epochs=5)
+    stop = EarlyStopping(monitor="series/value", patience=1, mode="min", check_on_train_epoch_end=False)
+    ledger = fit(tmp_path, monitor(2, Series([3.0, 2.0, 2.5, 2.5])), stop, val_check_interval=2, max_epochs=5)
     # Validation after the steps 2 (best), 4 (one worse) and no further.
-    assert ledger.steps_of("told/value") == [0, 2, 4]
+    assert ledger.steps_of("series/value") == [0, 2, 4]
     assert stop.best_score == 2.0
 
 
@@ -229,13 +258,13 @@ def test_a_measure_is_there_at_the_first_validation_and_after_the_fit(tmp_path: 
 
         def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
             if not trainer.sanity_checking:
-                self.seen.append(float(trainer.callback_metrics["fnet/step"]))
+                self.seen.append(float(trainer.callback_metrics["monitor/step"]))
 
     look = Look()
     fitted = trainer(tmp_path, look, fast(3), val_check_interval=1, max_epochs=1)
     fitted.fit(Net(), loader(), loader(16))
     assert look.seen == [0, 0, 3, 3, 3, 6, 6, 6]
-    assert fitted.callback_metrics["fnet/step"] == 8
+    assert fitted.callback_metrics["monitor/step"] == 8
 
 
 def test_transfer_hooks_see_validation_and_not_training_during_a_snapshot(tmp_path: Path) -> None:
@@ -253,6 +282,6 @@ def test_transfer_hooks_see_validation_and_not_training_during_a_snapshot(tmp_pa
 
 
 def test_a_second_trainer_starts_again_from_step_0(tmp_path: Path) -> None:
-    monitor = fast(4)
-    assert fit(tmp_path / "a", monitor).steps_of(KEY) == [0, 4, 8]
-    assert fit(tmp_path / "b", monitor).steps_of(KEY) == [0, 4, 8]
+    watching = fast(4)
+    assert fit(tmp_path / "a", watching).steps_of(KEY) == [0, 4, 8]
+    assert fit(tmp_path / "b", watching).steps_of(KEY) == [0, 4, 8]

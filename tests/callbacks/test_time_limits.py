@@ -20,7 +20,9 @@ from small_models import (
     fit_to_csv,
     functional_monitor,
     loader,
-    robustness_monitor,
+    monitor,
+    network,
+    robustness,
     trainer,
 )
 
@@ -104,11 +106,11 @@ def test_a_measure_that_never_returns_is_given_up_and_all_else_is_measured(tmp_p
 
 @pytest.mark.usefixtures("stuck")
 def test_it_ends_the_run_where_that_was_asked_for(tmp_path: Path) -> None:
-    monitor = functional_monitor(
+    watching = functional_monitor(
         4, worker="process", measure_timeout_s=4.0, measures=["modularity"], on_error="raise"
     )
     with pytest.raises(FnetError, match=r"no value after 4\.0 s"):
-        fit(tmp_path, monitor)
+        fit(tmp_path, watching)
     assert not workers_of(os.getpid())
 
 
@@ -116,17 +118,16 @@ def test_what_is_stuck_a_second_time_takes_the_network_out_and_leaves_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_in_the_way(STUCK_PARTITION, tmp_path, monkeypatch)
-    monitor = functional_monitor(
-        2, worker="process", measure_timeout_s=4.0, measures="fast", layer_measures=[], on_error="warn"
-    )
+    limited = network(measure_timeout_s=4.0, measures="fast", layer_measures=[])
+    watching = monitor(2, limited, robustness(2), worker="process", on_error="warn")
     with pytest.warns(
         FnetWarning, match=r"has no snapshot of fnet: TimeoutError.*no value after 4\.0 s"
     ) as caught:
-        fit(tmp_path, monitor, robustness_monitor(2))
+        fit(tmp_path, watching)
     assert len([w for w in caught if issubclass(w.category, FnetWarning)]) == 1
     found = csv_record(tmp_path)
     assert found.steps == [0, 2, 4, 6, 8]
-    assert {key.split("/")[0] for s in found.snapshots for key in s.scalars} == {"robust"}
+    assert {key.split("/")[0] for s in found.snapshots for key in s.scalars} == {"robust", "monitor"}
     assert not workers_of(os.getpid())
 
 
@@ -134,7 +135,7 @@ def test_an_alarm_from_elsewhere_is_an_end_like_any_other(tmp_path: Path) -> Non
     class Alarms(pl.Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
             if trainer.global_step == 3:
-                assert "fnet/step" in trainer.callback_metrics  # looking waits: nothing is under way
+                assert "monitor/step" in trainer.callback_metrics  # looking waits: nothing is under way
                 (pid,) = workers_of(os.getpid())
                 os.kill(pid, signal.SIGALRM)
                 assert eventually(lambda: not is_running(pid))
@@ -185,15 +186,15 @@ def test_a_block_that_ends_in_time_ends_nothing() -> None:
 
 
 class Blocks(Ledger):
-    """Answers when it is told to."""
+    """Answers when it may."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked, self.may_answer = threading.Event(), threading.Event()
+        self.was_asked, self.may_answer = threading.Event(), threading.Event()
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if "fnet/step" in metrics:
-            self.asked.set()
+        if "monitor/step" in metrics:
+            self.was_asked.set()
             self.may_answer.wait(60)
         super().log_metrics(metrics, step)
 
@@ -202,7 +203,7 @@ def test_the_record_does_not_wait_for_a_logger_that_blocks(tmp_path: Path) -> No
     blocks, seen = Blocks(), []
 
     def look() -> None:
-        blocks.asked.wait(60)
+        blocks.was_asked.wait(60)
         try:
             (file,) = tmp_path.rglob("scalars.jsonl")
             seen.append(read_record(file.parent).steps)
@@ -226,12 +227,12 @@ def test_the_record_does_not_wait_for_a_logger_that_blocks(tmp_path: Path) -> No
 def test_what_a_slow_logger_takes_is_told_as_a_cost(tmp_path: Path) -> None:
     class Slow(Ledger):
         def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-            if "fnet/step" in metrics:
+            if "monitor/step" in metrics:
                 time.sleep(0.2)
             super().log_metrics(metrics, step)
 
     fit(tmp_path, functional_monitor(2, measures="fast"), logger=[CSVLogger(tmp_path, name="csv"), Slow()])
-    output = [s.cost_ms["fnet/cost_ms/output"] for s in csv_record(tmp_path).snapshots]
+    output = [s.cost_ms["monitor_cost/fnet/output"] for s in csv_record(tmp_path).snapshots]
     assert min(output[1:]) >= 200
 
 
@@ -249,6 +250,6 @@ def test_the_hour_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for one, other in zip(steady.snapshots, jumps.snapshots, strict=False):
         if one.step == other.step:
             np.testing.assert_equal(one.scalars["fnet/modularity"], other.scalars["fnet/modularity"])
-    shares = jumps.series("fnet/overhead_share")
+    shares = jumps.series("monitor/overhead_share")
     assert ((shares >= 0) & (shares <= 1.5)).all()
     assert min(c for s in jumps.snapshots for c in s.cost_ms.values()) >= 0

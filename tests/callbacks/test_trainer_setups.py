@@ -1,4 +1,4 @@
-"""Trainers as users have them: every monitor's numbers are there, at the steps that are due."""
+"""Trainers as users have them: every instrument's numbers are there, at the steps that are due."""
 
 import math
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from small_models import Net, functional_monitor, loader, record, robustness_monitor, trainer
+from small_models import Net, loader, monitor, network, record, robustness, trainer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from fnet_callbacks import FunctionalCodeMonitor, LesionMonitor, ReLURegionMonitor
+from fnet_callbacks import FunctionalCodes, Lesions, Monitor, ReLURegions
 
 # Lightning's, of what these setups ask for.
 pytestmark = [
@@ -28,20 +28,21 @@ pytestmark = [
 ]
 
 
-def monitors() -> list[Callback]:
-    options: dict[str, Any] = {"probe_size": 32, "on_error": "raise"}
-    return [
-        functional_monitor(4, probe_size=32),
-        robustness_monitor(4, probe_size=32),
-        LesionMonitor(4, points=3, **options),
-        FunctionalCodeMonitor(4, epsilon=0.1, bounds=(0.0, 1.0), figures=None, **options),
-        ReLURegionMonitor(4, lines=2, **options),
-    ]
+def watching() -> Monitor:
+    return monitor(
+        4,
+        network(),
+        robustness(4),
+        Lesions(every_n_steps=4, points=3),
+        FunctionalCodes(every_n_steps=4, epsilon=0.1, bounds=(0.0, 1.0)),
+        ReLURegions(every_n_steps=4, lines=2),
+        probe_size=32,
+    )
 
 
 KEYS = (
     *("fnet/modularity", "robust/clean_accuracy", "lesion/random_tolerance"),
-    *("codes/net.1/quantization_error", "regions/purity"),
+    *("codes/01/quantization_error", "regions/purity"),
 )
 
 
@@ -52,9 +53,9 @@ def fit(
     feed: Callable[..., Any] | None = None,
     **options: Any,
 ) -> list[int]:
-    """Steps of the snapshots of a fit, in each of which every monitor has its number."""
+    """Steps of the snapshots of a fit, in each of which every instrument has its number."""
     seed_everything(0)
-    fitted = trainer(folder, *monitors(), *callbacks, **{"max_epochs": 2, **options})
+    fitted = trainer(folder, watching(), *callbacks, **{"max_epochs": 2, **options})
     (feed or (lambda t, m: t.fit(m, loader(), loader(16))))(fitted, model or Net())
     own = record(folder)
     for snapshot in own.snapshots:
@@ -167,16 +168,16 @@ class WithTest(Net):
 
 @pytest.mark.parametrize("what", ["validate", "test"])
 def test_nothing_is_measured_outside_of_training(tmp_path: Path, what: str) -> None:
-    own = trainer(tmp_path, *monitors(), max_epochs=1)
+    own = trainer(tmp_path, watching(), max_epochs=1)
     getattr(own, what)(WithTest(), loader(16), verbose=False)
     assert not list(tmp_path.rglob("manifest.json"))
 
 
-def test_callbacks_may_be_used_in_two_fits(tmp_path: Path) -> None:
-    own = monitors()
+def test_a_monitor_may_be_used_in_two_fits(tmp_path: Path) -> None:
+    own = watching()
     for name in ("first", "second"):
         seed_everything(0)
-        trainer(tmp_path / name, *own, max_epochs=1).fit(Net(), loader(), loader(16))
+        trainer(tmp_path / name, own, max_epochs=1).fit(Net(), loader(), loader(16))
     first, second = (record(tmp_path / name) for name in ("first", "second"))
     assert first.steps == second.steps == [0, 4, 8]
     for key in KEYS:
@@ -190,8 +191,7 @@ def test_values_do_not_depend_on_torchs_default_dtype(tmp_path: Path, dtype: tor
         net, data = Net(), loader()  # float32
         torch.set_default_dtype(default)
         try:
-            monitors = functional_monitor(4, measures="fast"), robustness_monitor(4, norm="l2")
-            trainer(folder, *monitors).fit(net, data)
+            trainer(folder, monitor(4, network(measures="fast"), robustness(4, norm="l2"))).fit(net, data)
         finally:
             torch.set_default_dtype(torch.float32)
         return dict(record(folder).snapshots[0].scalars)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import CLASSES, FEATURES, Net, Stream, fast, points, record, robustness_monitor, trainer
+from small_models import CLASSES, FEATURES, Net, Stream, fast, monitor, points, record, robustness, trainer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 from torch.utils.data import DataLoader
@@ -24,8 +24,8 @@ def watched(folder: Path, make: Callable[[], Any], data: Any, **options: Any) ->
     torch.manual_seed(0)
     trainer(folder, fast(4, **options)).fit(make(), data)
     own = record(folder)
-    layers = [layer["name"] for layer in own.manifest["monitors"]["fnet"]["layers"]]
-    return own.manifest["probes"]["fnet"]["n_samples"], layers, own.series("fnet/mean_abs_correlation")
+    layers = [layer["name"] for layer in own.manifest["instruments"]["fnet"]["layers"]]
+    return own.manifest["probe"]["n_samples"], layers, own.series("fnet/mean_abs_correlation")
 
 
 def images(channels: int) -> list[tuple[Tensor, int]]:
@@ -219,7 +219,7 @@ def test_a_tensor_that_is_called_the_batch_is_attacked_too(tmp_path: Path) -> No
         def forward(self, batch: Tensor) -> Tensor:
             return self.net(batch)
 
-    trainer(tmp_path, robustness_monitor(4)).fit(Named(), DataLoader(points(), batch_size=8))
+    trainer(tmp_path, monitor(4, robustness(4))).fit(Named(), DataLoader(points(), batch_size=8))
     assert record(tmp_path).series("robust/clean_accuracy").size == 3
 
 
@@ -302,7 +302,7 @@ def test_a_packed_recurrent_layer_is_watched_without_its_padding(tmp_path: Path)
     model = Packs()
     trainer(tmp_path, fast(8, save_correlation=True)).fit(model, data)
     own = record(tmp_path)
-    assert [layer["name"] for layer in own.manifest["monitors"]["fnet"]["layers"]] == ["lstm"]
+    assert [layer["name"] for layer in own.manifest["instruments"]["fnet"]["layers"]] == ["lstm"]
     with torch.no_grad():
         rows = torch.stack([model.lstm(x)[0].mean(0) for x, _ in items])
     found = own.arrays(own.steps[-1])["fnet.correlation"]

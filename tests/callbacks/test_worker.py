@@ -20,17 +20,22 @@ from cells import EVERY_CELL
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from processes import children_of, eventually, is_running, run_script, workers_of
-from small_models import Ledger, Net, csv_record, functional_monitor, loader, robustness_monitor, trainer
+from small_models import Ledger, Net, csv_record, functional_monitor, loader, network, robustness, trainer
+from small_models import monitor as small_monitor
 
-from fnet_callbacks import FnetError, FnetWarning, FunctionalNetworkMonitor, Record, read_record
+from fnet_callbacks import FnetError, FnetWarning, FunctionalNetwork, Record, read_record
+from fnet_callbacks.findings import Analysis
+from fnet_callbacks.instruments.network_analysis import NetworkAnalysis
 from fnet_callbacks.worker import process
-from fnet_callbacks.worker.jobs import NetworkPlan
 
 ROOT = Path(ranks_run.__file__).parents[1]
 
 
-def monitor(every_n_steps: int = 2, **options: Any):
-    return functional_monitor(every_n_steps, worker="process", on_error="warn", **options)
+def monitor(every_n_steps: int = 2, *instruments: Any, **options: Any):
+    settings = {"worker": "process", "on_error": "warn", **options}
+    if instruments:
+        return small_monitor(every_n_steps, *instruments, **settings)
+    return functional_monitor(every_n_steps, **settings)
 
 
 def fit(folder: Path, *callbacks: Any, model: Any = None, **options: Any) -> Ledger:
@@ -64,7 +69,9 @@ class AtEvaluation(pl.Callback):
     def _note(self, trainer: pl.Trainer, where: str) -> None:
         if not trainer.sanity_checking:
             ours = {
-                k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("fnet", "robust"))
+                k: float(v)
+                for k, v in trainer.callback_metrics.items()
+                if k.startswith(("fnet", "robust", "monitor/step"))
             }
             self.seen.append((f"{where} {trainer.global_step}", ours))
 
@@ -95,25 +102,26 @@ def test_the_series_is_that_of_measuring_inline_to_the_bit(tmp_path: Path, optio
     records, seen, ledgers = [], [], []
     for worker in ("inline", "process"):
         look = AtEvaluation()
-        settings = {"every_n_steps": 2, "save_correlation": True, "on_error": "warn", **options}
-        monitors = functional_monitor(worker=worker, **settings), robustness_monitor(4)
-        ledgers.append(fit(tmp_path / worker, *monitors, look, val_check_interval=3))
+        size = options.get("probe_size", 1024)
+        own = {"save_correlation": True, **{k: v for k, v in options.items() if k != "probe_size"}}
+        watching = monitor(2, network(**own), robustness(4), worker=worker, probe_size=size)
+        ledgers.append(fit(tmp_path / worker, watching, look, val_check_interval=3))
         records.append(csv_record(tmp_path / worker))
         seen.append(look.seen)
     assert_same(*records)
     assert records[0].steps[-1] == 16
     np.testing.assert_equal(*seen)
     assert {where.split()[0] for where, _ in seen[0]} == {"validation", "epoch", "fit"}
-    rows = [[(step, row.keys()) for step, row in ledger.rows if "fnet/step" in row] for ledger in ledgers]
+    rows = [[(step, row.keys()) for step, row in ledger.rows if "monitor/step" in row] for ledger in ledgers]
     assert rows[0] == rows[1]
 
 
 def test_values_are_there_on_time_for_early_stopping_and_for_checkpoints(tmp_path: Path) -> None:
     checkpoints = ModelCheckpoint(
-        tmp_path / "kept", monitor="fnet/step", mode="max", every_n_train_steps=5, filename="{step}-{fnet/step:.0f}",
-        auto_insert_metric_name=False,
+        tmp_path / "kept", monitor="monitor/step", mode="max", every_n_train_steps=5,
+        filename="{step}-{monitor/step:.0f}", auto_insert_metric_name=False,
     )  # fmt: skip
-    stop = EarlyStopping("fnet/step", mode="max", patience=0, stopping_threshold=7.5)
+    stop = EarlyStopping("monitor/step", mode="max", patience=0, stopping_threshold=7.5)
     # EarlyStopping stands before the monitor whose values it reads.
     fitted = trainer(
         tmp_path, stop, monitor(2), checkpoints, logger=False, max_epochs=4, enable_checkpointing=True
@@ -145,7 +153,7 @@ def test_who_looks_in_the_middle_of_an_epoch_finds_what_inline_would_have(tmp_pa
 
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
             if trainer.global_step % 3 == 0:
-                self.seen.append(float(deepcopy(trainer.callback_metrics)["fnet/step"]))
+                self.seen.append(float(deepcopy(trainer.callback_metrics)["monitor/step"]))
 
     looks = Looks()
     fitted = trainer(tmp_path, monitor(2), looks, logger=False, max_epochs=2)
@@ -153,46 +161,46 @@ def test_who_looks_in_the_middle_of_an_epoch_finds_what_inline_would_have(tmp_pa
     fitted.fit(Net(), loader())
     assert looks.seen == [2, 6, 8, 12, 14]
     assert type(fitted._logger_connector) is kind
-    assert fitted.callback_metrics["fnet/step"] == 16
+    assert fitted.callback_metrics["monitor/step"] == 16
 
 
 def test_figures_come_from_the_workers_portraits(tmp_path: Path) -> None:
-    one = monitor(4, figures="log")
-    fit(tmp_path, one, logger=CSVLogger(tmp_path, name="csv"))
+    fit(tmp_path, monitor(4, figures="log"), logger=CSVLogger(tmp_path, name="csv"))
     folder = tmp_path / "csv" / "version_0" / "fnet" / "figures"
     steps = {int(p.name.split("_")[0]) for p in folder.iterdir()}
     assert steps == {0, 4, 8, 16}  # snapshots 0, 1, 2, 4 of which the last is the end
 
 
 def test_what_a_snapshot_costs_is_told_by_part_and_by_who_paid(tmp_path: Path) -> None:
-    fit(tmp_path, monitor(2), robustness_monitor(2))
+    fit(tmp_path, monitor(2, network(), robustness(2)))
     for snapshot in csv_record(tmp_path).snapshots[1:]:
         cost = snapshot.cost_ms
-        parts = {k: v for k, v in cost.items() if k.startswith("fnet/cost_ms/")}
+        parts = {k: v for k, v in cost.items() if k.startswith("monitor_cost/fnet/")}
         whole = {
-            k.split("/")[-1]: parts.pop(f"fnet/cost_ms/{k}") for k in ("total", "training_thread", "worker")
+            k.split("/")[-1]: parts.pop(f"monitor_cost/fnet/{k}")
+            for k in ("total", "training_thread", "worker")
         }
         assert whole["total"] == pytest.approx(sum(parts.values()), abs=0.1)
         here = sum(v for k, v in parts.items() if k.split("/")[-1] in ("probe", "output"))
         assert 0 < here <= whole["training_thread"] + 0.1
         assert whole["training_thread"] < whole["total"]
         assert whole["worker"] > 0
-        assert cost["robust/cost_ms/worker"] == 0
+        assert cost["monitor_cost/robust/worker"] == 0
 
 
-class Broken(FunctionalNetworkMonitor):
+class Broken(FunctionalNetwork):
     """Asks the worker for a graph that there is not."""
 
     @property
-    def plan(self) -> NetworkPlan:
-        return replace(super().plan, graph=cast(Any, None))
+    def analysis(self) -> Analysis:
+        return NetworkAnalysis(replace(self._plan, graph=cast(Any, None)))
 
 
 @pytest.mark.parametrize("on_error", ["raise", "warn"])
 def test_a_failure_in_the_worker_stops_the_run_only_where_the_user_asked_for_it(
     tmp_path: Path, on_error: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    broken = Broken(4, figures=None, on_error=on_error, worker="process")
+    broken = monitor(4, Broken(), on_error=on_error)
     if on_error == "raise":
         with pytest.raises(FnetError, match="seed"):
             fit(tmp_path, broken)
@@ -211,9 +219,9 @@ def test_a_worker_that_dies_is_started_once_more_with_one_warning_and_then_done_
     tmp_path: Path,
 ) -> None:
     inline = tmp_path / "inline"
-    fit(inline, functional_monitor(1, on_error="warn"), robustness_monitor(4))
+    fit(inline, monitor(1, network(), robustness(4), worker="inline"))
     with pytest.warns(FnetWarning) as caught:
-        fit(tmp_path, monitor(1), robustness_monitor(4), KillWorkerAt(3, 9))
+        fit(tmp_path, monitor(1, network(), robustness(4)), KillWorkerAt(3, 9))
     assert [str(w.message) for w in caught if "worker that measures has ended" in str(w.message)]
     assert len([w for w in caught if issubclass(w.category, FnetWarning)]) == 1
     assert_same(csv_record(inline), csv_record(tmp_path))
@@ -271,8 +279,8 @@ def test_skipping_is_the_users_choice_and_is_counted(tmp_path: Path, monkeypatch
     skipped = set(range(17)) - set(record.steps)
     assert {6, 7} <= skipped  # of six steps in between at most four could wait
     # What is skipped at the last step is taken at the end.
-    assert record.series("fnet/skipped")[-1] - len(skipped) in (0, 1)
-    assert record.series("fnet/skipped")[0] == 0
+    assert record.series("monitor/skipped")[-1] - len(skipped) in (0, 1)
+    assert record.series("monitor/skipped")[0] == 0
 
 
 @pytest.mark.parametrize("end", ["exception", "interrupt"])
@@ -364,6 +372,6 @@ def test_two_ranks_have_one_worker_and_the_same_values(tmp_path: Path, strategy:
         assert ranks.returncode == 0, ranks.stderr[-3000:]
         records.append(read_record(folder / "csv" / "version_0" / "fnet"))
         ends = [json.loads(p.read_text())[-1] for p in sorted(folder.glob("rank_*.json"))]
-        assert ends[0]["fnet/step"] == 8
+        assert ends[0]["monitor/step"] == 8
         np.testing.assert_equal(ends[0], ends[1])
     assert_same(*records)

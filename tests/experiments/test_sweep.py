@@ -33,7 +33,8 @@ def test_the_grid_has_its_last_axis_fastest_and_names_say_what_differs(tmp_path)
     assert trials[3].settings["model"]["regularizer"] == "l1"
     assert trials[3].settings["seed_everything"] == 1
     assert trials[0].settings["model"]["hidden"] == [16, 16]
-    assert trials[0].settings["trainer"]["callbacks"][1]["init_args"]["every_n_steps"] == 2
+    (monitor,) = trials[0].settings["trainer"]["callbacks"]
+    assert monitor["init_args"]["instruments"][1]["init_args"]["every_n_steps"] == 2
     assert trials[0].threads == 1
 
 
@@ -66,7 +67,7 @@ def test_options_replace_what_the_file_says(tmp_path):
         ({"trainer.accelerator.more": 1}, "has no place 'more' for it"),
         ({"trainer.max_epochs.more": 1}, "`trainer.max_epochs` and `trainer.max_epochs.more` both say"),
         ({"model": {"regularizer": "l1"}}, r"`model` and `model\.hidden` both say what the second is"),
-        ({"trainer.callbacks.01.init_args.name": "x", "trainer.callbacks.1": {}}, r"`trainer\.callbacks\.1` and"),
+        ({"trainer.callbacks.00.init_args.folder": "x", "trainer.callbacks.0": {}}, r"`trainer\.callbacks\.0` and"),
         ({"trainer.callbacks.00.init_args.figures": 1}, r"`trainer\.callbacks\.0\.init_args\.figures` is said twice"),
         ({"model.lr": ["1e-3", 0.001]}, "lr=0.001 comes twice"),
         ({"model.lr": [0.1, 1, 1.0]}, "lr=1.0 comes twice"),

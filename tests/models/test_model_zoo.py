@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from training_trace import Trace, assert_same
 from zoo import Trained
 
-from fnet_callbacks import CaptureError, FnetWarning, FunctionalNetworkMonitor
+from fnet_callbacks import CaptureError, FnetWarning, FunctionalNetwork, Monitor
 
 # Lightning, of parts that are in eval mode and of short epochs.
 pytestmark = pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
@@ -101,7 +101,7 @@ CASES: dict[str, Case] = {
 def test_a_model_is_watched_in_one_line(tmp_path: Path, name: str) -> None:
     make, data, expected = CASES[name]
     seed_everything(0)
-    monitor = FunctionalNetworkMonitor(every_n_steps=2, worker="inline", figures=None, on_error="raise")
+    monitor = Monitor(every_n_steps=2, worker="inline", figures=None, on_error="raise")
     model = make()
     loaders = [data()] if isinstance(model, zoo.Gan) else [data(), data()]
     left_out = (
@@ -110,7 +110,7 @@ def test_a_model_is_watched_in_one_line(tmp_path: Path, name: str) -> None:
     with left_out:
         trainer(tmp_path, monitor, max_epochs=1).fit(model, *loaders)
     own = record(tmp_path)
-    found = {layer["name"]: layer["n_units"] for layer in own.manifest["monitors"]["fnet"]["layers"]}
+    found = {layer["name"]: layer["n_units"] for layer in own.manifest["instruments"]["fnet"]["layers"]}
     assert found == expected
     assert own.steps == [0, 2, 4]
     for snapshot in own.snapshots:
@@ -123,14 +123,20 @@ def test_a_model_is_watched_in_one_line(tmp_path: Path, name: str) -> None:
 
 
 def traces(
-    folder: Path, make: Callable[[], Any], data: Callable[[], DataLoader], **options: Any
+    folder: Path,
+    make: Callable[[], Any],
+    data: Callable[[], DataLoader],
+    *,
+    source: Literal["probe", "train"] = "probe",
+    **options: Any,
 ) -> list[list[dict[str, Any]]]:
     """Of a fit without the monitor, and of one with it."""
     found = []
     for is_watched in (False, True):
         seed_everything(0)
         trace = Trace()
-        monitor = FunctionalNetworkMonitor(2, measures="fast", figures=None, worker="inline", **options)
+        network = FunctionalNetwork(measures="fast", source=source)
+        monitor = Monitor(network, every_n_steps=2, figures=None, worker="inline", **options)
         callbacks = [trace, monitor] if is_watched else [trace]
         model = make()
         loaders = [data()] if isinstance(model, (zoo.Gan, zoo.NoForward)) else [data(), data()]
@@ -179,9 +185,8 @@ def test_so_is_that_of_models_that_are_called_otherwise(
 
 def test_tokens_of_a_language_model_are_samples_that_are_drawn_once(tmp_path: Path) -> None:
     seed_everything(0)
-    monitor = FunctionalNetworkMonitor(
-        every_n_steps=2, samples="tokens", max_samples=100, worker="inline", figures=None, on_error="raise"
-    )
+    network = FunctionalNetwork(samples="tokens", max_samples=100)
+    monitor = Monitor(network, every_n_steps=2, worker="inline", figures=None, on_error="raise")
     trainer(tmp_path, monitor, max_epochs=1).fit(
         Trained(zoo.gpt2(), zoo.own_loss), zoo.language(), zoo.language()
     )
@@ -190,17 +195,16 @@ def test_tokens_of_a_language_model_are_samples_that_are_drawn_once(tmp_path: Pa
     assert 48 <= counts.pop() <= 100
 
 
-def watched(folder: Path, module: Any, **options: Any) -> list[str]:
+def watched(folder: Path, module: Any, *, layers: Any = "auto", model: str | None = None) -> list[str]:
     """Names of the layers that are watched in a fit."""
     seed_everything(0)
-    monitor = FunctionalNetworkMonitor(
-        every_n_steps=2, worker="inline", figures=None, on_error="raise", **options
-    )
+    network = FunctionalNetwork(layers=layers)
+    monitor = Monitor(network, every_n_steps=2, worker="inline", figures=None, on_error="raise", model=model)
     loaders = [zoo.table()] if isinstance(module, zoo.NoForward) else [zoo.table(), zoo.table()]
     trainer(folder, monitor, max_epochs=1).fit(module, *loaders)
     own = record(folder)
     assert all(math.isfinite(s.scalars["fnet/modularity"]) for s in own.snapshots)
-    return [layer["name"] for layer in own.manifest["monitors"]["fnet"]["layers"]]
+    return [layer["name"] for layer in own.manifest["instruments"]["fnet"]["layers"]]
 
 
 def test_without_forward_the_submodule_is_named(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from lightning import seed_everything
-from small_models import CLASSES, Net, fast, loader, record, trainer
+from small_models import CLASSES, Net, loader, monitor, network, record, trainer
 from torch import nn
 from torch.ao import quantization
 
-from fnet_callbacks import CaptureError, LesionMonitor, local_specialization
+from fnet_callbacks import CaptureError, Lesions, local_specialization
 from fnet_callbacks.capture.layers import choose_layers
 from fnet_callbacks.capture.silencer import Silencer
 
@@ -55,10 +55,10 @@ def test_converted_parts_are_watched_and_the_head_is_trained(
     seed_everything(0)
     net = make()
     before = net.net[-1].weight.detach().clone()
-    lesions = LesionMonitor(every_n_steps=4, on_error="raise")
-    trainer(tmp_path, fast(4, on_error="raise"), lesions).fit(net, loader())
+    watched = monitor(4, network(measures="fast"), Lesions(every_n_steps=4), worker="inline")
+    trainer(tmp_path, watched).fit(net, loader())
     own = record(tmp_path)
-    assert [layer["name"] for layer in own.manifest["monitors"]["fnet"]["layers"]] == names
+    assert [layer["name"] for layer in own.manifest["instruments"]["fnet"]["layers"]] == names
     assert np.isfinite(own.series("fnet/modularity")).all()
     assert np.isfinite(own.series("lesion/random_tolerance")).all()
     assert not torch.equal(net.net[-1].weight, before)

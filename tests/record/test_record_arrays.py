@@ -4,27 +4,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fnet_callbacks.measures import measure, names_of
-from fnet_callbacks.scope import Activity, GraphSettings, Scope
-from small_scopes import activations
+from planted_networks import activations
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.compare.communities import story
 from fnet_callbacks.compare.run import Run
 from fnet_callbacks.compare.topology import attack_curves, run_distances
+from fnet_callbacks.network import Activity, GraphSettings, Network
+from fnet_callbacks.quantities.networks import measure, names_of
 from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
 
 N_CLASSES = 10
 
 
-def scope(n_neurons: int, n_samples: int = 200) -> Scope:
+def scope(n_neurons: int, n_samples: int = 200) -> Network:
     """A network of neurons that are active for some classes more than for others."""
     values = activations(n_neurons, n_samples, n_dead=n_neurons // 20)
     labels = np.arange(n_samples) % N_CLASSES
     shares = F.class_active_share(values, labels, N_CLASSES)
     activity = Activity(F.active_share(values), shares, values, labels)
     settings = GraphSettings(nulls=2)
-    return Scope(F.correlation_matrix(values), activity, layers=np.arange(n_neurons) // 64, settings=settings)
+    return Network(
+        F.correlation_matrix(values), activity, layers=np.arange(n_neurons) // 64, settings=settings
+    )
 
 
 def written(folder: Path, arrays: dict[str, np.ndarray], step: int = 0) -> dict[str, np.ndarray]:
@@ -90,13 +92,13 @@ def test_a_neuron_that_no_class_activates_prefers_none(tmp_path):
     values = -np.abs(activations(20, 60))
     labels = np.arange(60) % 3
     activity = Activity(F.active_share(values), F.class_active_share(values, labels, 3), values, labels)
-    arrays = Scope(F.correlation_matrix(values), activity).arrays()
+    arrays = Network(F.correlation_matrix(values), activity).arrays()
     assert set(written(tmp_path, arrays)["preferred_class"]) == {-1}
 
 
 def test_without_labels_nothing_is_said_of_classes():
     values = activations(20, 60)
-    arrays = Scope(F.correlation_matrix(values), Activity(F.active_share(values))).arrays()
+    arrays = Network(F.correlation_matrix(values), Activity(F.active_share(values))).arrays()
     assert not {"preferred_class", "class_activity", "selectivity_entropy"} & arrays.keys()
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fnet_callbacks.measures import BY_NAME
 from small_runs import KEYS, write_run
 
 from fnet_callbacks import LocalSpecializationMonitor
 from fnet_callbacks import functional as F
 from fnet_callbacks.cli import main
 from fnet_callbacks.compare.runs import read_runs
+from fnet_callbacks.quantities.networks import BY_NAME
 from fnet_callbacks.record import SCALARS, Key, Snapshot, SnapshotStore
 from fnet_callbacks.report.charts import chosen
 from fnet_callbacks.report.content import Content, content_of

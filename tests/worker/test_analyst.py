@@ -13,36 +13,38 @@ from processes import is_running
 
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetWarning
-from fnet_callbacks.network import GraphSettings
+from fnet_callbacks.findings import Findings, Recipe
+from fnet_callbacks.instruments.network_analysis import NetworkAnalysis
+from fnet_callbacks.instruments.network_plan import LayerPlan, NetworkPlan, Rows
 from fnet_callbacks.quantities.networks import names_of
 from fnet_callbacks.record import SnapshotStore, read_record
 from fnet_callbacks.worker.analyst import Analyst
-from fnet_callbacks.worker.jobs import Job, LayerPlan, Measured, NetworkPlan, Plan, Rows
+from fnet_callbacks.worker.jobs import Job, Plan
 
 
-def plan_of(folder: Path | None, **options) -> Plan:
+def plan_of(folder: Path | None, *, on_error="warn", **options) -> Plan:
     defaults = {
         "measures": names_of("standard"),
         "save_correlation": False,
         "has_figures": True,
-        "on_error": "warn",
     }
     network = NetworkPlan(
         name="fnet",
         layer_measures=names_of("fast"),
-        layers=[LayerPlan("first", "first", 60), LayerPlan("second", "second", 40)],
+        layers=[LayerPlan("first", "01", 60), LayerPlan("second", "02", 40)],
         graph=GraphSettings(F.GraphRule(density=0.1), nulls=2),
         **defaults | options,
     )
     if folder is not None:
         SnapshotStore(folder).start({})
-    return Plan(None if folder is None else str(folder), {"fnet": network}, {})
+    recipe = Recipe.of(NetworkAnalysis(network))
+    return Plan(None if folder is None else str(folder), {"fnet": recipe}, on_error=on_error)
 
 
 def job(step: int, **options) -> Job:
     values = activations(seed=step, n_dead=3).astype(np.float32)
     reading = Rows(values, labels_of(values), 3, has_histogram=True)
-    return Job(step, readings={"fnet": reading}, cost_ms={"fnet": {"probe": 1.0}}, **options)
+    return Job(step, arrays={"fnet": reading}, cost_ms={"fnet": {"probe": 1.0}}, **options)
 
 
 def results(analyst: Analyst, *jobs: Job):
@@ -58,11 +60,9 @@ def assert_same(ours, theirs):
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_equal(dict(one.scalars), dict(other.scalars))
         assert one.notes == other.notes
-        assert one.carry["fnet"].keys() == other.carry["fnet"].keys()
-        for scope, previous in one.carry["fnet"].items():
-            assert np.array_equal(previous.partition, other.carry["fnet"][scope].partition)
-            assert np.array_equal(previous.edges, other.carry["fnet"][scope].edges)
-            assert np.array_equal(previous.history.names, other.carry["fnet"][scope].history.names)
+        assert one.states.keys() == {"fnet"}
+        assert one.states["fnet"].keys() == {"", "first", "second"}
+        np.testing.assert_equal(one.states, other.states)
 
 
 def test_the_child_finds_what_this_process_does_and_writes_the_same_record(tmp_path):
@@ -116,20 +116,22 @@ def test_a_child_that_cannot_start_leaves_the_work_to_this_process(monkeypatch):
     assert [r.step for r in results(analyst, job(0))] == [0]
 
 
-def test_a_job_without_a_reading_gives_the_last_portrait_and_no_snapshot(tmp_path):
+def test_a_job_without_arrays_gives_the_last_portrait_and_no_snapshot(tmp_path):
     found = results(Analyst(plan_of(tmp_path / "r"), threads=None), job(3), Job(3, draw=["fnet"]))
     assert found[1].scalars == {}
     assert found[1].portraits["fnet"].title == "step 3"
     assert len((tmp_path / "r" / "scalars.jsonl").read_text().splitlines()) == 1
 
 
-def test_what_other_monitors_measured_is_in_the_same_snapshot_and_later_parts_of_a_step_join_it(tmp_path):
-    robust = Measured(scalars={"robust/clean_accuracy": 0.5})
+def test_what_was_found_on_the_training_thread_is_in_the_same_snapshot_and_later_parts_of_a_step_join_it(
+    tmp_path,
+):
+    robust = Findings(scalars={"robust/clean_accuracy": 0.5})
     first = Job(
-        4, measured={"robust": robust}, scalars={"robust/interval": 4.0}, cost_ms={"robust": {"pgd": 2.0}}
+        4, findings={"robust": robust}, scalars={"monitor/interval": 4.0}, cost_ms={"robust": {"pgd": 2.0}}
     )
     found = results(Analyst(plan_of(tmp_path / "r"), threads=None), first, job(4, is_end=True))
-    assert found[0].scalars == {"robust/step": 4.0, "robust/clean_accuracy": 0.5, "robust/interval": 4.0}
+    assert found[0].scalars == {"monitor/step": 4.0, "robust/clean_accuracy": 0.5, "monitor/interval": 4.0}
     assert found[0].cost_ms["monitor_cost/robust/training_thread"] == 2.0
     (snapshot,) = read_record(tmp_path / "r").snapshots
     assert {"robust/clean_accuracy", "fnet/modularity"} <= snapshot.scalars.keys()
@@ -137,9 +139,9 @@ def test_what_other_monitors_measured_is_in_the_same_snapshot_and_later_parts_of
 
 
 def test_a_part_of_the_last_step_that_a_killed_child_wrote_stays_in_the_record(tmp_path):
-    robust = Measured(scalars={"robust/clean_accuracy": 0.5}, arrays={"by_class": np.arange(3.0)})
+    robust = Findings(scalars={"robust/clean_accuracy": 0.5}, arrays={"by_class": np.arange(3.0)})
     analyst = Analyst(plan_of(tmp_path / "r"), threads=1)
-    analyst.submit(Job(4, measured={"robust": robust}, cost_ms={"robust": {}}))
+    analyst.submit(Job(4, findings={"robust": robust}, cost_ms={"robust": {}}))
     found = analyst.results(wait=True)
     os.kill(analyst.pid, signal.SIGKILL)
     with pytest.warns(FnetWarning, match="started once more"):
@@ -157,7 +159,7 @@ def test_a_failure_comes_as_a_result_also_where_the_work_of_a_killed_child_is_do
     """Other ranks wait for the results."""
     analyst = Analyst(plan_of(None, on_error="raise"), threads=1)
     flat = Rows(np.zeros(100, np.float32), None, 0, has_histogram=True)
-    analyst.submit(Job(1, readings={"fnet": flat}, cost_ms={"fnet": {}}))
+    analyst.submit(Job(1, arrays={"fnet": flat}, cost_ms={"fnet": {}}))
     for _ in range(kills):
         os.kill(analyst.pid, signal.SIGKILL)
         analyst._receive(wait=True)
@@ -169,6 +171,7 @@ def test_a_failure_comes_as_a_result_also_where_the_work_of_a_killed_child_is_do
 def test_a_jobs_own_time_and_the_workers_make_the_total():
     (found,) = results(Analyst(plan_of(None), threads=1), job(0))
     cost = {k.removeprefix("monitor_cost/fnet/"): v for k, v in found.cost_ms.items()}
+    assert cost.pop("monitor/cost_ms") == cost["total"]
     whole = [cost.pop(k) for k in ("total", "training_thread", "worker")]
     assert whole[0] == pytest.approx(sum(cost.values()))
     assert whole[1] == cost["probe"] == 1.0

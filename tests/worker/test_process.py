@@ -13,12 +13,11 @@ from processes import children_of, eventually, is_running, open_descriptors
 
 from fnet_callbacks.worker import process
 from fnet_callbacks.worker.process import Child
-from fnet_callbacks.worker.wire import Wire
 
 
 @pytest.fixture
 def child():
-    child = Child("echo_child", Wire(()), threads=3)
+    child = Child("echo_child", threads=3)
     yield child
     child.end()
 
@@ -61,7 +60,7 @@ def test_it_is_full_by_number_or_by_bytes(child, monkeypatch):
 
 
 def test_it_stands_back_from_its_start_on():
-    child = Child("echo_child", Wire(()), niceness=3)
+    child = Child("echo_child", niceness=3)
     here = os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(19, here + 3)
     child.give_up()
@@ -75,7 +74,7 @@ def test_a_child_that_ends_says_so_behind_its_answers_and_what_it_owes_can_be_as
     with pytest.raises(EOFError):
         child.answer(wait=True)
     assert child.end() == -signal.SIGKILL
-    other = Child("echo_child", Wire(()))
+    other = Child("echo_child")
     other.ask_again(child.unanswered[1])
     assert other.answer(wait=True) == "second"
     assert other.end() == 0
@@ -100,7 +99,7 @@ def test_waiting_ends_where_another_process_holds_the_childs_end_of_the_channel(
         return ours, theirs
 
     monkeypatch.setattr(process.socket, "socketpair", leaking)
-    other = Child("echo_child", Wire(()))
+    other = Child("echo_child")
     other.ask("die")
     with pytest.raises(EOFError):
         other.answer(wait=True)
@@ -117,12 +116,12 @@ def test_ending_is_at_once_where_something_is_owed(child):
 
 
 def test_an_interrupt_that_left_popens_lock_behind_keeps_nobody_waiting():
-    child = Child("echo_child", Wire(()))
+    child = Child("echo_child")
     child.ask("sleep")
     child._process._waitpid_lock.acquire()  # as an interrupt between taking it and what gives it back
     child.give_up()
     assert not is_running(child.pid)
-    other = Child("echo_child", Wire(()))
+    other = Child("echo_child")
     os.kill(other.pid, signal.SIGKILL)
     assert eventually(lambda: not is_running(other.pid))
     os.waitpid(other.pid, 0)  # as one that came after the answer and before it was kept
@@ -138,7 +137,7 @@ def test_a_child_does_not_hear_ctrl_c(child):
 def test_a_child_that_has_ended_leaves_no_descriptor_and_no_thread():
     before = open_descriptors(), threading.active_count()
     for _ in range(2):
-        child = Child("echo_child", Wire(()))
+        child = Child("echo_child")
         child.ask({"array": np.zeros(10)})
         child.answer(wait=True)
         child.end()
@@ -148,8 +147,7 @@ def test_a_child_that_has_ended_leaves_no_descriptor_and_no_thread():
 KILLED = """
 import os, signal, sys, time
 from fnet_callbacks.worker.process import Child
-from fnet_callbacks.worker.wire import Wire
-child = Child("echo_child", Wire(()))
+child = Child("echo_child")
 child.ask("ready")
 child.answer(wait=True)
 if sys.argv[1] == "busy":
@@ -186,13 +184,13 @@ def test_a_platform_where_no_child_can_start_is_an_os_error_that_says_why(missin
     else:
         monkeypatch.delattr(getattr(process, module), name)
     with pytest.raises(OSError, match=r"platform|interpreter"):
-        Child("echo_child", Wire(()))
+        Child("echo_child")
 
 
 def test_an_interpreter_that_is_not_there_is_an_os_error_and_leaves_nothing(monkeypatch):
     before, family = open_descriptors(), children_of(os.getpid())
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(OSError, match="nowhere"):
-        Child("echo_child", Wire(()))
+        Child("echo_child")
     assert open_descriptors() == before
     assert children_of(os.getpid()) == family

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from processes import open_descriptors
 
-from fnet_callbacks.worker.wire import Wire, receive, send
+from fnet_callbacks.worker.wire import pack, receive, send, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,6 @@ class Pair:
     right: object
 
 
-wire = Wire((Pair,))
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_characters="\0")), inner),
@@ -33,8 +32,8 @@ arrays = npst.arrays(numeric, npst.array_shapes(min_dims=0, min_side=0, max_side
 
 
 def passed(message):
-    segment = wire.pack(message)
-    found = wire.unpack(segment)
+    segment = pack(message)
+    found = unpack(segment)
     segment.close()
     return found
 
@@ -68,7 +67,7 @@ def test_numbers_that_json_does_not_have_arrive():
 @pytest.mark.parametrize("stranger", [object(), {1, 2}, np.array(["a"]), np.array([object()])])
 def test_what_cannot_travel_is_named(stranger):
     with pytest.raises(TypeError, match=f"{type(stranger).__name__} cannot travel"):
-        wire.pack({"here": stranger})
+        pack({"here": stranger})
 
 
 def test_a_message_outlives_its_segment_and_leaves_no_descriptor():
@@ -82,12 +81,12 @@ def test_a_message_outlives_its_segment_and_leaves_no_descriptor():
 def test_a_segment_goes_through_a_socket_and_its_memory_is_shared():
     here, there = socket.socketpair()
     with here, there:
-        segment = wire.pack(np.zeros(3))
+        segment = pack(np.zeros(3))
         send(here, segment)
         found = receive(there)
         assert found is not None
-        wire.unpack(segment)[1] = 7
-        assert wire.unpack(found).tolist() == [0, 7, 0]
+        unpack(segment)[1] = 7
+        assert unpack(found).tolist() == [0, 7, 0]
         segment.close()
         found.close()
         here.close()
@@ -96,14 +95,13 @@ def test_a_segment_goes_through_a_socket_and_its_memory_is_shared():
 
 TOO_LITTLE = """
 import resource, numpy as np
-from fnet_callbacks.worker.wire import Wire
+from fnet_callbacks.worker.wire import pack
 from processes import open_descriptors
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
-wire, before = Wire(()), open_descriptors()
-wire.pack(np.zeros(100))
+pack(np.zeros(100))
 before = open_descriptors()
 try:
-    wire.pack(np.zeros(1 << 20))
+    pack(np.zeros(1 << 20))
 except OSError as error:
     print(type(error).__name__, open_descriptors() - before)
 """

@@ -1,11 +1,11 @@
-"""What a snapshot of each monitor takes the training thread, and how often it can be for a twentieth of the time.
+"""What a snapshot of each instrument takes the training thread, and how often it can be for a twentieth of the time.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.monitors [--models 3c3d --probe-size 256 --monitors FGSM]
+    OMP_NUM_THREADS=1 python -m benchmarks.instruments [--models 3c3d --probe-size 256 --instruments FGSM]
 
-Each monitor on its own, with its defaults and the probe that the command says, in a run of some steps with as many
-snapshots. Milliseconds are the smallest of the snapshots after the first, which loads kernels, without what its figures
-take; a step is the median of a run without any. "Steps for 5 %" is the interval at which snapshots take a twentieth of
-training's own time.
+Each instrument in a monitor of its own, with its defaults and the probe that the command says, in a run of some steps
+with as many snapshots and no figures. Milliseconds are the smallest of the snapshots after the first, which loads
+kernels; a step is the median of a run without a monitor. "Steps for 5 %" is the interval at which snapshots take a
+twentieth of training's own time.
 """
 
 import argparse
@@ -27,46 +27,36 @@ from torch.utils.data import DataLoader
 from benchmarks.networks import BENCHMARKS, Trained
 from benchmarks.tables import machine, markdown, number, tell, write_json
 from fnet_callbacks import (
-    FunctionalCodeMonitor,
-    FunctionalNetworkMonitor,
-    LesionMonitor,
-    LocalSpecializationMonitor,
-    ReLURegionMonitor,
-    RobustnessMonitor,
+    FunctionalCodes,
+    FunctionalNetwork,
+    Instrument,
+    Lesions,
+    LocalSpecialization,
+    Monitor,
+    ReLURegions,
+    Robustness,
     read_record,
 )
 
 STEPS, SHARE = 3, 0.05
-# By what is asked: the name of the monitor's keys, and how a user makes it, from the bounds of the inputs.
-MONITORS: Mapping[str, tuple[str, Callable[..., Any]]] = {
-    "functional network": (
-        "fnet",
-        lambda bounds, **options: FunctionalNetworkMonitor(1, figures=None, **options),
-    ),
-    "FGSM": (
-        "robust",
-        lambda bounds, **options: RobustnessMonitor(1, bounds=bounds, attacks=["fgsm"], **options),
-    ),
-    "FGSM and PGD, 10 steps": (
-        "robust",
-        lambda bounds, **options: RobustnessMonitor(1, bounds=bounds, **options),
-    ),
-    "silenced neurons": ("lesion", lambda bounds, **options: LesionMonitor(1, **options)),
-    "groups of units": ("specialization", lambda bounds, **options: LocalSpecializationMonitor(1, **options)),
-    "linear regions": ("regions", lambda bounds, **options: ReLURegionMonitor(1, **options)),
-    "functional codes": (
-        "codes",
-        lambda bounds, **options: FunctionalCodeMonitor(1, figures=None, **options),
-    ),
+# By what is measured: how a user makes it, from the bounds of the inputs.
+INSTRUMENTS: Mapping[str, Callable[[tuple[float, float]], Instrument]] = {
+    "functional network": lambda bounds: FunctionalNetwork(),
+    "FGSM": lambda bounds: Robustness(bounds=bounds, attacks=["fgsm"], every_n_steps=1),
+    "FGSM and PGD, 10 steps": lambda bounds: Robustness(bounds=bounds, every_n_steps=1),
+    "silenced neurons": lambda bounds: Lesions(every_n_steps=1),
+    "groups of units": lambda bounds: LocalSpecialization(every_n_steps=1),
+    "linear regions": lambda bounds: ReLURegions(every_n_steps=1),
+    "functional codes": lambda bounds: FunctionalCodes(every_n_steps=1),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A monitor on a model."""
+    """An instrument on a model."""
 
     model: str
-    monitor: str
+    instrument: str
     step_ms: float
     snapshot_ms: float
 
@@ -124,24 +114,23 @@ def step_ms(model: str, data: Any) -> float:
     return 1e3 * statistics.median(clock.seconds[4:])
 
 
-def snapshot_ms(model: str, data: Any, monitor: str, *, bounds: tuple[float, float], **options: Any) -> float:
+def snapshot_ms(model: str, data: Any, what: str, *, bounds: tuple[float, float], probe_size: int) -> float:
     """Of a snapshot, on the training thread."""
-    name, make = MONITORS[monitor]
+    instrument = INSTRUMENTS[what](bounds)
+    monitor = Monitor(instrument, every_n_steps=1, probe_size=probe_size, figures=None, on_error="raise")
     with tempfile.TemporaryDirectory() as folder:
-        fitted(model, data, folder, make(bounds, on_error="raise", **options), steps=STEPS)
+        fitted(model, data, folder, monitor, steps=STEPS)
         (manifest,) = Path(folder).rglob("manifest.json")
         snapshots = read_record(manifest.parent).snapshots[1:]
-    parts = [s.cost_ms for s in snapshots]
-    own = [
-        p[f"monitor_cost/{name}/training_thread"] - p.get(f"monitor_cost/{name}/output", 0.0) for p in parts
-    ]
+    parts, name = [s.cost_ms for s in snapshots], f"monitor_cost/{instrument.name}"
+    own = [p[f"{name}/training_thread"] - p.get(f"{name}/output", 0.0) for p in parts]
     return min(own)
 
 
 def rows_of(
-    models: Sequence[str], monitors: Sequence[str], *, data_dir: str | None, probe_size: int
+    models: Sequence[str], instruments: Sequence[str], *, data_dir: str | None, probe_size: int
 ) -> list[Row]:
-    """Monitors on models."""
+    """Instruments on models."""
     found = []
     for model in models:
         data, origin = BENCHMARKS[model].data(data_dir)
@@ -149,18 +138,23 @@ def rows_of(
         some = torch.stack([data[i][0] for i in range(256)])
         bounds = float(some.min()) - 1e-3, float(some.max()) + 1e-3
         training = step_ms(model, data)
-        for monitor in monitors:
-            tell(f"  {monitor} ...")
-            ms = snapshot_ms(model, data, monitor, bounds=bounds, probe_size=probe_size)
-            found.append(Row(model, monitor, training, ms))
+        for instrument in instruments:
+            tell(f"  {instrument} ...")
+            ms = snapshot_ms(model, data, instrument, bounds=bounds, probe_size=probe_size)
+            found.append(Row(model, instrument, training, ms))
     return found
 
 
 def table(rows: Sequence[Row]) -> str:
     """The table."""
-    header = ["model", "monitor", "ms a step", "ms a snapshot", "in steps", "steps for 5 %"]
+    header = ["model", "instrument", "ms a step", "ms a snapshot", "in steps", "steps for 5 %"]
     cells = [
-        [row.model, row.monitor, *map(number, (row.step_ms, row.snapshot_ms, row.steps)), str(row.interval)]
+        [
+            row.model,
+            row.instrument,
+            *map(number, (row.step_ms, row.snapshot_ms, row.steps)),
+            str(row.interval),
+        ]
         for row in rows
     ]
     return markdown(header, cells, text=2)
@@ -176,9 +170,9 @@ def main() -> None:
         nargs="+",
         choices=classifiers,
         default=["mlp"],
-        help="a convolutional one takes minutes a snapshot of the dearest monitors",
+        help="a convolutional one takes minutes a snapshot of the most expensive ones",
     )
-    parser.add_argument("--monitors", nargs="+", choices=list(MONITORS), default=list(MONITORS))
+    parser.add_argument("--instruments", nargs="+", choices=list(INSTRUMENTS), default=list(INSTRUMENTS))
     parser.add_argument("--probe-size", type=int, default=1024)
     parser.add_argument(
         "--data-dir", help="folder with CIFAR-10 (see experiments.data); random data without it"
@@ -188,7 +182,7 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     found = rows_of(
-        arguments.models, arguments.monitors, data_dir=arguments.data_dir, probe_size=arguments.probe_size
+        arguments.models, arguments.instruments, data_dir=arguments.data_dir, probe_size=arguments.probe_size
     )
     on = machine("torch", "lightning")
     print(f"{on}; a probe of {arguments.probe_size} inputs\n\n{table(found)}")
