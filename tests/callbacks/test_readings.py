@@ -9,8 +9,9 @@ from fnet_callbacks.callbacks.readings import RowReader, SumReader, reader_of
 from planted_networks import activations
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.network import GraphSettings, Stopwatch
+from fnet_callbacks.network import GraphSettings
 from fnet_callbacks.quantities.networks import names_of
+from fnet_callbacks.stopwatch import Stopwatch
 from fnet_callbacks.worker.analysis import NetworkAnalysis
 from fnet_callbacks.worker.jobs import TYPES, WHOLE, LayerPlan, NetworkPlan
 from fnet_callbacks.worker.wire import Wire
