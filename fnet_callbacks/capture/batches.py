@@ -195,12 +195,17 @@ def submodule(module: nn.Module, path: str | None) -> nn.Module:
         ) from error
 
 
-def call_model(model: nn.Module, inputs: Any) -> Any:
+def call_model(model: nn.Module, inputs: Any, *, name: str | None = None) -> Any:
     """Calls the model: a tensor as the argument, a tuple as arguments, a mapping by what ``forward`` takes.
 
     A mapping is unpacked as keywords where ``forward`` takes its keys; else the entry that looks like the
     input is passed (see ``INPUT_KEYS``); else, where ``forward`` has one parameter, the mapping itself. A tuple is
     taken as it stands: ``(mapping,)`` passes a mapping, ``(samples,)`` a list.
+
+    Args:
+        model: The model, or the part of it that is called.
+        inputs: See above.
+        name: Of that part, for messages; None for the whole model.
 
     Raises:
         CaptureError: The model has no ``forward``, or ``forward`` does not take the inputs.
@@ -223,8 +228,13 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     except (NotImplementedError, TypeError) as error:
         if not any(said in str(error) for said in _NO_FORWARD):
             raise
-        sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-        largest = max(sizes, key=lambda name: sizes[name], default="net")
+        start = "" if name is None else f"{name}."
+        sizes = {
+            start + own: sum(p.numel() for p in part.parameters()) for own, part in model.named_children()
+        }
+        if not sizes:
+            raise CaptureError(f"{type(model).__name__} has neither a `forward` nor submodules") from error
+        largest = max(sizes, key=lambda name: sizes[name])
         raise CaptureError(
             f"{type(model).__name__} has no `forward`; pass the submodule that is called instead (to a monitor its "
             f"name), such as `model={largest!r}`; there are: {some_names(sizes)}"

@@ -25,7 +25,7 @@ from fnet_callbacks.capture.batches import (
     label_in,
     token_mask,
 )
-from fnet_callbacks.capture.trees import Path, at, first_of, is_list, to_device, walk
+from fnet_callbacks.capture.trees import Path, at, described, first_of, is_list, to_device, walk
 from fnet_callbacks.capture.ways import Way, length, signature_of, ways_of_batch, ways_of_given
 from fnet_callbacks.errors import CaptureError, FnetError
 
@@ -72,6 +72,10 @@ class BatchReader:
         """
         inputs = batch if self.way == "batch" else self._found(batch)
         if not holds_tensor(inputs):
+            if self.to_inputs is not None:
+                raise CaptureError(
+                    f"`batch_to_inputs` gives {described(inputs)}, in which there is no tensor"
+                )
             raise CaptureError(
                 f"no input tensor found in a batch of type {type(batch).__name__}; pass `batch_to_inputs`, a "
                 "function from your batch to what the model is called with"

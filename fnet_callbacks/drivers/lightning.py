@@ -44,6 +44,18 @@ def _naming_unknown(init: Callable[P, None]) -> Callable[P, None]:
     return naming_unknown(init, elsewhere)
 
 
+class _OfObjects(property):
+    """A property that says what is wrong where a trainer was given the class."""
+
+    @override
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None and owner is not None:
+            raise AttributeError(
+                f"`callbacks` has the class {owner.__name__}; it should be an object, {owner.__name__}(...)"
+            )
+        return super().__get__(instance, owner)
+
+
 class Monitor(Callback):
     """Watches what the neurons of a model do together while it trains.
 
@@ -139,7 +151,7 @@ class Monitor(Callback):
         """What it measures."""
         return list(self.options.instruments)
 
-    @property
+    @_OfObjects
     def state_key(self) -> str:
         """Of the checkpoint: settings may change between a run and its resumption."""
         return _KEY

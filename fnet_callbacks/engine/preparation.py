@@ -56,6 +56,8 @@ def _failure_of(forward: Forward, source: ProbeSource, instruments: Sequence[Ins
     first = instruments[0].name
     try:
         readers = forward.readers(*source.first())
+    except FnetError as error:
+        return error
     except Exception as error:
         return CaptureError(f"{first}: `batch_to_inputs` fails on a batch of the probe: {error!r}")
     failures: list[tuple[str, Exception, str]] = []

@@ -125,7 +125,7 @@ class Forward:
     def __call__(self, inputs: Any) -> Any:
         """The model's output."""
         with self.autocast():
-            output = call_model(self.called, inputs)
+            output = call_model(self.called, inputs, name=self.model)
         self.output_shape = tuple(output.shape) if isinstance(output, Tensor) else None
         return output
 

@@ -142,7 +142,7 @@ class FunctionalCodes(Instrument):
         with forward.autocast():
             self._layers: list[Layer] = choose_layers(
                 forward.called,
-                lambda inputs: call_model(forward.called, inputs),
+                lambda inputs: call_model(forward.called, inputs, name=forward.model),
                 batch.inputs,
                 n_samples=batch.n_samples,
                 layers=inside(self.layers, forward.model),

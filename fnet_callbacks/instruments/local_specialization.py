@@ -145,7 +145,7 @@ class LocalSpecialization(Instrument):
         with forward.autocast():
             self._layers: list[Layer] = choose_layers(
                 forward.called,
-                lambda inputs: call_model(forward.called, inputs),
+                lambda inputs: call_model(forward.called, inputs, name=forward.model),
                 forward.example.inputs,
                 n_samples=forward.example.n_samples,
                 layers=self._settings.layers,

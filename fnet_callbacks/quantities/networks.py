@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
-from fnet_callbacks.arguments import plain
+from fnet_callbacks.arguments import plain, some_names
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.imports import import_path
 from fnet_callbacks.network import Network, NoValueError
@@ -75,7 +75,7 @@ def quantities_of(
     if unknown := sorted(names - set(TIERS) - set(BY_NAME)):
         raise FnetError(
             f"`{argument}`: {', '.join(map(repr, unknown))} is neither a tier ({', '.join(TIERS)}) nor a "
-            f"measure ({', '.join(BY_NAME)}); a measure of your own is a Quantity, or its dotted path"
+            f"measure ({some_names(BY_NAME, like=unknown[0])}); a measure of your own is a Quantity, or its dotted path"
         )
     own = own_quantities(chosen, argument=argument)
     own_quantities([*beside, *own], argument=argument)  # no two have one name

@@ -28,7 +28,7 @@ from small_models import (
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fnet_callbacks import CaptureError, FnetError, FnetWarning
+from fnet_callbacks import CaptureError, FnetError, FnetWarning, Monitor
 from fnet_callbacks.quantities.networks import names_of
 
 
@@ -353,6 +353,14 @@ def test_a_monitor_that_joins_later_is_refused_too(tmp_path: Path) -> None:
         made.fit(Net(), loader())
 
 
+def test_a_class_in_place_of_a_monitor_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        AttributeError, match=r"`callbacks` has the class Monitor; it should be an object, Monitor\("
+    ):
+        trainer(tmp_path, Monitor).fit(Net(), loader())
+    assert Monitor().state_key == "fnet_callbacks"
+
+
 # What has a natural meaning.
 
 
@@ -363,10 +371,23 @@ def test_a_place_in_the_batch_is_where_inputs_are(tmp_path: Path) -> None:
     assert csv_record(tmp_path / "place").manifest["monitor"]["batch_to_inputs"] == 0
 
 
-@pytest.mark.parametrize("key", ["image", 3])
-def test_a_key_that_the_batch_does_not_have_is_named(tmp_path: Path, key: Any) -> None:
+@pytest.mark.parametrize("key", ["image", 3, "0"])
+@pytest.mark.parametrize("argument", ["batch_to_inputs", "batch_to_labels"])
+def test_a_key_that_the_batch_does_not_have_is_named(tmp_path: Path, argument: str, key: Any) -> None:
     assert_stops_before_the_first_step(
-        tmp_path, Net(), warning_monitor(batch_to_inputs=key), match=rf"`batch_to_inputs={key!r}`"
+        tmp_path,
+        Net(),
+        warning_monitor(**{argument: key}),
+        match=rf"^`{argument}={key!r}` is no entry of a list of 2",
+    )
+
+
+def test_inputs_without_a_tensor_are_shown(tmp_path: Path) -> None:
+    assert_stops_before_the_first_step(
+        tmp_path,
+        Net(),
+        warning_monitor(batch_to_inputs=lambda batch: "an input"),
+        match="`batch_to_inputs` gives str, in which there is no tensor",
     )
 
 

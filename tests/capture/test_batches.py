@@ -130,10 +130,22 @@ def test_inputs_that_forward_does_not_take_lead_to_batch_to_inputs(model, inputs
         call_model(model, inputs)
 
 
+@pytest.mark.parametrize("inputs", [X, {"x": X}])
+@pytest.mark.parametrize(("name", "wanted"), [(None, "1"), ("parts", "parts.1")])
+def test_a_model_without_forward_leads_to_its_submodules(inputs, name, wanted):
+    model = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 9)])
+    start = "" if name is None else f"{name}."
+    with pytest.raises(
+        CaptureError,
+        match=rf"ModuleList has no `forward`; pass .* `model='{wanted}'`; there are: {start}0, {start}1$",
+    ):
+        call_model(model, inputs, name=name)
+
+
 @pytest.mark.parametrize("model", [pl.LightningModule(), nn.Module()])
 @pytest.mark.parametrize("inputs", [X, {"x": X}])
-def test_a_model_without_forward_leads_to_model(model, inputs):
-    with pytest.raises(CaptureError, match=r"has no `forward`; pass .* such as `model='net'`; there are: "):
+def test_a_model_with_neither_forward_nor_submodules_is_none(model, inputs):
+    with pytest.raises(CaptureError, match="Module has neither a `forward` nor submodules"):
         call_model(model, inputs)
 
 

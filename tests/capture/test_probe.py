@@ -250,11 +250,18 @@ def test_the_users_functions_find_inputs_and_labels():
     assert reader.size(batch) == 2
 
 
-@pytest.mark.parametrize("reader", [READER, BatchReader(to_inputs=lambda batch: "text")])
-def test_a_batch_without_inputs_leads_to_batch_to_inputs(reader):
-    with pytest.raises(
-        CaptureError, match="no input tensor found in a batch of type dict; pass `batch_to_inputs`"
-    ):
+@pytest.mark.parametrize(
+    ("reader", "message"),
+    [
+        (READER, "no input tensor found in a batch of type dict; pass `batch_to_inputs`"),
+        (
+            BatchReader(to_inputs=lambda batch: "text"),
+            "`batch_to_inputs` gives str, in which there is no tensor",
+        ),
+    ],
+)
+def test_a_batch_without_inputs_leads_to_batch_to_inputs(reader, message):
+    with pytest.raises(CaptureError, match=message):
         reader.inputs({"labels": torch.zeros(2)})
 
 

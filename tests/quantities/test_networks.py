@@ -86,7 +86,7 @@ def test_names_and_tiers_can_be_mixed_and_come_in_one_order_without_repeats():
 @pytest.mark.parametrize("wrong", ["sigmaa", ["fast", "sigmaa"]])
 def test_an_unknown_name_leads_to_those_there_are(wrong):
     with pytest.raises(
-        FnetError, match=r"`measures`: 'sigmaa' is neither a tier \(fast, .* nor a measure \(n_neu"
+        FnetError, match=r"`measures`: 'sigmaa' is neither a tier \(fast, .* nor a measure \(sigma, .* more\)"
     ):
         names_of(wrong)
 
