@@ -52,9 +52,12 @@ class Entry:
         Raises:
             FnetError: There is none.
         """
+        key = self.key
+        if is_list(whole) and isinstance(key, str) and key.removeprefix("-").isdecimal():
+            key = int(key)  # a place, as a command line has it
         if not isinstance(whole, Tensor):  # whose entries are samples
             try:
-                return whole[self.key]
+                return whole[key]
             except (LookupError, TypeError):
                 if isinstance(self.key, str) and hasattr(whole, self.key):
                     return getattr(whole, self.key)

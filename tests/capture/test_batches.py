@@ -193,6 +193,8 @@ def test_a_path_that_leads_nowhere_is_named(path):
         (np.int64(1), [1, X]),
         (np.str_("image"), {"image": X}),
         ("0", {"0": X}),
+        ("0", (X, 1)),
+        ("-1", [1, X]),
         ("my image", {"my image": X}),
     ],
 )
@@ -204,7 +206,7 @@ def test_a_key_or_a_place_stands_for_an_entry(key, batch):
     assert type(getter.key) in (int, str)
 
 
-@pytest.mark.parametrize(("key", "shown"), [("img", "'img'"), (3, "3")])
+@pytest.mark.parametrize(("key", "shown"), [("img", "'img'"), (3, "3"), ("0", "'0'")])
 def test_an_entry_that_is_missing_is_named(key, shown):
     with pytest.raises(FnetError, match=rf"`batch_to_inputs={shown}` is no entry of a dict of 1 \('image': "):
         as_getter(key, "batch_to_inputs")({"image": X})
