@@ -1,6 +1,7 @@
 """An instrument of one's own: where it is analyzed, where its values go, and what does not change in it."""
 
 import copy
+import importlib
 import os
 import pickle
 import subprocess
@@ -104,6 +105,36 @@ def test_one_of_a_script_is_analyzed_on_the_training_thread_and_it_is_said_once(
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("is analyzed on the training thread") == 1
     assert "Mine of __main__ cannot be imported by another process" in done.stderr
+
+
+# Imported by the run, but not by the worker.
+SHY = """
+import sys
+from own_instruments import Whereabouts
+if "fnet_callbacks.worker.analyst" in sys.orig_argv:
+    raise RuntimeError("not in the worker")
+
+class Shy(Whereabouts):
+    pass
+"""
+
+
+def test_nothing_is_lost_where_the_worker_fails_to_import_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "shy_instruments.py").write_text(SHY)
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    shy = importlib.import_module("shy_instruments").Shy()
+    with pytest.warns(FnetWarning) as caught:
+        ledger = fitted(tmp_path, monitor(4, network(), shy, worker="process"))
+    (message,) = [str(w.message) for w in caught if issubclass(w.category, FnetWarning)]
+    assert message == (
+        "snapshots are measured on the training thread: in the worker shy_instruments:Shy cannot be imported: "
+        "RuntimeError: not in the worker"
+    )
+    assert values(ledger, "where/pid") == dict.fromkeys([0, 4, 8], os.getpid())
+    assert values(ledger, "fnet/modularity").keys() == {0, 4, 8}
 
 
 # Where its values go.
