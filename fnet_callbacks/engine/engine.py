@@ -345,7 +345,7 @@ class Engine:
         for result in results:
             if result.error is not None:
                 self.error = self.error or FnetError(result.error)
-            self._arrived |= {**result.scalars, **result.cost_ms}
+            self._arrived |= result.scalars
             for entry in self._entries:
                 if entry.name in result.states:
                     entry.state = result.states[entry.name]
