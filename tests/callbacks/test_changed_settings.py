@@ -183,7 +183,11 @@ def test_a_run_may_change_more_than_once_and_an_earlier_checkpoint_knows_of_no_l
     with pytest.warns(FnetWarning, match=r"from step 16 .*`density` 0\.2 -> 0\.4"):
         run(tmp_path / "c", standard(density=0.4), epochs=3, resume=tmp_path / "b" / "end.ckpt")
     found = record(tmp_path / "c")
-    assert [(s.begin, s.instruments["fnet"]["density"]) for s in found.spans] == [(0, 0.3), (9, 0.2), (17, 0.4)]
+    assert [(s.begin, s.instruments["fnet"]["density"]) for s in found.spans] == [
+        (0, 0.3),
+        (9, 0.2),
+        (17, 0.4),
+    ]
     assert found.breaks("fnet") == [9, 17]
     run(tmp_path / "d", standard(density=0.4), epochs=4, resume=tmp_path / "c" / "end.ckpt")  # nothing new
     assert [s.begin for s in record(tmp_path / "d").spans] == [0, 9, 17]
@@ -234,7 +238,8 @@ def test_a_trainer_that_fits_on_with_other_settings_is_a_run_that_goes_on(tmp_pa
 OTHERS: dict[str, tuple[Callable[..., Instrument], dict[str, Any], str, str | None]] = {
     "robust": (lambda **o: robustness(4, **o), {"steps": 3}, "robust: `steps` 2 -> 3", None),
     "lesion": (
-        lambda **o: Lesions(every_n_steps=4, points=3, **{"density": 0.3, **o}), {"density": 0.2}, "lesion: `density`", None
+        lambda **o: Lesions(every_n_steps=4, points=3, **{"density": 0.3, **o}), {"density": 0.2},
+        "lesion: `density`", None,
     ),
     "codes": (
         lambda **o: FunctionalCodes(every_n_steps=4, **{"grid": (3, 3), **o}),
@@ -266,9 +271,7 @@ def test_other_instruments_compare_nothing_across_either_and_those_that_stay_go_
         assert np.isfinite(found.series(compared)).tolist() == [False, True, True, False, True]
 
 
-def test_an_instrument_that_is_new_or_gone_changes_nothing_of_the_others(
-    tmp_path: Path, first: Path
-) -> None:
+def test_an_instrument_that_is_new_or_gone_changes_nothing_of_the_others(tmp_path: Path, first: Path) -> None:
     found = went_on(tmp_path, first, monitor(4, network(measures="standard"), robustness(4)))
     assert len(found.spans) == 1
     assert np.isfinite(found.series("fnet/edge_turnover")[1:]).all()

@@ -79,7 +79,9 @@ def test_from_a_checkpoint_of_earlier_callbacks_all_goes_on_but_the_record(
         made.fit(Net(), loader(), ckpt_path=path)
     (told,) = [str(w.message) for w in caught if issubclass(w.category, FnetWarning)]
     assert "'fnet', 'robust'" in told
-    assert "callbacks of an earlier version: weights and all else go on from it, the record begins anew" in told
+    assert (
+        "callbacks of an earlier version: weights and all else go on from it, the record begins anew" in told
+    )
 
     held = torch.load(path, weights_only=True)
     assert weights.step == held["global_step"] == 8

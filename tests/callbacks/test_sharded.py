@@ -63,10 +63,7 @@ def test_a_sharded_model_is_followed_and_trains_as_without_the_monitor(tmp_path:
 def test_layers_that_are_split_are_refused(tmp_path: Path) -> None:
     ended = run(tmp_path / "run", tensor_parallel_size=2)
     assert ended.returncode != 0
-    assert (
-        "fnet: FunctionalNetwork under ModelParallelStrategy: a rank sees only its share"
-        in ended.stderr
-    )
+    assert "fnet: FunctionalNetwork under ModelParallelStrategy: a rank sees only its share" in ended.stderr
     assert not list(tmp_path.rglob("scalars.jsonl"))
 
 
