@@ -28,9 +28,10 @@ from numpy.typing import ArrayLike
 
 from benchmarks.tables import SLOW_S, machine, markdown, number, tell, write_json
 from fnet_callbacks import functional as F
-from fnet_callbacks.network import Activity, GraphSettings, Network, Previous, Stopwatch
+from fnet_callbacks.network import Activity, GraphSettings, Network, Previous
 from fnet_callbacks.palette import COLOURS
 from fnet_callbacks.quantities.networks import measure, names_of
+from fnet_callbacks.stopwatch import Stopwatch
 
 SAMPLES, CLASSES, GROUPS = 1024, 10, 20
 SIZES = (256, 512, 1024, 2048, 4096)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass
-from types import FunctionType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from fnet_callbacks.imports import import_path, imported
-from fnet_callbacks.network import Stopwatch
 from fnet_callbacks.portrait import CodePortrait, Portrait
+from fnet_callbacks.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +155,11 @@ def as_findings(found: Findings | Mapping[str, float], name: str) -> Findings:
 
 
 def travels(value: Any) -> bool:
-    """Whether a value reaches another process: plain values, arrays, and dataclasses that hold such."""
+    """Whether a value reaches another process: plain values, arrays, what is imported, and dataclasses of such."""
     if value is None or isinstance(value, bool | int | float | str | np.generic):
         return True
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "biuf"
-    if isinstance(value, FunctionType):
-        return import_path(value) is not None
     if isinstance(value, list | tuple):
         return all(map(travels, value))
     if isinstance(value, Mapping):
@@ -170,4 +167,4 @@ def travels(value: Any) -> bool:
     if is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
         return import_path(kind) is not None and all(travels(getattr(value, f.name)) for f in fields(value))
-    return False
+    return callable(value) and import_path(value) is not None

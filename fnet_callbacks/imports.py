@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 
@@ -13,7 +14,8 @@ def import_path(named: Any) -> str | None:
         return None
     path = f"{module}:{name}"
     try:
-        return path if imported(path) is named else None
+        is_there = importlib.util.find_spec(module) is not None  # not of one that a notebook made up
+        return path if is_there and imported(path) is named else None
     except Exception:  # whatever the import of the module raises
         return None
 

@@ -1,9 +1,7 @@
 """A network at one step, and what its measures share: each part computed when first asked for, once."""
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -13,11 +11,12 @@ import numpy as np
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.history import History, Previous
+from fnet_callbacks.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
 class GraphSettings:
-    """How a correlation becomes a graph, and what bounds costly measures; see ``FunctionalNetworkMonitor``."""
+    """How a correlation becomes a graph, and what bounds costly measures; see ``FunctionalNetwork``."""
 
     rule: F.GraphRule = field(default_factory=F.GraphRule)
     nulls: int = 10
@@ -54,28 +53,6 @@ class Activity:
             return None if self.kept is None else F.histogram_entropies(self.kept)
         whole, neurons = self.part_of
         return whole.histogram_entropies[neurons]  # type: ignore[index]
-
-
-class Stopwatch:
-    """Milliseconds of named parts; the time of a part inside another is not counted twice."""
-
-    def __init__(self) -> None:
-        self.ms: dict[str, float] = {}
-        self._inner: list[float] = []
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Adds the time of a block, less that of the parts inside it, to ``name``."""
-        start = time.perf_counter()
-        self._inner.append(0.0)
-        try:
-            yield
-        finally:
-            elapsed = (time.perf_counter() - start) * 1e3
-            own = elapsed - self._inner.pop()
-            self.ms[name] = self.ms.get(name, 0.0) + own
-            if self._inner:
-                self._inner[-1] += elapsed
 
 
 class NoValueError(Exception):

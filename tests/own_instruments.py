@@ -8,14 +8,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fnet_callbacks import FnetError, Instrument
+from fnet_callbacks import FnetError, Instrument, Quantity
 from fnet_callbacks.findings import Findings
 
 
 class Confidence(Instrument):
     """How sure the model is of its first guess, how that spreads, and how it has changed since the last snapshot."""
 
-    quantities = ("mean", "spread", "change")
+    quantities = (
+        Quantity(
+            "mean",
+            "mean confidence",
+            "Mean probability of the *first guess*.",
+            (0, 1),
+            chart="sure",
+        ),
+        Quantity(
+            "spread",
+            "spread of confidence",
+            "Standard deviation of that.",
+            (0, 0.5),
+            chart="sure",
+        ),
+        Quantity("change", "change of confidence", "Of the mean, since the last snapshot.", (-1, 1)),
+    )
 
     def __init__(
         self,
@@ -63,7 +79,10 @@ class Confidence(Instrument):
 class Whereabouts(Instrument):
     """Which process analyzes; passes nothing on but what it was made with."""
 
-    quantities = ("pid", "pid_of_training")
+    quantities = (
+        Quantity("pid", "analyst", "Process that analyzes."),
+        Quantity("pid_of_training", "trainer", "Process that trains."),
+    )
 
     def __init__(self, *, name: str = "where", every_n_steps: Any = None, every_n_epochs: Any = None) -> None:
         super().__init__(name=name, every_n_steps=every_n_steps, every_n_epochs=every_n_epochs)
@@ -72,9 +91,9 @@ class Whereabouts(Instrument):
         self.pid = os.getpid()
 
     def analyze(self, arrays: Any) -> Findings:
-        found = Findings(
-            scalars={self.key("pid").key: os.getpid(), self.key("pid_of_training").key: self.pid}
-        )
-        found.arrays["pids"] = np.array([os.getpid(), self.pid])
-        found.notes[self.key("pid").key] = "whoever asks"
+        pids = [os.getpid(), self.pid]
+        keys = [key.key for key in self.keys]
+        found = Findings(scalars=dict(zip(keys, pids, strict=True)))
+        found.arrays["pids"] = np.array(pids)
+        found.notes[keys[0]] = "whoever asks"
         return found

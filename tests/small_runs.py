@@ -9,6 +9,7 @@ import numpy as np
 from fnet_callbacks import functional as F
 from fnet_callbacks.keys import places
 from fnet_callbacks.network import Activity, GraphSettings, Network
+from fnet_callbacks.quantities.known import known
 from fnet_callbacks.quantities.networks import measure
 from fnet_callbacks.record import Snapshot, SnapshotStore
 
@@ -58,9 +59,9 @@ def instruments_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
             "kind": kind,
             **({"layers": layers_of(names)} if name in ("fnet", "codes") else {}),
             "quantities": {
-                str(quantity): {"label": str(quantity).replace("_", " "), "definition": "", "range": None}
+                found.name: found.described()
                 for instrument, quantity, _ in KEYS.values()
-                if instrument == name
+                if instrument == name and (found := known(kind, str(quantity))) is not None
             },
         }
         for name, kind in KINDS.items()

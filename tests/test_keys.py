@@ -7,7 +7,6 @@ from fnet_callbacks.keys import (
     manifest_keys,
     manifest_quantities,
     places,
-    version_1_keys,
     whole_keys,
 )
 from fnet_callbacks.quantities.networks import BY_NAME
@@ -44,21 +43,4 @@ def test_a_key_says_what_it_is_of() -> None:
     assert manifest_quantities(keys) == {
         "fnet": {"modularity": MODULARITY.described(), "hub_share": HUBS.described()},
         "codes": {"dead_share": DEAD_SHARE.described()},
-    }
-
-
-def test_keys_of_the_first_version_are_known_by_the_class_of_their_monitor() -> None:
-    kinds = {
-        "my_layers": "FunctionalNetworkMonitor",
-        "codes": "FunctionalCodeMonitor",
-        "other": "SomebodysMonitor",
-    }
-    layers = ["my_layers_layers/net.1/loops", "codes/net.1/label_ami"]
-    keys = version_1_keys(
-        kinds, ["my_layers/loops", *layers, "other/loops", "loss", "my_layers/x"], own=[HUBS]
-    )
-    assert manifest_keys(keys) == {
-        "my_layers/loops": ["my_layers", "loops", None],
-        "my_layers_layers/net.1/loops": ["my_layers", "loops", "net.1"],
-        "codes/net.1/label_ami": ["codes", "label_ami", "net.1"],
     }

@@ -13,25 +13,23 @@ MODULES = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p i
 
 # A room may import those of the floors below it and its neighbours on its own floor.
 FLOORS = [
-    {"errors", "interrupts"},
+    {"errors", "interrupts", "stopwatch"},
     {"arguments", "checks", "imports"},
     {"functional"},
     {
-        "keys",
-        "metrics",
-        "capture",
         "attacks",
-        "neighbourhood",
+        "capture",
         "history",
-        "scope",
-        "measures",
-        "record",
+        "host",
+        "metrics",
+        "neighbourhood",
+        "network",
         "palette",
         "portrait",
         "spans",
-        "findings",
-        "host",
     },
+    {"findings", "quantities"},
+    {"keys", "record"},
     {"figures", "compare", "specialization", "regions", "codes"},
     {"instruments"},
     {"worker", "report"},
@@ -173,9 +171,10 @@ def pulled_in_by(statement: str) -> set[str]:
 
 
 def test_what_is_numpy_pulls_in_neither_torch_nor_lightning():
-    rooms = "functional, measures, record, figures, findings, portrait"
+    rooms = "functional, network, record, figures, findings, portrait"
     loaded = pulled_in_by(
         f"from fnet_callbacks import {rooms}; from fnet_callbacks.worker import analyst, artist; "
+        "from fnet_callbacks.quantities import known; "
         "from fnet_callbacks.instruments import network_analysis"
     )
     assert "numba" in loaded

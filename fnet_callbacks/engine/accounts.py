@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from fnet_callbacks.engine.budget import Budget
 from fnet_callbacks.engine.entry import Entry
 from fnet_callbacks.engine.waiting import Waiting
-from fnet_callbacks.network import Stopwatch
+from fnet_callbacks.stopwatch import Stopwatch
 from fnet_callbacks.worker.jobs import Job, Result
 
 

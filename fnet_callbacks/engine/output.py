@@ -243,7 +243,7 @@ class Output:
             "writer": uuid.uuid4().hex,  # no other run's manifest is the same
             "model": type(self._host.module).__name__,
             "configuration": self._host.configuration(),
-            "monitor": self._options.settings(),
+            "monitor": {**self._options.settings(), "quantities": words["monitor"]},
             "probe": {key: value for key, value in probe.items() if key != "classes"},
             "classes": probe.get("classes"),
             "instruments": {

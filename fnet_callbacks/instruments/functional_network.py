@@ -107,8 +107,12 @@ class FunctionalNetwork(Instrument):
         measure_timeout_s: float | None = 600.0,
     ) -> None:
         super().__init__(name=name, every_n_steps=every_n_steps, every_n_epochs=every_n_epochs)
-        self.measures = quantities_of(measures)
-        self.layer_measures = quantities_of(layer_measures, argument="layer_measures", beside=self.measures)
+        whole = quantities_of(measures)
+        of_layers = quantities_of(layer_measures, argument="layer_measures", beside=whole)
+        self.measures, self.layer_measures = (tuple(q.name for q in own) for own in (whole, of_layers))
+        self._own_measures = own_quantities(
+            [*whole, *of_layers]
+        )  # the package's are not pickled, being known
         self.layers = as_patterns("layers", layers)
         self.signal: Signal = as_choice("signal", signal, ("post", "pre"))
         self.samples = as_choice("samples", samples, ("inputs", "tokens"))
@@ -212,8 +216,10 @@ class FunctionalNetwork(Instrument):
         n_units = [layer.n_units for layer in self._layers]
         self._units = draw_neurons(n_units, max_neurons=self.max_neurons, seed=seed)
         n_neurons = sum(map(len, self._units))
-        remark(self.name, [choice.remark, on_number(n_neurons, self.measures, self.graph)])
         self._plan = self._planned()
+        remark(
+            self.name, [choice.remark, on_number(n_neurons, self._plan.quantities(self.measures), self.graph)]
+        )
         self._watcher = Watcher(
             forward.module,
             self._layers,
@@ -269,13 +275,13 @@ class FunctionalNetwork(Instrument):
         layers = zip(places(len(self._layers)), self._layers, self._units, strict=True)
         return NetworkPlan(
             self.name,
-            [quantity.name for quantity in self.measures],
-            [quantity.name for quantity in self.layer_measures],
+            self.measures,
+            self.layer_measures,
             [LayerPlan(layer.name, place, len(units)) for place, layer, units in layers],
             self.graph,
             self.save_correlation,
             self.shared.has_figures,
-            own_quantities([*self.measures, *self.layer_measures]),
+            self._own_measures,
         )
 
     def _live_batches(self) -> LiveBatches | None:

@@ -21,8 +21,8 @@ from fnet_callbacks.findings import Analysis, Bench, Findings
 from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.live import LiveBatches
 from fnet_callbacks.keys import Key
-from fnet_callbacks.network import Stopwatch
 from fnet_callbacks.quantities.quantity import Quantity
+from fnet_callbacks.stopwatch import Stopwatch
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _OF_MONITOR = (
@@ -99,9 +99,11 @@ class Instrument(ABC):
     Example:
         How sure the model is of its first guess, on average over the probe:
 
-        >>> from fnet_callbacks import Instrument, Monitor
+        >>> from fnet_callbacks import Instrument, Monitor, Quantity
         >>> class Confidence(Instrument):
-        ...     quantities = ("mean",)
+        ...     quantities = [
+        ...         Quantity("mean", "mean confidence", "Mean probability of the first guess over the probe.", (0, 1))
+        ...     ]
         ...
         ...     def __init__(self, *, name="confidence", every_n_steps=None, every_n_epochs=None, temperature=1.0):
         ...         super().__init__(name=name, every_n_steps=every_n_steps, every_n_epochs=every_n_epochs)
@@ -128,7 +130,7 @@ class Instrument(ABC):
     default_interval: ClassVar[int] = 1
     """Snapshots of the monitor to one of this instrument, where it has no schedule of its own."""
     quantities: ClassVar[Sequence[Quantity]] = ()
-    """What `analyze` gives of the whole model; each is logged as ``<name>/<quantity>``."""
+    """What `analyze` gives of the whole model, in words; each is logged as ``<name>/<its name>``."""
     analyzes_here: ClassVar[bool] = False
     """Whether `analyze` is so quick that it is called on the training thread."""
     source: Literal["probe", "train"] = "probe"
@@ -138,6 +140,7 @@ class Instrument(ABC):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
+        _check_quantities(cls)
         cls.__init__ = _freezing(cls, cls.__init__)
 
     def __init__(
@@ -308,6 +311,24 @@ class Instrument(ABC):
         """The key of a value, of the whole model or of a layer."""
         prefix = self.name if place is None else f"{self.name}_layers/{place}"
         return Key(f"{prefix}/{quantity.name}", self.name, quantity, place, layer)
+
+
+def _check_quantities(cls: type[Instrument]) -> None:
+    """Sees whether a class says in words what it measures.
+
+    Raises:
+        FnetError: It does not, or of two alike.
+    """
+    declared = vars(cls).get("quantities", ())
+    if hasattr(declared, "__get__"):  # a property, which is known of an object
+        return
+    if not isinstance(declared, list | tuple) or not all(isinstance(own, Quantity) for own in declared):
+        raise FnetError(
+            f"`quantities` of {cls.__name__} should be a list of Quantity(name, label, definition), got {declared!r}"
+        )
+    names = [own.name for own in declared]
+    if len({*names}) < len(names):
+        raise FnetError(f"`quantities` of {cls.__name__} has two of one name: {', '.join(names)}")
 
 
 def _plain(value: Any) -> Any:

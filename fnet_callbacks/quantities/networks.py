@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from fnet_callbacks.arguments import plain
 from fnet_callbacks.errors import FnetError
+from fnet_callbacks.imports import import_path
 from fnet_callbacks.network import Network, NoValueError
 from fnet_callbacks.quantities.communities import COMMUNITIES
 from fnet_callbacks.quantities.loops import LOOPS
@@ -115,7 +116,7 @@ def by_name(own: Iterable[Quantity] = ()) -> dict[str, Quantity]:
 
 def needs_inline(quantities: Iterable[Quantity]) -> list[str]:
     """Names of the user's own quantities that no other process can import: they are measured on the training thread."""
-    return [q.name for q in own_quantities(quantities) if q.import_path is None]
+    return [q.name for q in own_quantities(quantities) if import_path(q.function) is None]
 
 
 def of_same_diagrams(quantity: Quantity, quantities: Iterable[Quantity]) -> list[str]:

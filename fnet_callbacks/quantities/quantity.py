@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any, Literal, get_args
 
 from fnet_callbacks.arguments import as_choice, as_flag, is_number, refused
-from fnet_callbacks.errors import FnetError
 from fnet_callbacks.network import Network
 
 Tier = Literal["fast", "standard", "full"]
@@ -81,20 +77,6 @@ class Quantity:
         if self.function is not None and not callable(self.function):
             raise refused("function", self.function, "a function of a Network, or None")
 
-    @property
-    def import_path(self) -> str | None:
-        """``module:qualname`` under which another process finds the function; None where it finds none, or another."""
-        module, name = (getattr(self.function, of, None) for of in ("__module__", "__qualname__"))
-        if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
-            return None
-        try:
-            if importlib.util.find_spec(module) is None:
-                return None
-            found = reduce(getattr, name.split("."), sys.modules[module])
-        except (ImportError, AttributeError, KeyError, ValueError):
-            return None
-        return f"{module}:{name}" if found is self.function else None
-
     def described(self) -> dict[str, Any]:
         """Its words and range, as a manifest has them."""
         return {
@@ -102,37 +84,6 @@ class Quantity:
             "definition": self.definition,
             "range": None if self.range is None else list(self.range),
         }
-
-    def to_plain(self) -> dict[str, Any]:
-        """Plain values for another process, with the import path in place of the function.
-
-        Raises:
-            FnetError: The function has no import path.
-        """
-        if self.function is not None and self.import_path is None:
-            raise FnetError(f"the function of {self.name!r} cannot be imported in another process")
-        options = ("name", "tier", "chart", "needs", "compares", "beyond_tree")
-        own = {option: getattr(self, option) for option in options}
-        return {**own, **self.described(), "path": self.import_path}
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Quantity:
-        """A quantity from the values of `to_plain`; its function is imported.
-
-        Raises:
-            FnetError: The function cannot be imported here.
-        """
-        own = dict(plain)
-        path = own.pop("path")
-        return cls(**own, function=None if path is None else _imported(path))
-
-
-def _imported(path: str) -> Callable[[Network], float]:
-    module, _, name = path.partition(":")
-    try:
-        return reduce(getattr, name.split("."), importlib.import_module(module))  # type: ignore[return-value]
-    except Exception as error:
-        raise FnetError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _as_words(argument: str, value: Any) -> None:

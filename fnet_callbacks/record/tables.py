@@ -34,8 +34,9 @@ def keys_of(manifest: Mapping[str, Any], spans: Sequence[Span]) -> dict[str, Key
     """The keys of a manifest that was checked; what several spans say of one is taken from the last."""
     quantities: dict[tuple[str, str], Mapping[str, Any]] = {}
     layers: dict[tuple[str, str], str] = {}
-    for instruments in (*(span.instruments for span in spans), manifest.get("instruments", {})):
-        for name, settings in instruments.items():
+    last = Span(0, manifest.get("instruments", {}), monitor=manifest.get("monitor", {}))
+    for span in (*spans, last):
+        for name, settings in {"monitor": span.monitor, **span.instruments}.items():
             quantities |= {(name, q): words for q, words in settings.get("quantities", {}).items()}
             layers |= {(name, layer["place"]): layer["name"] for layer in settings.get("layers", [])}
     found = {}
@@ -84,7 +85,7 @@ def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
         "instruments": not _are_instruments(manifest.get("instruments", {})),
         "keys": not _are_keys(manifest.get("keys", {})),
         "spans": not (isinstance(spans, list) and all(map(_is_span, spans))),
-        "monitor": not isinstance(manifest.get("monitor", {}), dict),
+        "monitor": not _are_instruments({"": manifest.get("monitor", {})}),
         "probe": not isinstance(manifest.get("probe", {}), dict),
         "classes": not _are_texts(manifest.get("classes") or []),
     }
@@ -98,7 +99,7 @@ _SHAPES = {
     "with label, definition and range",
     "keys": "keys with instrument, quantity, and place or null",
     "spans": "a list with steps, instruments and probes",
-    "monitor": "names with settings",
+    "monitor": "names with settings, its `quantities` names with label, definition and range",
     "probe": "names with values",
     "classes": "a list of names, or null",
 }
@@ -148,7 +149,7 @@ def _is_span(value: Any) -> bool:
         and isinstance(value.get("begin"), int)
         and _are_instruments(value.get("instruments"))
         and isinstance(value.get("probe"), dict)
-        and isinstance(value.get("monitor", {}), dict)
+        and _are_instruments({"": value.get("monitor", {})})
     )
 
 

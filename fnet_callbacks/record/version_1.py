@@ -142,7 +142,6 @@ def _span(manifest: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str
     probe = own.get(main, next(iter(own.values()), {}))
     instruments = {}
     for name, settings in monitors.items():
-        quantities = dict.fromkeys(entry[1] for entry in entries.values() if entry[0] == name)
         kind = _kind(settings.get("kind"))
         instruments[name] = {
             **{
@@ -154,8 +153,9 @@ def _span(manifest: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str
             **({"layers": listed} if (listed := _layers(settings)) else {}),
             # Of a probe of its own it says so; all others read the one.
             **({"probe": own[name]} if name in own and own[name] != probe else {}),
-            "quantities": {quantity: _words(kind, quantity) for quantity in quantities},
+            "quantities": _quantities(name, kind, entries),
         }
+    shared["quantities"] = _quantities("monitor", "Monitor", entries)
     begin = {"begin": manifest["begin"]} if "begin" in manifest else {}
     probe = probe if isinstance(probe, Mapping) else {}
     return {**begin, "monitor": shared, "probe": probe, "instruments": instruments}
@@ -164,6 +164,12 @@ def _span(manifest: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str
 def _cost_key(key: str) -> str:
     name, slash, part = key.partition("/cost_ms/")
     return f"monitor_cost/{name}/{part}" if slash else key
+
+
+def _quantities(name: str, kind: str | None, entries: Mapping[str, Entry]) -> dict[str, dict[str, Any]]:
+    """The words of all that an instrument measured."""
+    measured = dict.fromkeys(entry[1] for entry in entries.values() if entry[0] == name)
+    return {quantity: _words(kind, quantity) for quantity in measured}
 
 
 def _words(kind: str | None, name: str) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from threadpoolctl import ThreadpoolController
 
 from fnet_callbacks.errors import FnetError, RecordError
 from fnet_callbacks.findings import EVERYTHING, Analysis, Bench, Findings, as_findings
-from fnet_callbacks.network import Stopwatch
 from fnet_callbacks.portrait import CodePortrait, Portrait
 from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
+from fnet_callbacks.stopwatch import Stopwatch
 from fnet_callbacks.worker.jobs import Job, Plan, Result
 
 # What each part of an instrument's analysis stands in: a time limit, a progress bar.

@@ -13,7 +13,6 @@ import socket
 import struct
 import tempfile
 from dataclasses import fields, is_dataclass
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,14 @@ from fnet_callbacks.imports import import_path, imported
 
 _HEAD = struct.Struct("<qq")  # bytes of the segment, place of the JSON in it
 _ALIGNMENT = 64
-_ARRAY, _TYPE, _FUNCTION = "\0array", "\0type", "\0function"
+_ARRAY, _TYPE, _IMPORT = "\0array", "\0type", "\0import"
 
 
 def pack(message: Any) -> Segment:
     """Copies a message into a segment.
 
-    It may hold dictionaries, lists, text, numbers, None, NumPy arrays, dataclasses and functions of modules.
-
-    A tuple arrives as a list, an array as one that shares the segment's memory.
+    It may hold dictionaries, lists, text, numbers, None, NumPy arrays, dataclasses, and functions and classes of
+    modules. A tuple arrives as a list, an array as one that shares the segment's memory.
 
     Raises:
         OSError: There is not that much shared memory.
@@ -55,8 +53,8 @@ def pack(message: Any) -> Segment:
                 _TYPE: f"{kind.__module__}:{kind.__qualname__}",
                 **{f.name: getattr(value, f.name) for f in fields(value)},
             }
-        if isinstance(value, FunctionType) and (path := import_path(value)) is not None:
-            return {_FUNCTION: path}
+        if callable(value) and (path := import_path(value)) is not None:
+            return {_IMPORT: path}
         raise TypeError(f"{type(value).__name__} cannot travel between processes")
 
     text = json.dumps(message, default=plain).encode()
@@ -84,7 +82,7 @@ def unpack(segment: Segment) -> Any:
             if not (isinstance(kind, type) and is_dataclass(kind)):
                 raise TypeError(f"{kind} is no dataclass")
             return kind(**found)
-        return _found(found[_FUNCTION]) if _FUNCTION in found else found
+        return _found(found[_IMPORT]) if _IMPORT in found else found
 
     return json.loads(memory[segment.text_at : segment.size], object_hook=whole)
 

@@ -12,7 +12,7 @@ from own_measures import HUBS
 from small_models import Net, csv_record, fit_to_csv, functional_monitor, loader, trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fnet_callbacks import FnetError, FnetWarning, FunctionalNetworkMonitor, Quantity, Record, read_record
+from fnet_callbacks import FnetError, FnetWarning, FunctionalNetwork, Quantity, Record, read_record
 from fnet_callbacks.cli import main
 
 CHOSEN: dict[str, Any] = {"measures": ["n_neurons", HUBS], "layer_measures": [HUBS]}
@@ -40,13 +40,13 @@ def test_the_worker_imports_it_and_its_values_are_those_of_the_training_thread(t
     inline = fit(tmp_path / "inline", worker="inline", **CHOSEN)
     worker = fit(tmp_path / "worker", worker="process", **CHOSEN)
     assert inline.steps == worker.steps == [0, 4, 8]
-    for key in ("fnet/hub_share", "fnet_layers/net.1/hub_share", "fnet_layers/net.3/hub_share"):
+    for key in ("fnet/hub_share", "fnet_layers/01/hub_share", "fnet_layers/02/hub_share"):
         values = worker.series(key)
         assert ((values > 0) & (values <= 0.5)).all(), key
         np.testing.assert_array_equal(values, inline.series(key))
     cost = worker.snapshots[1].cost_ms
-    assert cost["fnet/cost_ms/worker"] > 0
-    assert cost["fnet/cost_ms/hub_share"] > 0
+    assert cost["monitor_cost/fnet/worker"] > 0
+    assert cost["monitor_cost/fnet/hub_share"] > 0
 
 
 def test_loggers_record_and_report_have_its_words(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_loggers_record_and_report_have_its_words(tmp_path: Path) -> None:
     events = EventAccumulator(str(folder)).Reload()
     assert [e.step for e in events.Scalars("fnet/hub_share")] == [0, 4, 8]
     assert events.SummaryMetadata("fnet/hub_share").summary_description == HUBS.definition
-    of_layer = events.SummaryMetadata("fnet_layers/net.1/hub_share").summary_description
+    of_layer = events.SummaryMetadata("fnet_layers/01/hub_share").summary_description
     assert of_layer == f"Layer `net.1`. {HUBS.definition}"
     manifest = read_record(folder / "fnet").manifest
     assert manifest["instruments"]["fnet"]["quantities"]["hub_share"] == HUBS.described()
@@ -74,11 +74,13 @@ def test_one_that_no_process_can_import_is_measured_on_the_training_thread_said_
     with pytest.warns(FnetWarning) as caught:
         found = fit(tmp_path / "process", worker="process", **chosen)
     (message,) = messages(caught)
-    assert message.startswith("snapshots are measured on the training thread: no other process can import")
-    assert "the function of mean_r2;" in message
+    assert message == (
+        "fnet: is analyzed on the training thread: no other process can import the function of mean_r2. Define it in a "
+        "module of its own for the worker"
+    )
     assert found.steps == [0, 4, 8]
     assert np.isfinite(found.series("fnet/mean_r2")).all()
-    for key in ("fnet/mean_r2", "fnet/loops", "fnet_layers/net.1/mean_r2"):
+    for key in ("fnet/mean_r2", "fnet/loops", "fnet_layers/01/mean_r2"):
         np.testing.assert_array_equal(found.series(key), expected.series(key))
 
 
@@ -133,8 +135,8 @@ def _broken(network: Any) -> float:
 
 def test_what_is_no_measure_is_refused_as_the_monitor_is_made() -> None:
     with pytest.raises(FnetError, match=r"`measures`: 'own_measures\.GONE' is no importable"):
-        FunctionalNetworkMonitor(measures=["own_measures.GONE"])
+        FunctionalNetwork(measures=["own_measures.GONE"])
     with pytest.raises(FnetError, match="`layer_measures`: there are two quantities 'hub_share'"):
-        FunctionalNetworkMonitor(
+        FunctionalNetwork(
             measures=[HUBS], layer_measures=[Quantity("hub_share", "other", "Other.", function=_broken)]
         )

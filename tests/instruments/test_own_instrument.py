@@ -13,10 +13,23 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from own_instruments import Confidence, Whereabouts
+from own_measures import HUBS
 from small_models import DictNet, Ledger, Net, fit, loader, monitor, network, record, trainer, values
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fnet_callbacks import FnetError, FnetWarning, Instrument, Lesions, Monitor, Robustness
+from fnet_callbacks import (
+    FnetError,
+    FnetWarning,
+    Instrument,
+    Lesions,
+    Monitor,
+    Quantity,
+    Robustness,
+    read_record,
+)
+from fnet_callbacks.cli import main
 
 
 def fitted(folder: Path, watching: Monitor, **options: Any) -> Any:
@@ -103,7 +116,7 @@ def test_its_values_reach_loggers_metrics_record_and_checkpoint(tmp_path: Path, 
     ledger = Ledger()
     made = trainer(tmp_path, watching, ModelCheckpoint(tmp_path, filename="last"), logger=ledger)
     made.fit(model, loader(), loader(32, seed=1))
-    keys = {f"confidence/{quantity}" for quantity in Confidence.quantities}
+    keys = {f"confidence/{quantity.name}" for quantity in Confidence.quantities}
     assert keys <= made.callback_metrics.keys()
     found = record(tmp_path)
     assert found.steps == [0, 4, 8]
@@ -139,9 +152,32 @@ def test_it_goes_on_from_its_state(tmp_path: Path, worker: str) -> None:
     first.save_checkpoint(tmp_path / "last.ckpt")
     made("second", 2).fit(Net(), loader(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     for quantity in Confidence.quantities:
-        series = record(tmp_path / "whole").series(f"confidence/{quantity}")
-        np.testing.assert_array_equal(record(tmp_path / "second").series(f"confidence/{quantity}"), series)
+        series = record(tmp_path / "whole").series(f"confidence/{quantity.name}")
+        np.testing.assert_array_equal(
+            record(tmp_path / "second").series(f"confidence/{quantity.name}"), series
+        )
         assert np.isfinite(series[1:]).all()
+
+
+@pytest.mark.parametrize("worker", ["process", "inline"])
+def test_loggers_record_and_report_have_the_words_of_its_quantities(tmp_path: Path, worker: str) -> None:
+    logger = TensorBoardLogger(tmp_path, name="tb")
+    own = [Confidence(), Confidence(name="cold", temperature=0.1)]
+    trainer(tmp_path, monitor(4, *own, worker=worker), logger=logger).fit(Net(), loader(), loader(16))
+    folder = tmp_path / "tb" / "version_0"
+    events = EventAccumulator(str(folder)).Reload()
+    found = read_record(folder / "fnet")
+    page = tmp_path / "page.html"
+    assert main(["report", str(folder), "-o", str(page)]) == 0
+    text = page.read_text()
+    for quantity in Confidence.quantities:
+        for name in ("confidence", "cold"):
+            key = f"{name}/{quantity.name}"
+            assert [e.step for e in events.Scalars(key)] == [0, 4, 8]
+            assert events.SummaryMetadata(key).summary_description == quantity.definition
+            assert found.manifest["instruments"][name]["quantities"][quantity.name] == quantity.described()
+            assert found.manifest["keys"][key] == [name, quantity.name, None]
+            assert f"<dt>{quantity.label} ({name})</dt><dd>{quantity.definition}</dd>" in text
 
 
 def test_early_stopping_may_follow_it(tmp_path: Path) -> None:
@@ -206,6 +242,20 @@ def test_a_quantity_that_it_does_not_declare_is_named_once(tmp_path: Path) -> No
     assert set(values(ledger, "confidence/mean")) == {0, 4, 8}
 
 
+@pytest.mark.parametrize(
+    ("declared", "why"),
+    [
+        (("mean",), "should be a list of Quantity"),
+        ("mean", "should be a list of Quantity"),
+        (HUBS, "should be a list of Quantity"),
+        ([HUBS, Quantity("hub_share", "other", "Other.")], "has two of one name: hub_share, hub_share"),
+    ],
+)
+def test_quantities_that_say_nothing_are_refused_as_the_class_is_made(declared: Any, why: str) -> None:
+    with pytest.raises(FnetError, match=f"`quantities` of Silent {why}"):
+        type("Silent", (Confidence,), {"quantities": declared})
+
+
 # What does not change.
 
 
@@ -248,6 +298,7 @@ def test_constructors_that_inherit_may_go_on_after_their_parents() -> None:
         Confidence(temperature=0.5),
         Same(floor=0.25),
         network(layers=["net.*"]),
+        network(measures=["fast", HUBS], layer_measures="full"),
         Robustness(bounds=(0, 1), output_to_logits="logits"),
         Lesions(points=3),
     ],
@@ -274,6 +325,6 @@ def test_one_object_may_be_in_two_fits(tmp_path: Path) -> None:
     assert {key: value for one in (own, lesions) for key, value in vars(one).items()} == before
     first, second, third = (record(tmp_path / folder) for folder in ("first", "second", "third"))
     assert first.steps == second.steps == third.steps == [0, 4, 8]
-    for key in first.manifest["keys"]:
+    for key in (key for key in first.manifest["keys"] if not key.startswith("monitor/")):
         np.testing.assert_array_equal(first.series(key), second.series(key))
         np.testing.assert_array_equal(first.series(key), third.series(key))

@@ -13,7 +13,7 @@ from planted_networks import activations, activity_of, labels_of, network_of
 from fnet_callbacks import functional as F
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.history import Previous
-from fnet_callbacks.network import Activity, GraphSettings, Network, Stopwatch
+from fnet_callbacks.network import Activity, GraphSettings, Network
 from fnet_callbacks.quantities.networks import (
     BY_NAME,
     MEASURES,
@@ -23,6 +23,7 @@ from fnet_callbacks.quantities.networks import (
     quantities_of,
 )
 from fnet_callbacks.quantities.quantity import Quantity
+from fnet_callbacks.stopwatch import Stopwatch
 
 FAST = (
     "n_neurons",

@@ -25,6 +25,7 @@ TABLES = {
     },
     "classes": ["cat", "dog"],
     "probe": {"n_samples": 4},
+    "monitor": {"quantities": {"interval": {"label": "interval", "definition": "Steps.", "range": None}}},
 }
 
 
@@ -35,7 +36,7 @@ def test_a_key_has_its_label_its_definition_and_the_name_of_its_layer(tmp_path: 
         "fnet/loops": Key("fnet", "loops", None, "", "number of loops", "Points."),
         "fnet_layers/01/loops": Key("fnet", "loops", "01", "net.1", "number of loops", "Points."),
         "fnet/n_neurons": Key("fnet", "n_neurons", label="n neurons"),
-        "monitor/interval": Key("monitor", "interval", label="interval"),
+        "monitor/interval": Key("monitor", "interval", label="interval", definition="Steps."),
     }
     assert (record.of_kind("FunctionalNetwork"), record.of_kind("Robustness")) == (["fnet"], [])
     assert (record.layer_names("fnet"), record.layer_names("other")) == ({"01": "net.1"}, {})

@@ -12,6 +12,8 @@ import pytest
 
 from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.errors import RecordError
+from fnet_callbacks.quantities.known import known
+from fnet_callbacks.quantities.networks import BY_NAME
 from fnet_callbacks.record import Key, Snapshot, SnapshotStore, read_record
 from fnet_callbacks.report.content import content_of
 from fnet_callbacks.report.page import page
@@ -19,6 +21,7 @@ from fnet_callbacks.report.tables import TABLES
 
 RUNS = Path(__file__).parents[1] / "data" / "record_version_1"
 RUN = RUNS / "run0" / "fnet"
+MODULARITY = BY_NAME["modularity"]
 
 
 def renamed(key: str) -> str:
@@ -48,11 +51,14 @@ def test_every_number_of_every_snapshot_is_there() -> None:
 def test_every_key_stands_in_the_table_with_what_is_under_it() -> None:
     record = read_record(RUN)
     assert set(record.keys) == {key for s in record.snapshots for key in s.scalars}
-    assert record.keys["fnet/modularity"] == Key("fnet", "modularity", label="modularity")
-    assert record.keys["fnet_layers/02/modularity"] == Key("fnet", "modularity", "02", "net.3", "modularity")
-    assert record.keys["codes/01/label_ami"] == Key("codes", "label_ami", "01", "net.1", "label ami")
+    words = MODULARITY.label, MODULARITY.definition
+    assert record.keys["fnet/modularity"] == Key("fnet", "modularity", None, "", *words)
+    assert record.keys["fnet_layers/02/modularity"] == Key("fnet", "modularity", "02", "net.3", *words)
+    assert record.keys["codes/01/label_ami"].label == "agreement of codes and labels (AMI)"
+    assert record.keys["robust/pgd_0.1_accuracy"].label == "accuracy under PGD, ε = 0.1"
     assert record.keys["regions_layers/01/dead_share"].layer == "net.1"
     assert record.keys["robust/pgd_0.1_accuracy"].place is None
+    assert all(key.definition for key in record.keys.values())
 
 
 def test_monitors_are_instruments_and_what_they_share_is_the_monitors() -> None:
@@ -140,8 +146,23 @@ def test_what_was_logged_of_the_schedule_is_the_networks_and_the_monitors(tmp_pa
         "fnet_layers/02/loops": 2.0,
         "mine/loss": 3.0,
     }
-    assert record.keys["monitor/interval"].instrument == "monitor"
+    interval = known("Monitor", "interval")
+    assert interval is not None
+    words = interval.label, interval.definition
+    assert record.keys["monitor/interval"] == Key("monitor", "interval", None, "", *words)
     assert "mine/loss" not in record.keys
+
+
+def test_words_go_by_the_class_of_the_monitor_and_are_the_name_where_there_are_none(tmp_path: Path) -> None:
+    monitors = {"mine": {"kind": "FunctionalNetworkMonitor"}, "other": {"kind": "SomebodysMonitor"}}
+    scalars = {"mine/modularity": 0.5, "mine/hub_share": 0.1, "other/modularity": 0.4}
+    record = read_record(write(tmp_path, {"monitors": monitors}, {"step": 4, "scalars": scalars}))
+    words = MODULARITY.label, MODULARITY.definition
+    assert record.keys == {
+        "mine/modularity": Key("mine", "modularity", None, "", *words),
+        "mine/hub_share": Key("mine", "hub_share", label="hub share"),
+        "other/modularity": Key("other", "modularity", label="modularity"),
+    }
 
 
 def test_layers_go_by_the_places_that_they_had_then(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The sections of functional codes and of linear regions, from records that real monitors wrote."""
+"""The sections of functional codes and of linear regions, from records that a real monitor wrote."""
 
 from pathlib import Path
 
@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from lightning import seed_everything
 from lightning.pytorch.callbacks import Callback
-from small_models import Net, loader, trainer
+from small_models import Net, loader, monitor, trainer
 
-from fnet_callbacks import FunctionalCodeMonitor, ReLURegionMonitor
+from fnet_callbacks import FunctionalCodes, ReLURegions
 from fnet_callbacks.compare.runs import read_runs
 from fnet_callbacks.report.charts import chosen
 from fnet_callbacks.report.codes import code_layers, codes
 from fnet_callbacks.report.content import Content, content_of
 from fnet_callbacks.report.page import page
 from fnet_callbacks.report.regions import region_values, regions
-from fnet_callbacks.report.wording import definition_of
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +23,10 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
     for seed in range(2):
         folder = tmp_path_factory.mktemp(f"run_{seed}")
         seed_everything(seed)
-        watching = FunctionalCodeMonitor(8, epsilon=0.1, bounds=(0.0, 1.0), probe_size=32, figures=None)
-        counting = ReLURegionMonitor(8, lines=4, probe_size=32)
-        trainer(folder, watching, counting, max_epochs=2).fit(Net(), loader(), loader(32))
+        watching = FunctionalCodes(every_n_steps=8, epsilon=0.1, bounds=(0.0, 1.0))
+        counting = ReLURegions(every_n_steps=8, lines=4)
+        callback = monitor(8, watching, counting, probe_size=32)
+        trainer(folder, callback, max_epochs=2).fit(Net(), loader(), loader(32))
         folders.append(folder)
     return content_of(read_runs(folders))
 
@@ -68,20 +68,24 @@ def test_both_have_a_section_and_every_number_a_definition(content: Content) -> 
     assert '<section id="linear-regions">' in text
     for measure in ("<dt>participation ratio of codes</dt>", "<dt>purity of regions</dt>"):
         assert measure in text
-    undefined = {e.quantity for e in content.entries.values() if not definition_of(e)}
-    assert not undefined & {
-        e.quantity for e in content.entries.values() if e.instrument in ("codes", "regions")
-    }
+    entries = [entry for run in content.runs.runs for entry in run.record.keys.values()]
+    assert {entry.instrument for entry in entries} == {"codes", "regions", "monitor"}
+    for entry in entries:
+        assert entry.definition, entry
+        assert "_" not in entry.label
 
 
-def test_two_monitors_have_rows_of_their_own_and_the_end_is_where_they_measured_last(tmp_path: Path) -> None:
+def test_two_instruments_have_rows_of_their_own_and_the_end_is_where_they_measured_last(
+    tmp_path: Path,
+) -> None:
     seed_everything(0)
-    options = {"probe_size": 32, "figures": None}
-    monitors = [
-        FunctionalCodeMonitor(8, name="first", **options),
-        FunctionalCodeMonitor(8, name="second", epsilon=0.1, bounds=(0.0, 1.0), **options),
-        ReLURegionMonitor(3, lines=0, probe_size=32),
-    ]
+    callback = monitor(
+        1,
+        FunctionalCodes(name="first", every_n_steps=8),
+        FunctionalCodes(name="second", every_n_steps=8, epsilon=0.1, bounds=(0.0, 1.0)),
+        ReLURegions(every_n_steps=3, lines=0),
+        probe_size=32,
+    )
 
     class Interrupted(Callback):
         def on_train_batch_end(self, trainer, *args) -> None:
@@ -89,7 +93,7 @@ def test_two_monitors_have_rows_of_their_own_and_the_end_is_where_they_measured_
                 raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
-        trainer(tmp_path, *monitors, Interrupted(), max_epochs=2).fit(Net(), loader(), loader(32))
+        trainer(tmp_path, callback, Interrupted(), max_epochs=2).fit(Net(), loader(), loader(32))
     content = content_of(read_runs([tmp_path]))
     run = content.runs.runs[0]
     assert run.record.steps[-1] == 12

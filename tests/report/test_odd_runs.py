@@ -60,8 +60,8 @@ def logged(key: str) -> Key:
         ([logged("acc"), Key("fnet", "acc", label="acc")], ["acc", "acc (fnet)"]),
         ([Key("a", "x", label="acc"), Key("b", "y", label="acc")], ["acc (a)", "acc (b)"]),
         (
-            [Key("fnet", "n_neurons"), Key("fnet", "n_neurons", "01", "01 net.1")],
-            ["live neurons", "live neurons"],
+            [Key("fnet", "n", label="neurons"), Key("fnet", "n", "01", "01 net.1", "neurons")],
+            ["neurons", "neurons"],
         ),
         ([logged("train/loss")], ["train/loss"]),
         ([Key("mine", "new", label="what is new")], ["what is new"]),

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 from small_runs import KEYS, write_run
 
-from fnet_callbacks import LocalSpecializationMonitor
 from fnet_callbacks import functional as F
 from fnet_callbacks.cli import main
 from fnet_callbacks.compare.runs import read_runs
-from fnet_callbacks.quantities.networks import BY_NAME
-from fnet_callbacks.record import SCALARS, Key, Snapshot, SnapshotStore
+from fnet_callbacks.record import SCALARS, Snapshot, SnapshotStore
 from fnet_callbacks.report.charts import chosen
 from fnet_callbacks.report.content import Content, content_of
 from fnet_callbacks.report.figures import FIGURES
+from fnet_callbacks.report.names import in_html
 from fnet_callbacks.report.page import page
 from fnet_callbacks.report.summary import summary
 from fnet_callbacks.report.tables import TABLES
-from fnet_callbacks.report.wording import DEFINITIONS, definition_of, label_of, number, probability
+from fnet_callbacks.report.wording import labels_of, number, probability
+
+VERSION_1 = Path(__file__).parents[1] / "data" / "record_version_1"
 
 
 def content(*folders: Path, **more: str) -> Content:
@@ -38,26 +39,16 @@ def said(found: Content) -> str:
     return "\n".join(sentence for _, sentences in summary(found) for sentence in sentences)
 
 
-def test_every_number_that_can_be_logged_is_defined():
-    assert set(BY_NAME) <= set(DEFINITIONS)
-    assert definition_of(Key("robust", "pgd_0.1_accuracy")) == DEFINITIONS["accuracy"]
-    assert definition_of(Key("robust", "fgsm_0.1_zero_gradients")) == DEFINITIONS["zero_gradients"]
-    assert definition_of(Key("robust", "clean_accuracy"))
-    assert definition_of(Key("mine", "other")) == ""
-    assert definition_of(Key("mine", "other", definition="What it is.")) == "What it is."
-
-
-@pytest.mark.parametrize(
-    ("quantity", "label"),
-    [
-        ("modularity", "modularity"),
-        ("loops", "number of loops"),
-        ("pgd_0.03137_accuracy", "accuracy under PGD, ε = 0.03137"),
-        ("new", "what is new"),
-    ],
-)
-def test_quantities_in_words(quantity, label):
-    assert label_of(Key("mine", quantity, label="what is new" if quantity == "new" else quantity)) == label
+@pytest.mark.parametrize("version", [1, 2])
+def test_every_number_has_a_label_and_a_definition_on_the_page(sweep, version):
+    found = content(VERSION_1 if version == 1 else sweep)
+    labels = labels_of(found.entries)
+    assert len(labels) == len(found.keys) > 10
+    text = page(found)
+    for key, entry in ((key, entry) for key, entry in found.entries.items() if entry.instrument):
+        assert "_" not in entry.label
+        assert f"<dt>{in_html(labels[key])}</dt><dd>{in_html(entry.definition)}</dd>" in text
+        assert entry.definition
 
 
 @pytest.mark.parametrize(
@@ -78,13 +69,6 @@ def test_numbers_in_words(value, text):
 
 def test_probabilities_in_words():
     assert [probability(p) for p in (0.0001, 0.012, 0.5, math.nan)] == ["< 0.001", "0.012", "0.50", "–"]
-
-
-def test_what_local_specialization_logs_has_a_name_and_a_definition():
-    for key in LocalSpecializationMonitor(visualization_steps=1).keys:
-        entry = Key("specialization", key.removeprefix("specialization/"))
-        assert definition_of(entry)
-        assert "_" not in label_of(entry)
 
 
 def test_neurons_that_stay_together_have_an_allegiance_of_one(sweep):
@@ -115,7 +99,7 @@ def test_a_finding_is_called_so_only_where_it_is_one(sweep):
     found = content(sweep, baseline="none")
     (findings,) = (s for head, s in summary(found) if head == "What differs")
     for c in (c for c in found.contrasts if c.family):
-        told = any(s.startswith(f"{c.group}: {label_of(found.entries[c.key])} is ") for s in findings)
+        told = any(s.startswith(f"{c.group}: {found.entries[c.key].label} is ") for s in findings)
         assert told == (c.q <= 0.05), c
     assert findings
 

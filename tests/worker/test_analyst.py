@@ -16,6 +16,7 @@ from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.findings import Findings, Recipe
 from fnet_callbacks.instruments.network_analysis import NetworkAnalysis
 from fnet_callbacks.instruments.network_plan import LayerPlan, NetworkPlan, Rows
+from fnet_callbacks.network import GraphSettings
 from fnet_callbacks.quantities.networks import names_of
 from fnet_callbacks.record import SnapshotStore, read_record
 from fnet_callbacks.worker.analyst import Analyst

@@ -1,6 +1,8 @@
 """Messages: what goes in comes out, and nothing is left behind."""
 
+import functools
 import math
+import os
 import resource
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from own_measures import HUBS
 from processes import open_descriptors
 
 from fnet_callbacks.worker.wire import pack, receive, send, unpack
@@ -64,7 +67,31 @@ def test_numbers_that_json_does_not_have_arrive():
     assert found[2:] == [0.5, 3, [1, 2]]
 
 
-@pytest.mark.parametrize("stranger", [object(), {1, 2}, np.array(["a"]), np.array([object()])])
+@functools.cache
+def remembering(value):
+    return value
+
+
+def test_what_is_imported_arrives_as_it_is_here():
+    found = passed({"quantity": HUBS, "list": [remembering, os.getpid, Pair]})
+    assert found == {"quantity": HUBS, "list": [remembering, os.getpid, Pair]}
+    assert found["quantity"].function is HUBS.function
+
+
+def test_what_cannot_be_imported_there_is_named(tmp_path, monkeypatch):
+    (tmp_path / "short_lived.py").write_text("def f(): pass")
+    monkeypatch.syspath_prepend(tmp_path)
+    import short_lived  # type: ignore[import-not-found]
+
+    segment = pack([short_lived.f])
+    (tmp_path / "short_lived.py").write_text("raise RuntimeError('no display')")
+    monkeypatch.delitem(sys.modules, "short_lived")
+    with pytest.raises(ImportError, match="short_lived:f cannot be imported: RuntimeError: no display"):
+        unpack(segment)
+    segment.close()
+
+
+@pytest.mark.parametrize("stranger", [object(), {1, 2}, lambda: 0, np.array(["a"]), np.array([object()])])
 def test_what_cannot_travel_is_named(stranger):
     with pytest.raises(TypeError, match=f"{type(stranger).__name__} cannot travel"):
         pack({"here": stranger})
@@ -96,6 +123,7 @@ def test_a_segment_goes_through_a_socket_and_its_memory_is_shared():
 TOO_LITTLE = """
 import resource, numpy as np
 from fnet_callbacks.worker.wire import pack
+from own_measures import HUBS
 from processes import open_descriptors
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 pack(np.zeros(100))

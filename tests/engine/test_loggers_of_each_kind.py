@@ -128,9 +128,9 @@ def test_tensorboards_charts_hold_the_curves_that_belong_together(tmp_path, tens
 
 
 def test_tensorboard_has_the_definition_and_the_layer_of_each_tag_with_its_first_value(tmp_path, tensorboard):
-    sinks = Loggers([tensorboard], keys=KEYS)
-    sinks.scalars(0, {"fnet/modularity": 0.25})
-    sinks.scalars(7, VALUES | {"fnet/own.share": 0.125})
+    loggers = Loggers([tensorboard], keys=KEYS)
+    loggers.scalars(0, {"fnet/modularity": 0.25})
+    loggers.scalars(7, VALUES | {"fnet/own.share": 0.125})
     folder = tmp_path / "tb" / "version_0"
     events = events_of(folder)
     assert [e.value for e in events.Scalars("fnet/modularity")] == [0.25, 0.5]
@@ -156,11 +156,11 @@ def read_by_pages(folder: Path, described: dict[str, str]) -> None:
         tag: [own.description, [[v.step, v.value] for v in values[tag]]]
         for tag, own in provider.list_scalars(**scalars)["version_0"].items()
     }
-    assert {tag: description for tag, (description, _) in found.items()} == described | {"fnet/step": ""}
+    assert {tag: description for tag, (description, _) in found.items()} == described | {"monitor/step": ""}
     assert found["fnet/modularity"][1] == [[0, 0.25], [7, 0.5]]
     assert found["fnet/own.share"][1] == [[7, 0.125]]
     if importlib.util.find_spec("tensorboard_data_server") is not None:
-        reader = [sys.executable, Path(__file__).with_name("fast_reader.py"), folder]
+        reader = [sys.executable, Path(__file__).parents[1] / "fast_reader.py", folder]
         fast = json.loads(subprocess.run(reader, capture_output=True, check=True).stdout)["version_0"]
         np.testing.assert_equal(fast, found)
 
