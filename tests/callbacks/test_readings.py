@@ -5,18 +5,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from fnet_callbacks.callbacks.readings import RowReader, SumReader, reader_of
 from planted_networks import activations
 
 from fnet_callbacks import functional as F
+from fnet_callbacks.findings import Bench
+from fnet_callbacks.host import Host
+from fnet_callbacks.instruments.network_analysis import NetworkAnalysis
+from fnet_callbacks.instruments.network_plan import WHOLE, LayerPlan, NetworkPlan
+from fnet_callbacks.instruments.readings import RowReader, SumReader, reader_of
+from fnet_callbacks.instruments.together import bring_together
 from fnet_callbacks.network import GraphSettings
 from fnet_callbacks.quantities.networks import names_of
-from fnet_callbacks.stopwatch import Stopwatch
-from fnet_callbacks.worker.analysis import NetworkAnalysis
-from fnet_callbacks.worker.jobs import TYPES, WHOLE, LayerPlan, NetworkPlan
-from fnet_callbacks.worker.wire import Wire
+from fnet_callbacks.worker.wire import pack, unpack
 
-LAYERS = (LayerPlan("one", "one", 40), LayerPlan("two", "two", 61))
+LAYERS = (LayerPlan("one", "01", 40), LayerPlan("two", "02", 61))
 ON_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=ON_CUDA)]
 READS_MATRIX = ["sigma_hqs", "betti_0", "betti_1", "loops", "functional_persistence", "persistent_entropy"]
@@ -31,7 +33,6 @@ def plan_of(measures="fast", layer_measures="fast", *, has_figures=False, save_c
         graph=GraphSettings(F.GraphRule(**{"density": 0.15, **rule}), nulls=2),
         save_correlation=save_correlation,
         has_figures=has_figures,
-        on_error="raise",
     )
 
 
@@ -48,13 +49,27 @@ def reading_of(reader, *, device="cpu", n_dead=0, with_labels=False, seed=0):
     reader.begin(3 if with_labels else 0)
     for own in torch.arange(80).split(30):
         reader.take(values[own], None if labels is None else labels[own])
-    return reader.reduce()
+    return reading_in(reader)
+
+
+class Alone(Host):
+    """The loop of one rank."""
+
+    module = torch.nn.Module()
+    device = torch.device("cpu")
+
+
+def reading_in(reader):
+    """What it has seen, as it is brought together of one rank."""
+    return bring_together(reader.result(), Alone())
 
 
 def measured(plan, readings):
     """What is measured at each step, as plain values."""
-    analysis = NetworkAnalysis(plan, {})
-    found = [analysis.measure(k, reading, Stopwatch()) for k, reading in enumerate(readings)]
+    analysis, found = NetworkAnalysis(plan), []
+    for step, reading in enumerate(readings):
+        analysis.bench = Bench(step, "raise")
+        found.append(analysis.analyze(reading))
     return [(f.scalars, f.notes, f.arrays) for f in found]
 
 
@@ -146,10 +161,10 @@ def test_a_measure_that_reads_no_matrix_is_measured_without_one():
 
 
 def test_a_selection_reaches_another_process_whole():
-    plan, wire = plan_of(), Wire(TYPES)
+    plan = plan_of()
     reading = reading_of(sum_reader(plan, is_selecting=True), n_dead=9, with_labels=True)
-    segment = wire.pack(reading)
-    received = wire.unpack(segment)
+    segment = pack(reading)
+    received = unpack(segment)
     segment.close()
     assert_same(measured(plan, [received]), measured(plan, [reading]))
 
@@ -168,7 +183,7 @@ def test_without_a_sample_every_neuron_is_dead():
     for is_selecting in (True, False):
         reader = sum_reader(plan, is_selecting=is_selecting)
         reader.begin(0)
-        readings.append(reader.reduce())
+        readings.append(reading_in(reader))
     assert len(readings[0].selections[WHOLE].nodes) == 0
     assert_same(measured(plan, readings[:1]), measured(plan, readings[1:]))
 
@@ -181,6 +196,10 @@ class Place:
     moments_device: torch.device
     world_size: int = 1
     is_global_zero: bool = True
+
+    @property
+    def host(self):
+        return self
 
 
 CPU, META, MPS = torch.device("cpu"), torch.device("meta"), torch.device("mps")
