@@ -267,6 +267,11 @@ def record(folder: Path) -> Record:
     return read_record(manifest.parent)
 
 
+def keys_of(found: Record) -> set[str]:
+    """The keys of what its instruments measure, as the manifest says."""
+    return {key for key, (instrument, *_) in found.manifest["keys"].items() if instrument != "monitor"}
+
+
 def counting(sizes: list[int]) -> Net:
     """A model that adds the sizes of the batches outside of training to a list, which is none of its attributes."""
     model = Net()

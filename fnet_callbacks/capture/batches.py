@@ -69,17 +69,17 @@ def as_getter(value: Callable[[Any], Any] | str | int | None, argument: str) -> 
     """
     key = value if value is None or callable(value) else plain(argument, value)
     is_entry = (isinstance(key, int) and not isinstance(key, bool)) or (
-        isinstance(key, str) and key.isidentifier()
+        isinstance(key, str) and key != "" and "." not in key
     )
     return Entry(key, argument) if is_entry else resolve(value, argument)  # type: ignore[arg-type]
 
 
-def path_of(function: Callable[..., Any] | None) -> str | None:
+def path_of(function: Callable[..., Any] | None) -> str | int | None:
     """What ``as_getter`` makes a callable of, where it can be imported; None for none."""
     if function is None:
         return None
     if isinstance(function, Entry):
-        return str(function.key)
+        return function.key
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
 

@@ -202,10 +202,9 @@ class Output:
         for sitter, portrait in result.portraits.items() if self._loggers.takes_figures else ():
             self._artist.paint(Request(result.step, sitter, portrait))
         for key in result.scalars.keys() - self.keys:
-            if not key.startswith("monitor/"):
-                self._complain(
-                    key, f"{key} is not among the `quantities` of its instrument, nor in the record's keys"
-                )
+            self._complain(
+                key, f"{key} is not among the `quantities` of its instrument, nor in the record's keys"
+            )
         for key, note in result.notes.items():
             if note.startswith("failed: "):
                 self._complain(key, f"{key} {note}; it is NaN, training goes on")

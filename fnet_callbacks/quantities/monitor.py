@@ -14,15 +14,3 @@ MONITOR = (
     Quantity("skipped", "skipped snapshots", "Number of snapshots that were left out so far.", (0, None)),
     Quantity("cost_ms", "cost of a snapshot", "All that a snapshot cost, in milliseconds.", (0, None)),
 )
-
-
-def cost(part: str) -> Quantity:
-    """The cost of a part of an instrument's snapshot."""
-    words = part.replace("_", " ")
-    definitions = {
-        "training_thread": "What a snapshot cost the training thread, in milliseconds.",
-        "worker": "CPU time of the worker for a snapshot, in milliseconds.",
-        "total": "All that the instrument's part of a snapshot cost, in milliseconds.",
-    }
-    other = f"Time of the part `{part}` of a snapshot, in milliseconds."
-    return Quantity(part, f"cost: {words}", definitions.get(part, other), (0, None))

@@ -360,7 +360,7 @@ def test_a_place_in_the_batch_is_where_inputs_are(tmp_path: Path) -> None:
     by_place = fit_to_csv(tmp_path / "place", warning_monitor(batch_to_inputs=0, batch_to_labels=1))
     plain = fit_to_csv(tmp_path / "plain", warning_monitor())
     assert values(by_place, "fnet/modularity").keys() == values(plain, "fnet/modularity").keys()
-    assert csv_record(tmp_path / "place").manifest["monitor"]["batch_to_inputs"] == "0"
+    assert csv_record(tmp_path / "place").manifest["monitor"]["batch_to_inputs"] == 0
 
 
 @pytest.mark.parametrize("key", ["image", 3])

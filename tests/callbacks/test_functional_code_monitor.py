@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning import seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
-from small_models import BareNet, DictNet, Net, loader, mlp, monitor_of, network, record, trainer
+from small_models import BareNet, DictNet, Net, keys_of, loader, mlp, monitor_of, network, record, trainer
 from small_models import monitor as monitor_with
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ def test_it_logs_what_the_function_finds_of_the_finished_model(tmp_path: Path) -
     model = fit(tmp_path, watching).eval()
     own = record(tmp_path)
     scalars, start = own.snapshots[-1].scalars, own.snapshots[0]
-    assert {key for key in scalars if key.startswith("codes")} == set(own.manifest["keys"])
+    assert {key for key in scalars if key.startswith("codes")} == keys_of(own)
     assert len(own.snapshots) == 2
     # Cold, of the model before training, which is the seed's.
     seed_everything(3)
@@ -197,10 +197,10 @@ def test_a_probe_that_grows_is_measured_as_it_is(tmp_path: Path) -> None:
     assert np.isnan(own.snapshots[1].scalars["codes/01/map_change"])
 
 
-def test_a_snapshot_that_fails_is_told_and_training_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_snapshot_that_fails_is_named_and_training_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
     watching = monitor(every_n_steps=4, on_error="warn")
     monkeypatch.setattr(
-        "fnet_callbacks.instruments.functional_codes.coded",
+        "fnet_callbacks.instruments.functional_codes.analyze",
         lambda *a, **k: (_ for _ in ()).throw(ValueError("no")),
     )
     with pytest.warns(FnetWarning, match="codes: no snapshot"):

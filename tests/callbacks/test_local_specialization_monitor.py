@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from lightning import seed_everything
-from small_models import BareNet, DictNet, Net, loader, logits_of_dict, monitor_of, record, trainer
+from small_models import BareNet, DictNet, Net, keys_of, loader, logits_of_dict, monitor_of, record, trainer
 from torch import Tensor
 
 from fnet_callbacks import CaptureError, FnetError, LocalSpecialization, Monitor, local_specialization
@@ -56,7 +56,7 @@ def test_it_says_what_the_function_says_of_the_finished_model(
         np.testing.assert_allclose(arrays[f"{question}_p"], p)
         assert scalars[f"specialization/{question}_share"] == pytest.approx(np.mean(np.array(p) <= 0.05))
     own = {key for key in scalars if not key.startswith("monitor")}
-    assert own == set(found.manifest["keys"])
+    assert own == keys_of(found)
     assert ("specialization/objective_p" in own) == ("visualization_steps" in options)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from lightning import seed_everything
-from small_models import BareNet, Net, loader, mlp, monitor_of, record, trainer
+from small_models import BareNet, Net, keys_of, loader, mlp, monitor_of, record, trainer
 from torch import Tensor, nn
 
 from fnet_callbacks import CaptureError, FnetError, Monitor, ReLURegions, relu_regions
@@ -49,7 +49,7 @@ def test_it_logs_what_the_function_finds_of_the_finished_model(tmp_path: Path) -
     moved = found.patterns.distances(relu_regions(model.net, attacked).patterns).mean() / 28
     assert scalars["regions/attacked_distance"] == pytest.approx(moved)
     own = {key for key in scalars if not key.startswith("monitor")}
-    assert own == set(record(tmp_path).manifest["keys"])
+    assert own == keys_of(record(tmp_path))
 
 
 def test_lines_are_between_inputs_of_one_class_and_of_two(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from small_models import (
     DictNet,
     Ledger,
     Net,
+    keys_of,
     loader,
     logits_of_dict,
     points,
@@ -242,7 +243,7 @@ def test_keys_name_the_attack_and_its_epsilon(tmp_path: Path) -> None:
     }
     parts = ("clean", "probe", "pgd", "analysis", "output", "total", "training_thread", "worker")
     assert keys == {*measured, *(f"monitor_cost/adv/{part}" for part in parts)}
-    assert set(record(tmp_path).manifest["keys"]) == measured
+    assert keys_of(record(tmp_path)) == measured
 
 
 def test_l2_and_restarts_are_carried_through(tmp_path: Path) -> None:

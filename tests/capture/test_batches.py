@@ -180,12 +180,14 @@ def test_a_path_that_leads_nowhere_is_named(path):
         ("image", SimpleNamespace(image=X)),
         (np.int64(1), [1, X]),
         (np.str_("image"), {"image": X}),
+        ("0", {"0": X}),
+        ("my image", {"my image": X}),
     ],
 )
 def test_a_key_or_a_place_stands_for_an_entry(key, batch):
     getter = as_getter(key, "batch_to_inputs")
     assert getter(batch) is X
-    assert path_of(getter) == str(key)
+    assert path_of(getter) == key
     assert pickle.loads(pickle.dumps(getter)) == getter
     assert type(getter.key) in (int, str)
 

@@ -9,7 +9,7 @@ from fnet_callbacks.network import GraphSettings
 from fnet_callbacks.quantities.codes import departure, of_layer
 from fnet_callbacks.quantities.known import known
 from fnet_callbacks.quantities.lesions import LESIONS
-from fnet_callbacks.quantities.monitor import MONITOR, cost
+from fnet_callbacks.quantities.monitor import MONITOR
 from fnet_callbacks.quantities.networks import MEASURES, N_SAMPLES, measure
 from fnet_callbacks.quantities.quantity import Quantity
 from fnet_callbacks.quantities.regions import REGIONS
@@ -55,11 +55,6 @@ def test_what_is_not_of_the_package_is_not_known() -> None:
     assert known("FunctionalNetwork", "hub_share") is None
     assert known("Sentiment", "modularity") is None
     assert known("FunctionalNetwork", "pgd_0.1_accuracy") is None
-
-
-def test_a_part_of_the_cost_has_words() -> None:
-    assert cost("null_graphs").label == "cost: null graphs"
-    assert "worker" in cost("worker").definition
 
 
 @pytest.mark.parametrize("seed", [0, 1])
