@@ -88,7 +88,7 @@ def test_a_cheap_snapshot_is_taken_each_time_it_is_asked_for(tmp_path: Path) -> 
 class Sleeps(Instrument):
     """Costs a known time at least."""
 
-    quantities = [Quantity("value", "value", "A value.")]
+    quantities = (Quantity("value", "value", "A value."),)
 
     def __init__(self, *, name: str, seconds: float) -> None:
         super().__init__(name=name)

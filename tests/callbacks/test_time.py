@@ -54,7 +54,7 @@ def fast(every_n_steps: int = 3, **options: Any) -> Monitor:
 class Series(Instrument):
     """Measures nothing; its values are those of a series."""
 
-    quantities = [Quantity("value", "value", "A value.")]
+    quantities = (Quantity("value", "value", "A value."),)
 
     def __init__(self, series: list[float]) -> None:
         super().__init__(name="series")
