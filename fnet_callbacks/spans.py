@@ -20,6 +20,11 @@ _NO_MATTER = (
     "overhead_budget",
     "worker",
     "when_busy",
+    "figures",
+    "on_error",
+    "save_correlation",
+    "probe_size",  # the next two stand with the probe
+    "probe_seed",
     "measure_timeout_s",
     "measures",
     "layer_measures",

@@ -10,10 +10,10 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger
-from small_models import Net, Stream, functional_monitor, loader, points, robustness_monitor, trainer
+from small_models import Net, Stream, loader, monitor, network, points, robustness, trainer
 from torch.utils.data import DataLoader, Sampler
 
-from fnet_callbacks import FunctionalCodeMonitor, LesionMonitor, LocalSpecializationMonitor, ReLURegionMonitor
+from fnet_callbacks import FunctionalCodes, Instrument, Lesions, LocalSpecialization, ReLURegions
 from fnet_callbacks.capture import probe
 
 
@@ -35,7 +35,7 @@ class Diary(pl.Callback):
         metrics = {
             k: float(v)
             for k, v in trainer.callback_metrics.items()
-            if k.startswith(("fnet", "robust", "lesion", "specialization", "regions", "codes"))
+            if k.startswith(("monitor", "fnet", "robust", "lesion", "specialization", "regions", "codes"))
         }
         self.pages.append({"global_step": trainer.global_step, **metrics})
 
@@ -101,21 +101,19 @@ def run(
     only_network: bool = False,
 ) -> None:
     torch.manual_seed(0)
-    callbacks: list[pl.Callback] = [
-        functional_monitor(
-            4, save_correlation=True, source=source, probe_size=probe_size, on_error=on_error, worker=worker
-        ),
-        robustness_monitor(4, probe_size=probe_size, on_error=on_error),
-        LesionMonitor(4, points=3, probe_size=probe_size, on_error=on_error),
-        LocalSpecializationMonitor(
-            4, k=3, references=5, shuffles=2, probe_size=probe_size, on_error=on_error
-        ),
-        FunctionalCodeMonitor(
-            4, epsilon=0.1, bounds=(0.0, 1.0), probe_size=probe_size, figures=None, on_error=on_error
-        ),
-        ReLURegionMonitor(4, lines=3, probe_size=probe_size, on_error=on_error),
+    instruments: list[Instrument] = [
+        network(save_correlation=True, source=source),
+        robustness(4),
+        Lesions(every_n_steps=4, points=3),
+        LocalSpecialization(every_n_steps=4, k=3, references=5, shuffles=2),
+        FunctionalCodes(every_n_steps=4, epsilon=0.1, bounds=(0.0, 1.0)),
+        ReLURegions(every_n_steps=4, lines=3),
     ]
-    callbacks = [*(callbacks[:1] if only_network else callbacks), Diary(Path(folder))]
+    watched = instruments[:1] if only_network else instruments
+    callbacks: list[pl.Callback] = [
+        monitor(4, *watched, probe_size=probe_size, on_error=on_error, worker=worker),
+        Diary(Path(folder)),
+    ]
     if stop:
         callbacks.append(EarlyStopping("fnet/mean_abs_correlation", patience=0, min_delta=1e9))
     fitted = trainer(

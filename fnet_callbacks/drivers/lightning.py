@@ -165,7 +165,8 @@ class Monitor(Callback):
             raise FnetError(
                 "the trainer has two monitors, and a run has one record; give one monitor all `instruments`"
             )
-        self._engine = Engine(TrainerHost(trainer), self.options)
+        self._host = TrainerHost(trainer)
+        self._engine = Engine(self._host, self.options)
         self._trainer = trainer
         self._steps = StepWatch(trainer)
         self._awaiting = ExitStack()
@@ -245,6 +246,7 @@ class Monitor(Callback):
         if self._engine is not None:
             self._state = self.state_dict()
             self._close()
+            self._host.shorten(self._engine.layer_keys)
             self._engine = None
 
     def _close(self) -> None:
@@ -275,20 +277,19 @@ class Monitor(Callback):
     @override
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         states: Mapping[str, Any] = checkpoint.get("callbacks") or {}
-        is_fitting = self._engine is not None
-        if (
-            is_fitting
-            and _KEY not in states
-            and (old := [key for key, state in states.items() if _is_of_old_callbacks(state)])
-        ):
-            warnings.warn(
-                f"the checkpoint was written with {', '.join(map(repr, old))}, callbacks of an earlier version: "
-                "weights and all else go on from it, the record begins anew",
-                FnetWarning,
-                stacklevel=2,
-            )
+        old = {key: state for key, state in states.items() if _is_of_old_callbacks(state)}
+        if self._engine is None or _KEY in states or not old:
+            return
+        self._engine.begin_at(max(state["step"] for state in old.values()))
+        warnings.warn(
+            f"the checkpoint was written with {', '.join(map(repr, old))}, callbacks of an earlier version: weights "
+            "and all else go on from it, the record begins anew",
+            FnetWarning,
+            stacklevel=2,
+        )
 
 
 def _is_of_old_callbacks(state: Any) -> bool:
     """Whether it is what a callback of the time before there was one monitor left in a checkpoint."""
-    return isinstance(state, dict) and {"step", "last_steps", "record", "carry"} <= state.keys()
+    has_its_keys = isinstance(state, dict) and {"step", "last_steps", "record", "carry"} <= state.keys()
+    return has_its_keys and isinstance(state["step"], int)

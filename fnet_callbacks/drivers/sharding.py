@@ -37,5 +37,6 @@ def refusal(trainer: pl.Trainer, called: nn.Module, *, makes_passes: bool) -> st
             "of a checkpoint"
         )
     elif any(part is not called and called in part.modules() for part in parts):
-        reason = "`model` is inside of what is sharded. Call the whole of it"
+        name = next((name for name, part in trainer.lightning_module.named_modules() if part is called), "")
+        reason = f"`model={name!r}` is inside of what is sharded. Call the whole of it"
     return reason and f"under {type(strategy).__name__}: {reason}"

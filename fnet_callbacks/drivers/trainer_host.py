@@ -6,7 +6,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from fnet_callbacks.drivers.configuration import configuration
 from fnet_callbacks.drivers.kinds import is_a
 from fnet_callbacks.drivers.sharding import refusal
 from fnet_callbacks.host import Host
+
+_MAX_METRICS = 500  # of 90 bytes each, in a pipe of 64 kB
 
 
 class TrainerHost(Host):
@@ -205,9 +208,23 @@ class TrainerHost(Host):
 
     @override
     def publish(self, values: Mapping[str, float]) -> None:
-        self._trainer.callback_metrics.update(
-            {k: torch.tensor(v, dtype=torch.float32) for k, v in values.items()}
-        )
+        # In one storage: of such tensors three times as many fit into what `shorten` says of.
+        tensors = torch.tensor([*values.values()], dtype=torch.float32)
+        self._trainer.callback_metrics.update(zip(values, tensors, strict=True))
+
+    def shorten(self, layer_keys: Collection[str]) -> None:
+        """Takes values of layers out of the metrics where there are more than a rank can hand back at its end.
+
+        A rank that was forked or spawned hands the metrics back through a pipe that nobody reads before it has ended.
+        """
+        metrics = self._trainer.callback_metrics
+        launcher = self._trainer.strategy.launcher
+        if len(metrics) > _MAX_METRICS and is_a(launcher, _MultiProcessingLauncher):
+            for key in layer_keys:
+                metrics.pop(key, None)
+            self.inform(
+                "after the run `trainer.callback_metrics` has no values of layers; the record has them"
+            )
 
     @override
     def inform(self, text: str) -> None:

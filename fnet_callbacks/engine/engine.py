@@ -75,6 +75,11 @@ class Engine:
         return self._output.keys
 
     @property
+    def layer_keys(self) -> frozenset[str]:
+        """The keys of what is measured of a layer."""
+        return self._output.layer_keys
+
+    @property
     def record(self) -> str | None:
         """The record's folder; None where none is written, or before the first batch."""
         return self._output.record
@@ -92,7 +97,7 @@ class Engine:
         self._accounts.open()
         self._is_open, self._is_watching = True, self._passes.watches_batches
         self._publish(self._values)
-        if self.step == 0 and self._last_step is None:
+        if self._last_step is None:
             with handlers_held():
                 self._see(self._entries)
             self._hand_on()
@@ -185,6 +190,10 @@ class Engine:
             "measured": self._output.measured or self._measured,
             "instruments": {entry.name: entry.saved() for entry in self._entries},
         }
+
+    def begin_at(self, step: int) -> None:
+        """Begins anew, at a step that an earlier run had come to."""
+        self.step = step
 
     def go_on_from(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint's `state`.
@@ -345,7 +354,8 @@ class Engine:
         for result in results:
             if result.error is not None:
                 self.error = self.error or FnetError(result.error)
-            self._arrived |= {**result.scalars, **result.cost_ms}
+            costs = {key: ms for key, ms in result.cost_ms.items() if key in self.keys}
+            self._arrived |= {**result.scalars, **costs}
             for entry in self._entries:
                 if entry.name in result.states:
                     entry.state = result.states[entry.name]

@@ -47,6 +47,7 @@ class Output:
         self._host, self._options = host, options
         self._entries = {entry.name: entry for entry in entries}
         self.keys: frozenset[str] = frozenset()
+        self.layer_keys: frozenset[str] = frozenset()
         self.measured: dict[str, Any] | None = None  # what is measured how, in plain values, once it is known
         self._folder: Path | None = None
         self._analyst: Analyst | None = None
@@ -100,6 +101,7 @@ class Output:
         self.measured = {key: value for key, value in now.to_manifest().items() if key != "begin"}
         keys = self._keys()
         self.keys = frozenset(key.key for key in keys)
+        self.layer_keys = frozenset(key.key for key in keys if key.place is not None)
         if not self._host.is_global_zero:
             return
         store, before = _begun(folder, manifest, resumed_from, step, now)

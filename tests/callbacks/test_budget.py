@@ -10,7 +10,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 from small_models import Net, csv_record, functional_monitor, loader, monitor, network, robustness, trainer
 
-from fnet_callbacks import Instrument, Record
+from fnet_callbacks import Instrument, Quantity, Record
 from fnet_callbacks.engine.accounts import Accounts
 
 
@@ -88,7 +88,7 @@ def test_a_cheap_snapshot_is_taken_each_time_it_is_asked_for(tmp_path: Path) -> 
 class Sleeps(Instrument):
     """Costs a known time at least."""
 
-    quantities = ("value",)
+    quantities = (Quantity("value", "value", "A value."),)
 
     def __init__(self, *, name: str, seconds: float) -> None:
         super().__init__(name=name)

@@ -19,23 +19,26 @@ from small_models import (
     fast,
     fit_to_csv,
     loader,
+    monitor,
+    network,
     record,
-    robustness_monitor,
+    robustness,
     trainer,
 )
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from fnet_callbacks import FnetError, FnetWarning, LesionMonitor
+from fnet_callbacks import FnetError, FnetWarning, Instrument, Lesions
 from fnet_callbacks.quantities.networks import names_of
 
 
-def fit(folder: Path, change: Any, *callbacks: Any, **options: Any) -> list[str]:
+def fit(folder: Path, change: Any, *instruments: Instrument, **options: Any) -> list[str]:
     """Changes the model after step 3; returns what was warned of."""
     torch.manual_seed(0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fit_to_csv(folder, At(3, change), *callbacks, fast(2, on_error="warn"), **options)
+        watched = monitor(2, *instruments, network(measures="fast"), on_error="warn")
+        fit_to_csv(folder, At(3, change), watched, **options)
     return [str(w.message) for w in caught if issubclass(w.category, FnetWarning)]
 
 
@@ -49,8 +52,8 @@ def test_a_layer_that_was_replaced_by_one_of_its_size_is_watched_on(tmp_path: Pa
     assert fit(tmp_path, replaced) == []
     found = csv_record(tmp_path)
     assert found.steps == [0, 2, 4, 6, 8]
-    entropy = found.series("fnet_layers/net.1/activation_entropy")
-    dead = found.series("fnet_layers/net.1/dead_fraction")
+    entropy = found.series("fnet_layers/01/activation_entropy")
+    dead = found.series("fnet_layers/01/dead_fraction")
     assert np.isfinite(entropy).all()
     assert (dead[2:] == 0).all()  # a tanh is never dead; the rectifiers were sometimes
 
@@ -74,7 +77,7 @@ def test_who_shares_the_pass_goes_on_without_the_layer(tmp_path: Path, change: s
         else:
             model.net = nn.Sequential(nn.Linear(FEATURES, CLASSES))
 
-    messages = fit(tmp_path, changed, robustness_monitor(2))
+    messages = fit(tmp_path, changed, robustness(2))
     assert len(messages) == 1
     assert "fnet: no snapshot at step 4" in messages[0]
     found = csv_record(tmp_path)
@@ -122,7 +125,7 @@ def test_pruned_neurons_are_dead(tmp_path: Path) -> None:
     assert fit(tmp_path, pruned) == []
     found = csv_record(tmp_path)
     assert found.steps == [0, 2, 4, 6, 8]
-    dead = found.series("fnet_layers/net.1/dead_fraction")
+    dead = found.series("fnet_layers/01/dead_fraction")
     assert (dead[2:] >= 0.5).all()
     assert (dead[:2] < 0.5).all()
 
@@ -182,8 +185,8 @@ class Deep(nn.Module):
 
 @pytest.mark.slow
 def test_of_ten_thousand_layers_some_are_watched_and_it_is_said(tmp_path: Path) -> None:
-    monitor = fast(8, on_error="warn", figures="log", worker="process")
-    fitted = trainer(tmp_path, monitor, logger=CSVLogger(tmp_path, name="csv"), max_steps=2)
+    watched = fast(8, on_error="warn", figures="log", worker="process")
+    fitted = trainer(tmp_path, watched, logger=CSVLogger(tmp_path, name="csv"), max_steps=2)
     with pytest.warns(FnetWarning) as caught:
         fitted.fit(Net(Deep()), loader())
     ours = [str(w.message) for w in caught if issubclass(w.category, FnetWarning)]
@@ -192,11 +195,12 @@ def test_of_ten_thousand_layers_some_are_watched_and_it_is_said(tmp_path: Path) 
     }
     found = csv_record(tmp_path)
     assert found.steps == [0, 2]
-    layers = {k.split("/")[1] for k in found.snapshots[0].scalars if k.startswith("fnet_layers/")}
-    assert len(layers) == 256
-    numbers = sorted(int(name.removeprefix("net.layers.")) for name in layers)
+    layers = found.manifest["instruments"]["fnet"]["layers"]
+    places = {k.split("/")[1] for k in found.snapshots[0].scalars if k.startswith("fnet_layers/")}
+    assert sorted(places) == [layer["place"] for layer in layers]
+    assert (len(layers), layers[0]["place"]) == (256, "001")
+    numbers = [int(layer["name"].removeprefix("net.layers.")) for layer in layers]
     assert {b - a for a, b in itertools.pairwise(numbers)} == {39, 40}
-    assert len(found.manifest["monitors"]["fnet"]["layers"]) == 256
     assert found.series("fnet/n_neurons")[0] <= 1024
     figures = found.folder / "figures"
     assert {p.suffix for p in figures.iterdir()} == {".png"}
@@ -249,8 +253,9 @@ def test_odd_names_stay_inside_their_keys_and_their_folder(
         "wandb": lambda: WandbLogger(save_dir=inside, project="p", offline=True),
     }[kind]()
     inside.mkdir(parents=True)
-    callbacks = [fast(4, worker="process", figures="log"), LesionMonitor(8, points=2, on_error="raise")]
-    trainer(inside, *callbacks, logger=logger).fit(Net(Odd()), loader())
+    lesions = Lesions(every_n_steps=8, points=2)
+    watched = monitor(4, network(measures="fast"), lesions, worker="process", figures="log")
+    trainer(inside, watched, logger=logger).fit(Net(Odd()), loader())
     if kind == "wandb":
         import wandb
 
@@ -261,12 +266,12 @@ def test_odd_names_stay_inside_their_keys_and_their_folder(
     assert {k.count("/") for k in keys} == {2}
     assert not any(c in k for k in keys for c in "\n\r\t")
     assert len({k.split("/")[1] for k in keys}) == len(ODD)
-    assert [e["name"] for e in found.manifest["monitors"]["fnet"]["layers"]] == [f"net.{n}" for n in ODD]
+    assert [e["name"] for e in found.manifest["instruments"]["fnet"]["layers"]] == [f"net.{n}" for n in ODD]
     assert [p.name for p in tmp_path.iterdir()] == ["deep"]
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["er"]
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "a b", "<b>", "λ", "checkpoints", "x" + "\n"])
-def test_a_monitors_name_is_a_folder_and_stays_inside(name: str) -> None:
+def test_an_instruments_name_is_a_part_of_keys_and_of_files(name: str) -> None:
     with pytest.raises(FnetError, match="`name="):
-        fast(name=name)
+        network(name=name)

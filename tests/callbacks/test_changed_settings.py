@@ -238,7 +238,8 @@ def test_a_trainer_that_fits_on_with_other_settings_is_a_run_that_goes_on(tmp_pa
 OTHERS: dict[str, tuple[Callable[..., Instrument], dict[str, Any], str, str | None]] = {
     "robust": (lambda **o: robustness(4, **o), {"steps": 3}, "robust: `steps` 2 -> 3", None),
     "lesion": (
-        lambda **o: Lesions(every_n_steps=4, points=3, **{"density": 0.3, **o}), {"density": 0.2}, "lesion: `density`", None
+        lambda **o: Lesions(every_n_steps=4, points=3, **{"density": 0.3, **o}), {"density": 0.2},
+        "lesion: `density`", None,
     ),
     "codes": (
         lambda **o: FunctionalCodes(every_n_steps=4, **{"grid": (3, 3), **o}),

@@ -52,7 +52,7 @@ def test_whenever_it_is_killed_it_goes_on(tmp_path: Path, number: int, whole: Re
     options: dict[str, Any] = {"worker": kill.worker, "checkpoint_every": kill.checkpoint_every}
     checkpoint = killed(tmp_path, kill_at=kill.step, seconds_later=kill.seconds_later, **options)
     held = torch.load(checkpoint, weights_only=True)
-    restored = held["callbacks"]["fnet"]["step"]
+    restored = held["callbacks"]["fnet_callbacks"]["step"]
     # The checkpoint that was being written at the kill is there whole, or not at all.
     assert restored == held["global_step"] > 0
     assert restored % kill.checkpoint_every == 0
@@ -64,7 +64,7 @@ def test_whenever_it_is_killed_it_goes_on(tmp_path: Path, number: int, whole: Re
     cut, found = records(tmp_path)
     assert [content(snapshot, cut) for snapshot in cut.snapshots] == before  # as it was left
     assert found.steps == [*SCHEDULED, TOTAL]
-    assert found.manifest["probes"] == cut.manifest["probes"] == whole.manifest["probes"]
+    assert found.manifest["probe"] == cut.manifest["probe"] == whole.manifest["probe"]
     for snapshot in found.snapshots:
         # Lightning does not bring a loader back to the middle of an epoch: what comes after it differs.
         if snapshot.step <= restored or kill.checkpoint_every == STEPS_PER_EPOCH:

@@ -82,7 +82,7 @@ def test_a_state_that_no_monitor_wrote_is_refused_before_the_first_step(
     fitted = trainer(tmp_path / "second", fast(2, worker=worker, on_error="warn"), max_epochs=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(FnetError, match="the checkpoint's state of .* is none that it wrote"):
+        with pytest.raises(FnetError, match=r"the checkpoint's state of .* is none that it wrote"):
             fitted.fit(Net(), loader(), ckpt_path=str(path), weights_only=True)
 
 

@@ -11,21 +11,22 @@ import numpy as np
 import pytest
 import sharded_run
 import torch
-from fnet_callbacks.callbacks.sharding import check_sharding
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from processes import run_script
 from sharded_run import Sharded
-from small_models import Net, fast, loader, robustness_monitor, trainer
+from small_models import Net, fast, loader, monitor, robustness, trainer
 from torch import nn
 
 from fnet_callbacks import (
     FnetError,
-    FunctionalCodeMonitor,
-    LesionMonitor,
-    LocalSpecializationMonitor,
-    ReLURegionMonitor,
+    FunctionalCodes,
+    FunctionalNetwork,
+    Lesions,
+    LocalSpecialization,
+    ReLURegions,
     read_record,
 )
+from fnet_callbacks.drivers.sharding import refusal
 
 
 def run(folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -55,17 +56,14 @@ def test_a_sharded_model_is_followed_and_trains_as_without_the_monitor(tmp_path:
     assert two.series("fnet/n_samples").tolist() == [36] * 5  # a rank's extra pass is not counted
     first, second = (read(tmp_path / "watched", rank, "rank") for rank in (0, 1))
     np.testing.assert_equal(first, second)
-    assert first[-1]["fnet/step"] == 8
+    assert first[-1]["monitor/step"] == 8
 
 
 @pytest.mark.slow
 def test_layers_that_are_split_are_refused(tmp_path: Path) -> None:
     ended = run(tmp_path / "run", tensor_parallel_size=2)
     assert ended.returncode != 0
-    assert (
-        "fnet: FunctionalNetworkMonitor under ModelParallelStrategy: a rank sees only its share"
-        in ended.stderr
-    )
+    assert "fnet: FunctionalNetwork under ModelParallelStrategy: a rank sees only its share" in ended.stderr
     assert not list(tmp_path.rglob("scalars.jsonl"))
 
 
@@ -76,22 +74,17 @@ def one_rank() -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
-OPTIONS: dict[str, Any] = {"on_error": "raise", "probe_size": 32}
-REFUSED = [
-    robustness_monitor(4),
-    LesionMonitor(4, **OPTIONS),
-    LocalSpecializationMonitor(4, **OPTIONS),
-    FunctionalCodeMonitor(4, **OPTIONS),
-    ReLURegionMonitor(4, **OPTIONS),
-]
+REFUSED = [robustness(4), Lesions(), LocalSpecialization(), FunctionalCodes(), ReLURegions()]
 
 
 @pytest.mark.usefixtures("one_rank")
-@pytest.mark.parametrize("monitor", REFUSED, ids=lambda m: type(m).__name__)
-def test_monitors_that_make_passes_of_their_own_are_refused(tmp_path: Path, monitor: Any) -> None:
+@pytest.mark.parametrize("instrument", REFUSED, ids=lambda i: type(i).__name__)
+def test_instruments_that_make_passes_of_their_own_are_refused(tmp_path: Path, instrument: Any) -> None:
     model = Sharded()
-    made = trainer(tmp_path, monitor, strategy=ModelParallelStrategy(1, 1))
-    says = f"{monitor.name}: {type(monitor).__name__} under ModelParallelStrategy: a pass is one of all ranks"
+    watched = monitor(4, FunctionalNetwork(measures="fast"), instrument)
+    made = trainer(tmp_path, watched, strategy=ModelParallelStrategy(1, 1))
+    kind = type(instrument).__name__
+    says = f"{instrument.name}: {kind} under ModelParallelStrategy: a pass is one of all ranks"
     with pytest.raises(FnetError, match=says):
         made.fit(model, loader())
     assert made.global_step == 0
@@ -114,12 +107,11 @@ class OnCpu(FSDPStrategy):
 
 
 @pytest.mark.usefixtures("one_rank")
-@pytest.mark.parametrize("monitor", [fast(4), *REFUSED], ids=lambda m: type(m).__name__)
-def test_the_older_sharding_is_refused(tmp_path: Path, monitor: Any) -> None:
-    made = trainer(tmp_path, monitor, strategy=OnCpu())
-    says = (
-        f"{type(monitor).__name__} under OnCpu: no part of the model can be called on its own. `ModelParallel"
-    )
+@pytest.mark.parametrize("instrument", [FunctionalNetwork(), *REFUSED], ids=lambda i: type(i).__name__)
+def test_the_older_sharding_is_refused(tmp_path: Path, instrument: Any) -> None:
+    made = trainer(tmp_path, monitor(4, instrument), strategy=OnCpu())
+    kind = type(instrument).__name__
+    says = f"{kind} under OnCpu: no part of the model can be called on its own. `ModelParallel"
     with pytest.raises(FnetError, match=says):
         made.fit(Net(), loader())
     assert made.global_step == 0
@@ -129,10 +121,9 @@ def test_the_older_sharding_is_refused(tmp_path: Path, monitor: Any) -> None:
 def test_the_third_stage_of_deepspeed_is_refused(stage: int, is_refused: bool) -> None:
     strategy = DeepSpeedStrategy.__new__(DeepSpeedStrategy)  # to make one asks for the package
     strategy.config = {"zero_optimization": {"stage": stage}}
-    asked: Any = SimpleNamespace(strategy=strategy), fast(4), SimpleNamespace(module=Net())
-    if not is_refused:
-        check_sharding(*asked)
-        return
-    says = r"FunctionalNetworkMonitor under DeepSpeedStrategy: no part .* Stages 1"
-    with pytest.raises(FnetError, match=says):
-        check_sharding(*asked)
+    net = Net()
+    fitted: Any = SimpleNamespace(strategy=strategy, lightning_module=net)
+    reason = refusal(fitted, net, makes_passes=False)
+    assert (reason is not None) == is_refused
+    says = "under DeepSpeedStrategy: no part of the model can be called on its own. Stages 1"
+    assert reason is None or reason.startswith(says)

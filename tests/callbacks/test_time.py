@@ -31,6 +31,7 @@ from fnet_callbacks import (
     Lesions,
     LocalSpecialization,
     Monitor,
+    Quantity,
     ReLURegions,
     read_record,
 )
@@ -53,7 +54,7 @@ def fast(every_n_steps: int = 3, **options: Any) -> Monitor:
 class Series(Instrument):
     """Measures nothing; its values are those of a series."""
 
-    quantities = ("value",)
+    quantities = (Quantity("value", "value", "A value."),)
 
     def __init__(self, series: list[float]) -> None:
         super().__init__(name="series")
