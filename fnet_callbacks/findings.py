@@ -42,8 +42,8 @@ def nothing_around(part: str) -> AbstractContextManager[object]:
 
 
 @dataclass(slots=True)
-class Bench:
-    """What an analysis finds on its bench at one step.
+class Context:
+    """What an analysis finds at one step.
 
     Attributes:
         step: The step.
@@ -65,11 +65,11 @@ class Analysis(Protocol):
 
     Attributes:
         name: The instrument's.
-        bench: Set before each call of `analyze`.
+        context: Set before each call of `analyze`.
     """
 
     name: str
-    bench: Bench
+    context: Context
 
     def analyze(self, arrays: Any) -> Findings | Mapping[str, float]:
         """Findings, or values by quantity."""

@@ -18,7 +18,7 @@ from fnet_callbacks.engine.output import Output
 from fnet_callbacks.engine.passes import Passes
 from fnet_callbacks.engine.schedule import Schedule
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.findings import Bench, Findings
+from fnet_callbacks.findings import Context, Findings
 from fnet_callbacks.host import Host
 from fnet_callbacks.interrupts import handlers_held
 from fnet_callbacks.worker.analysis import analyzed
@@ -247,7 +247,7 @@ class Engine:
     def _see(self, due: Sequence[Entry], *, is_end: bool = False) -> None:
         """Shows the probe to instruments and puts what they saw into the outbox; signal handlers wait meanwhile."""
         for entry in due:
-            entry.instrument.bench = Bench(self.step)
+            entry.instrument.context = Context(self.step)
         seen = self._passes.show(due, self.step)
         draw = [e.name for e, _ in seen if self._draws(e) and _is_drawn(self._options.figures, e.count)]
         if self._host.is_global_zero and self.error is None:
@@ -299,9 +299,9 @@ class Engine:
     def _analyzed(self, entry: Entry, found: Any) -> Findings:
         """What an instrument finds on the training thread."""
         assert entry.analysis is not None
-        bench = Bench(self.step, self._options.on_error, entry.instrument.stopwatch)
+        context = Context(self.step, self._options.on_error, entry.instrument.stopwatch)
         with entry.instrument.stopwatch.part("analysis"):
-            findings = analyzed(entry.analysis, found, bench)
+            findings = analyzed(entry.analysis, found, context)
         entry.state = entry.analysis.state()
         return findings
 

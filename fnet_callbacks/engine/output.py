@@ -199,8 +199,8 @@ class Output:
         assert self._loggers is not None
         if result.scalars:
             self._loggers.scalars(result.step, {**result.scalars, **result.cost_ms})
-        for sitter, portrait in result.portraits.items() if self._loggers.takes_figures else ():
-            self._artist.paint(Request(result.step, sitter, portrait))
+        for instrument, portrait in result.portraits.items() if self._loggers.takes_figures else ():
+            self._artist.paint(Request(result.step, instrument, portrait))
         for key in result.scalars.keys() - self.keys:
             self._complain(
                 key, f"{key} is not among the `quantities` of its instrument, nor in the record's keys"
@@ -217,11 +217,11 @@ class Output:
         for p in pictures:
             if p.failure is not None:
                 warnings.warn(
-                    f"no figures of {p.sitter} at step {p.step}: {p.failure}", FnetWarning, stacklevel=2
+                    f"no figures of {p.instrument} at step {p.step}: {p.failure}", FnetWarning, stacklevel=2
                 )
             elif self._loggers is not None:
                 self._loggers.figures(
-                    p.step, {f"{p.sitter}/figures/{k}": image for k, image in p.images.items()}
+                    p.step, {f"{p.instrument}/figures/{k}": image for k, image in p.images.items()}
                 )
 
     def _complain(self, what: str, text: str) -> None:
@@ -265,7 +265,7 @@ class Output:
         """Lets instruments begin anew that measured otherwise in a span before this one, and says what changed."""
         found = {name: own for span in before for name, own in changes(span, now).items()}
         for name in found:
-            self._entries[name].state = self._entries[name].instrument.outlasting(self._entries[name].state)
+            self._entries[name].state = self._entries[name].instrument.after_change(self._entries[name].state)
         if found:
             what = "; ".join(
                 f"{name}: " + ", ".join(f"`{key}` {was} -> {is_now}" for key, (was, is_now) in own.items())

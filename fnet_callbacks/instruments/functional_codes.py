@@ -193,7 +193,7 @@ class FunctionalCodes(Instrument):
         portrait = None
         if self.shared.has_figures:
             with self.stopwatch.part("figures"):
-                title = f"step {self.bench.step}"
+                title = f"step {self.context.step}"
                 portrait = portrait_of(
                     found, [batch.inputs for batch in batches], title=title, names=self._places_of
                 )

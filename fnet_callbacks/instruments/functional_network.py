@@ -266,7 +266,7 @@ class FunctionalNetwork(Instrument):
 
     @staticmethod
     @override
-    def outlasting(state: Any) -> dict[str, Any]:
+    def after_change(state: Any) -> dict[str, Any]:
         previous: dict[str, Previous] = {scope: from_state(own) for scope, own in state.items()}
         return {scope: to_state(own.names_alone()) for scope, own in previous.items()}
 

@@ -17,7 +17,7 @@ from fnet_callbacks.capture.batches import path_of
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.findings import Analysis, Bench, Findings
+from fnet_callbacks.findings import Analysis, Context, Findings
 from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.live import LiveBatches
 from fnet_callbacks.keys import Key
@@ -176,11 +176,11 @@ class Instrument(ABC):
         """A copy for one run."""
         made = copy.copy(self)
         vars(made)["_is_frozen"] = False
-        made.shared, made.bench, made.stopwatch, made.together = shared, Bench(), Stopwatch(), None
+        made.shared, made.context, made.stopwatch, made.together = shared, Context(), Stopwatch(), None
         return made
 
     shared: Shared
-    bench: Bench
+    context: Context
     stopwatch: Stopwatch
     together: Any
 
@@ -303,7 +303,7 @@ class Instrument(ABC):
         """Goes on from a `state`, before the first `analyze`; an empty one is that of a new run."""
 
     @staticmethod
-    def outlasting(state: Mapping[str, Any]) -> dict[str, Any]:
+    def after_change(state: Mapping[str, Any]) -> dict[str, Any]:
         """What of a `state` holds where the run goes on with other settings, that is measured otherwise."""
         return {}
 

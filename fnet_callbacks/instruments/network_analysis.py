@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.findings import EVERYTHING, Bench, Findings
+from fnet_callbacks.findings import EVERYTHING, Context, Findings
 from fnet_callbacks.history import Previous
 from fnet_callbacks.instruments.network_plan import WHOLE, Moments, NetworkPlan, Reading
 from fnet_callbacks.instruments.previous import from_state, to_state
@@ -29,7 +29,7 @@ class NetworkAnalysis:
     def __init__(self, plan: NetworkPlan) -> None:
         self.name = plan.name
         self.plan = plan
-        self.bench = Bench()
+        self.context = Context()
         self._previous: dict[str, Previous] = {}
 
     @property
@@ -45,9 +45,9 @@ class NetworkAnalysis:
         return of_same_diagrams(self.plan.quantities([part])[0], self.plan.quantities())
 
     def analyze(self, arrays: Reading) -> Findings:
-        """Measures the whole network and its layers; costs go to the bench's stopwatch."""
-        bench = self.bench
-        with bench.around(EVERYTHING), bench.stopwatch.part("correlation"):
+        """Measures the whole network and its layers; costs go to the stopwatch of its context."""
+        context = self.context
+        with context.around(EVERYTHING), context.stopwatch.part("correlation"):
             moments = _moments(arrays)
         found, following = Findings(), dict(self._previous)
         activity = Activity(
@@ -61,17 +61,17 @@ class NetworkAnalysis:
             values = measure(
                 network,
                 quantities,
-                on_error=bench.on_error,
-                around=bench.around,
-                given_up=bench.given_up,
+                on_error=context.on_error,
+                around=context.around,
+                given_up=context.given_up,
             )
             found.scalars.update({part.prefix + name: value for name, value in values.items()})
             found.notes.update({part.prefix + name: note for name, note in network.notes.items()})
             if part.scope == WHOLE or any(q.compares for q in quantities):  # the record has names that last
-                with bench.around(EVERYTHING):
+                with context.around(EVERYTHING):
                     following[part.scope] = network.to_previous()
         found.scalars[f"{self.name}/n_samples"] = float(moments.count)
-        with bench.around(EVERYTHING), bench.stopwatch.part("record"):
+        with context.around(EVERYTHING), context.stopwatch.part("record"):
             found.arrays.update(self._arrays(networks[WHOLE]))
             portrait = self._portrait(networks[WHOLE]) if self.plan.has_figures else None
         self._previous = following
@@ -103,7 +103,7 @@ class NetworkAnalysis:
             previous=previous,
             first_name=first_name,
             settings=settings,
-            stopwatch=self.bench.stopwatch,
+            stopwatch=self.context.stopwatch,
         )
 
     def _arrays(self, whole: Network) -> dict[str, np.ndarray]:
@@ -114,7 +114,7 @@ class NetworkAnalysis:
 
     def _portrait(self, whole: Network) -> Portrait:
         return Portrait(
-            title=f"step {self.bench.step}",
+            title=f"step {self.context.step}",
             n_neurons=whole.n_neurons,
             nodes=whole.nodes,
             correlation=whole.correlation.astype(np.float32),

@@ -203,7 +203,7 @@ class Robustness(Instrument):
             self._has_warned = True
             key, note = next(iter(found.notes.items()))
             warnings.warn(
-                f"{key} overstates robustness (masked gradients): {note}, at step {self.bench.step}",
+                f"{key} overstates robustness (masked gradients): {note}, at step {self.context.step}",
                 FnetWarning,
                 stacklevel=2,
             )

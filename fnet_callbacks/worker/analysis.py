@@ -15,7 +15,7 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from fnet_callbacks.errors import FnetError, RecordError
-from fnet_callbacks.findings import EVERYTHING, Analysis, Bench, Findings, as_findings
+from fnet_callbacks.findings import EVERYTHING, Analysis, Context, Findings, as_findings
 from fnet_callbacks.portrait import CodePortrait, Portrait
 from fnet_callbacks.record import Snapshot, SnapshotStore, read_record
 from fnet_callbacks.stopwatch import Stopwatch
@@ -30,21 +30,21 @@ def nothing_around(instrument: str, part: str) -> AbstractContextManager[object]
     return nullcontext()
 
 
-def analyzed(analysis: Analysis, arrays: Any, bench: Bench) -> Findings:
-    """What an analysis finds on a bench.
+def analyzed(analysis: Analysis, arrays: Any, context: Context) -> Findings:
+    """What an analysis finds in a context.
 
     Raises:
         TimeoutError: The whole analysis was given up.
         Exception: Whatever it raises.
     """
-    if (reason := bench.given_up.get(EVERYTHING)) is not None:
+    if (reason := context.given_up.get(EVERYTHING)) is not None:
         raise TimeoutError(reason)
-    analysis.bench = bench
+    analysis.context = context
     with _one_blas_thread():
         return as_findings(analysis.analyze(arrays), analysis.name)
 
 
-class Desk:
+class Recorder:
     """Analyzes what one fit brings together, and writes its record.
 
     Args:
@@ -81,7 +81,7 @@ class Desk:
         paid = {name: sum(parts.values()) for name, parts in costs.items()}  # by the training thread
         for name, arrays in job.arrays.items():
             watch = Stopwatch()
-            bench = Bench(
+            context = Context(
                 job.step,
                 self._plan.on_error,
                 watch,
@@ -89,7 +89,7 @@ class Desk:
                 self._plan.given_up.get(name, {}),
             )
             try:
-                found[name] = analyzed(self._analyses[name], arrays, bench)
+                found[name] = analyzed(self._analyses[name], arrays, context)
             except Exception as error:
                 if self._plan.on_error == "raise" or (isinstance(error, FnetError) and job.step == 0):
                     raise

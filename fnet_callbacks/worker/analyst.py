@@ -19,7 +19,7 @@ from typing import Any
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.findings import EVERYTHING, Analysis
 from fnet_callbacks.interrupts import handlers_held
-from fnet_callbacks.worker.analysis import Around, Desk, nothing_around
+from fnet_callbacks.worker.analysis import Around, Recorder, nothing_around
 from fnet_callbacks.worker.jobs import Job, Plan, Result
 from fnet_callbacks.worker.process import Child, board, refuse, serve
 from fnet_callbacks.worker.wire import Segment, unpack
@@ -46,11 +46,11 @@ class Analyst:
         self._given_up: defaultdict[str, dict[str, str]] = defaultdict(dict)  # by instrument and part, why
         self._threads = threads
         self._done: deque[Result] = deque()
-        self._desk: Desk | None = None
+        self._recorder: Recorder | None = None
         self._child: Child | None = None
         self._has_ended_before = False
         if threads is None:
-            self._desk = Desk(plan, analyses=analyses)
+            self._recorder = Recorder(plan, analyses=analyses)
         else:
             self._start()
 
@@ -74,7 +74,7 @@ class Analyst:
         """Hands over a job; waits while too many are on the way.
 
         Raises:
-            Exception: Where there is no child: see ``Desk.run``.
+            Exception: Where there is no child: see ``Recorder.run``.
         """
         while self.is_busy:
             self.wait()
@@ -84,8 +84,8 @@ class Analyst:
                 return
             except OSError as error:
                 self._take_over(f"there is too little shared memory for a snapshot ({error})")
-        assert self._desk is not None
-        self._done.append(self._desk.run(job, around))
+        assert self._recorder is not None
+        self._done.append(self._recorder.run(job, around))
 
     def results(self, *, wait: bool) -> list[Result]:
         """The results that came since the last call, in the order of the jobs; with ``wait`` all there will be."""
@@ -180,36 +180,36 @@ class Analyst:
         warnings.warn(f"snapshots are measured on the training thread: {reason}", FnetWarning, stacklevel=2)
 
     def _measure_here(self, jobs: Iterable[Segment]) -> None:
-        if self._desk is None:
-            self._desk = Desk(self._plan_from_here())
+        if self._recorder is None:
+            self._recorder = Recorder(self._plan_from_here())
         for segment in jobs:
             job: Job = unpack(segment)
             segment.close()
             try:
-                self._done.append(self._desk.run(job))
+                self._done.append(self._recorder.run(job))
             except Exception as error:  # other ranks may be waiting for the results
                 self._done.append(Result(step=job.step, error=repr(error)))
 
 
 def main() -> None:
     """The child: gets the plan, then jobs."""
-    desk: Desk | None = None
+    recorder: Recorder | None = None
     limits: Mapping[str, float | None] = {}
 
     def in_time(instrument: str, part: str) -> AbstractContextManager[None]:
         return board().at(instrument + _BETWEEN + part, seconds=limits.get(instrument))
 
     def answer(message: Plan | Job) -> Result | None:
-        nonlocal desk, limits
+        nonlocal recorder, limits
         if isinstance(message, Plan):
             try:
-                desk, limits = Desk(message, is_worker=True), message.time_limits
+                recorder, limits = Recorder(message, is_worker=True), message.time_limits
             except ImportError as error:
                 refuse(f"in the worker {error}")
             return None
-        assert desk is not None
+        assert recorder is not None
         try:
-            return desk.run(message, in_time)
+            return recorder.run(message, in_time)
         except Exception as error:
             traceback.print_exc()
             return Result(step=message.step, error=repr(error))

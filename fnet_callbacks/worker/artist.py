@@ -41,7 +41,7 @@ class Artist:
         return bool(self._done) or (self._child is not None and bool(self._child.unanswered))
 
     def paint(self, request: Request) -> None:
-        """Asks for pictures; positions and colours carry over between those of one sitter.
+        """Asks for pictures; positions and colours carry over between those of one instrument.
 
         Waits while too many are on the way.
         """
@@ -100,7 +100,7 @@ class Artist:
             failure = f"they were not done after {_MAX_SECONDS:g} s"
         lost: list[Request] = [unpack(segment) for segment in child.unanswered]
         child.give_up()
-        self._done.extend(Pictures(request.step, request.sitter, failure=failure) for request in lost)
+        self._done.extend(Pictures(request.step, request.instrument, failure=failure) for request in lost)
 
 
 def _painter() -> Callable[[Request], Pictures]:
@@ -111,10 +111,12 @@ def _painter() -> Callable[[Request], Pictures]:
     def draw(request: Request) -> Pictures:
         start = time.process_time()
         try:
-            images = {k: _png(image) for k, image in painters[request.sitter].paint(request.portrait).items()}
+            images = {
+                k: _png(image) for k, image in painters[request.instrument].paint(request.portrait).items()
+            }
         except Exception as error:
-            return Pictures(request.step, request.sitter, failure=f"{type(error).__name__}: {error}")
-        return Pictures(request.step, request.sitter, images, time.process_time() - start)
+            return Pictures(request.step, request.instrument, failure=f"{type(error).__name__}: {error}")
+        return Pictures(request.step, request.instrument, images, time.process_time() - start)
 
     return draw
 

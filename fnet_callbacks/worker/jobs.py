@@ -99,7 +99,7 @@ class Request:
     """A portrait that is to be drawn: of a step and a monitor."""
 
     step: int
-    sitter: str
+    instrument: str
     portrait: Portrait | CodePortrait
 
 
@@ -109,14 +109,14 @@ class Pictures:
 
     Attributes:
         step: See ``Request``.
-        sitter: See there.
+        instrument: See there.
         images: By name, the bytes of a PNG file, uint8.
         seconds: CPU time that it took, off the training thread.
         failure: Why there are none.
     """
 
     step: int
-    sitter: str
+    instrument: str
     images: dict[str, np.ndarray] = field(default_factory=dict)
     seconds: float = 0.0
     failure: str | None = None

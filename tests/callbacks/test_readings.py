@@ -8,7 +8,7 @@ import torch
 from planted_networks import activations
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.findings import Bench
+from fnet_callbacks.findings import Context
 from fnet_callbacks.host import Host
 from fnet_callbacks.instruments.network_analysis import NetworkAnalysis
 from fnet_callbacks.instruments.network_plan import WHOLE, LayerPlan, NetworkPlan
@@ -68,7 +68,7 @@ def measured(plan, readings):
     """What is measured at each step, as plain values."""
     analysis, found = NetworkAnalysis(plan), []
     for step, reading in enumerate(readings):
-        analysis.bench = Bench(step, "raise")
+        analysis.context = Context(step, "raise")
         found.append(analysis.analyze(reading))
     return [(f.scalars, f.notes, f.arrays) for f in found]
 

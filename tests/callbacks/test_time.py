@@ -65,7 +65,7 @@ class Series(Instrument):
         pass
 
     def analyze(self, arrays: Any) -> dict[str, float]:
-        self.steps.append(self.bench.step)
+        self.steps.append(self.context.step)
         return {"value": self.series[min(len(self.steps), len(self.series)) - 1]}
 
 

@@ -234,7 +234,7 @@ class Breaking(Confidence):
     """Fails in the worker after the first snapshot."""
 
     def analyze(self, arrays: Any) -> Any:
-        if self.bench.step > 0:
+        if self.context.step > 0:
             raise ZeroDivisionError("no")
         return super().analyze(arrays)
 

@@ -38,7 +38,7 @@ def test_the_child_draws_what_a_painter_here_does_one_painter_for_each_sitter(ar
     artist.paint(Request(1, "a", portraits[1]))
     expected = [painter.paint(p) for p in portraits]
     first, other, second = artist.pictures(wait=True)
-    assert [(p.step, p.sitter) for p in (first, other, second)] == [(0, "a"), (1, "b"), (1, "a")]
+    assert [(p.step, p.instrument) for p in (first, other, second)] == [(0, "a"), (1, "b"), (1, "a")]
     for found, here in zip((first, second), expected, strict=True):
         assert set(found.images) == set(here)
         for name, image in here.items():  # whose colours were many more
@@ -65,7 +65,7 @@ def test_what_a_killed_child_had_not_drawn_is_told_and_another_draws_the_next(ar
     os.kill(artist._child.pid, signal.SIGKILL)
     artist.paint(Request(1, "a", portrait()))
     (lost,) = artist.pictures(wait=True)
-    assert (lost.step, lost.sitter) == (1, "a")
+    assert (lost.step, lost.instrument) == (1, "a")
     assert lost.failure == "the process that draws has ended (exit status -9)"
     artist.paint(Request(2, "a", portrait()))
     assert "graph" in artist.pictures(wait=True)[0].images
