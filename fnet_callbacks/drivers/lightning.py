@@ -246,7 +246,7 @@ class Monitor(Callback):
         if self._engine is not None:
             self._state = self.state_dict()
             self._close()
-            self._host.shorten(self._engine.layer_keys)
+            self._host.shorten(self._engine.expendable)
             self._engine = None
 
     def _close(self) -> None:

@@ -212,18 +212,18 @@ class TrainerHost(Host):
         tensors = torch.tensor([*values.values()], dtype=torch.float32)
         self._trainer.callback_metrics.update(zip(values, tensors, strict=True))
 
-    def shorten(self, layer_keys: Collection[str]) -> None:
-        """Takes values of layers out of the metrics where there are more than a rank can hand back at its end.
+    def shorten(self, expendable: Collection[str]) -> None:
+        """Takes some values out of the metrics where there are more than a rank can hand back at its end.
 
         A rank that was forked or spawned hands the metrics back through a pipe that nobody reads before it has ended.
         """
         metrics = self._trainer.callback_metrics
         launcher = self._trainer.strategy.launcher
         if len(metrics) > _MAX_METRICS and is_a(launcher, _MultiProcessingLauncher):
-            for key in layer_keys:
+            for key in expendable:
                 metrics.pop(key, None)
             self.inform(
-                "after the run `trainer.callback_metrics` has no values of layers; the record has them"
+                "after the run `trainer.callback_metrics` has no values of layers and no costs; the record has them"
             )
 
     @override

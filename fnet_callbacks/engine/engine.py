@@ -75,9 +75,9 @@ class Engine:
         return self._output.keys
 
     @property
-    def layer_keys(self) -> frozenset[str]:
-        """The keys of what is measured of a layer."""
-        return self._output.layer_keys
+    def expendable(self) -> frozenset[str]:
+        """The keys of values that others of the run miss least: of layers, and what parts of a snapshot cost."""
+        return frozenset(self._values) - (self.keys - self._output.layer_keys)
 
     @property
     def record(self) -> str | None:
@@ -354,8 +354,7 @@ class Engine:
         for result in results:
             if result.error is not None:
                 self.error = self.error or FnetError(result.error)
-            costs = {key: ms for key, ms in result.cost_ms.items() if key in self.keys}
-            self._arrived |= {**result.scalars, **costs}
+            self._arrived |= {**result.scalars, **result.cost_ms}
             for entry in self._entries:
                 if entry.name in result.states:
                     entry.state = result.states[entry.name]
@@ -367,12 +366,12 @@ class Engine:
 
     def _of_schedule(self) -> dict[str, float]:
         """How far the actual schedule deviates from the requested one."""
-        found = {}
+        found = {
+            "monitor/interval": float(self.step - (self._last_step or 0)),
+            "monitor/skipped": float(sum(entry.left_out for entry in self._entries)),
+        }
         if (budget := self._accounts.budget) is not None:
-            found["monitor/interval"] = float(self.step - (self._last_step or 0))
             found["monitor/overhead_share"] = budget.share_spent
-        if budget is not None or self._options.when_busy == "skip":
-            found["monitor/skipped"] = float(sum(entry.left_out for entry in self._entries))
         return found
 
     def _publish(self, values: Mapping[str, float]) -> None:

@@ -259,7 +259,9 @@ class Output:
     def _keys(self) -> list[Key]:
         """The keys of all that is measured, and of what the monitor says of itself."""
         keys = [key for entry in self._entries.values() for key in entry.instrument.keys]
-        return [*keys, *whole_keys("monitor", MONITOR)]
+        has_budget = self._options.overhead_budget is not None
+        of_monitor = [quantity for quantity in MONITOR if has_budget or quantity.name != "overhead_share"]
+        return [*keys, *whole_keys("monitor", of_monitor)]
 
     def _break_off(self, before: Sequence[Span], now: Span, step: int) -> None:
         """Lets instruments begin anew that measured otherwise in a span before this one, and says what changed."""

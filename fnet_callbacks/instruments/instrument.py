@@ -160,6 +160,18 @@ class Instrument(ABC):
             )
         super().__setattr__(name, value)
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("on_") or name in (
+            "setup",
+            "teardown",
+            "state_key",
+        ):  # what a trainer asks of callbacks
+            kind = type(self).__name__
+            raise AttributeError(
+                f"{kind} is an instrument, and a callback is what drives it: Trainer(callbacks=[Monitor([{kind}(...)])])"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __repr__(self) -> str:
         given = vars(self).get("_given", ())
         shown = ", ".join(f"{name}={value!r}" for name, value in self.options.items() if name in given)
