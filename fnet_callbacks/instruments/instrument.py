@@ -168,7 +168,7 @@ class Instrument(ABC):
         ):  # what a trainer asks of callbacks
             kind = type(self).__name__
             raise AttributeError(
-                f"{kind} is an instrument, and a callback is what drives it: Trainer(callbacks=[Monitor([{kind}(...)])])"
+                f"{kind} is an instrument, which a callback drives: Trainer(callbacks=[Monitor([{kind}(...)])])"
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
