@@ -16,7 +16,7 @@ from fnet_callbacks.engine.entry import Entry, check_kinds
 from fnet_callbacks.engine.options import Options
 from fnet_callbacks.engine.output import Output
 from fnet_callbacks.engine.passes import Passes
-from fnet_callbacks.engine.schedule import Schedule
+from fnet_callbacks.engine.schedule import Schedule, has_figures
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.findings import Context, Findings
 from fnet_callbacks.host import Host
@@ -249,7 +249,7 @@ class Engine:
         for entry in due:
             entry.instrument.context = Context(self.step)
         seen = self._passes.show(due, self.step)
-        draw = [e.name for e, _ in seen if self._draws(e) and _is_drawn(self._options.figures, e.count)]
+        draw = [e.name for e, _ in seen if self._draws(e) and has_figures(self._options.figures, e.count)]
         if self._host.is_global_zero and self.error is None:
             self._hand_over(seen, due, draw, is_end=is_end)
         for entry in due:
@@ -386,13 +386,6 @@ def _entry(instrument: Any, options: Options) -> Entry:
     if schedule == Schedule():
         schedule = Schedule(options.every_n_steps, options.every_n_epochs, instrument.default_interval)
     return Entry(instrument.running(options.shared), schedule)
-
-
-def _is_drawn(figures: Any, snapshot: int) -> bool:
-    """Whether the snapshot of this number has figures: 0, 1, 2, 4, 8, ..., or every k-th."""
-    if figures == "log":
-        return snapshot & (snapshot - 1) == 0
-    return bool(figures) and snapshot % int(figures) == 0
 
 
 @contextmanager

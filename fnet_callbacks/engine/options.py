@@ -12,9 +12,9 @@ from fnet_callbacks.capture.batches import as_getter, path_of
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.engine.budget import as_share
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.instruments.arguments import Figures, as_figures
+from fnet_callbacks.instruments.arguments import Figures, as_figures, as_interval
 from fnet_callbacks.instruments.functional_network import FunctionalNetwork
-from fnet_callbacks.instruments.instrument import Instrument, Shared, as_interval
+from fnet_callbacks.instruments.instrument import Instrument, Shared
 
 DEFAULT_STEPS = 100
 Getter = Callable[[Any], Any] | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Literal
 
 from fnet_callbacks import functional as F
@@ -11,6 +12,8 @@ from fnet_callbacks.errors import FnetError
 from fnet_callbacks.network import GraphSettings
 
 Figures = Literal["log"] | int | None
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_RESERVED = ("monitor", "monitor_cost", "checkpoints", "figures")
 _LONGEST_S = 1e8  # three years: what a timer of the system takes
 
 
@@ -87,3 +90,39 @@ def as_timeout(value: Any) -> float | None:
     if as_number("measure_timeout_s", value, above=0) > _LONGEST_S:
         raise FnetError(f"`measure_timeout_s={value!r}` should be at most {_LONGEST_S:g}; None is no limit")
     return value
+
+
+def as_name(value: Any) -> str:
+    """The name of an instrument.
+
+    Raises:
+        FnetError: It could not be a folder and a part of keys, or is one of the monitor's own.
+    """
+    name = plain("name", value)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise FnetError(
+            f"`name={name!r}` should be letters, digits, '_', '.', '-': it is the prefix of the keys"
+        )
+    if name in _RESERVED or name.endswith("_layers"):
+        raise FnetError(f"`name={name!r}` is taken by other keys and folders of a run; use another")
+    return name
+
+
+def as_interval(every_n_steps: Any, every_n_epochs: Any) -> tuple[int | Literal["log"] | None, int | None]:
+    """Steps or epochs between snapshots, at most one of them given.
+
+    Raises:
+        FnetError: Both are given, or one is out of range.
+    """
+    steps, epochs = plain("every_n_steps", every_n_steps), plain("every_n_epochs", every_n_epochs)
+    if steps is not None and epochs is not None:
+        raise FnetError(
+            f"`every_n_steps={steps!r}` and `every_n_epochs={epochs!r}` are two schedules; give one of them"
+        )
+    if (
+        steps is not None
+        and steps != "log"
+        and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1)
+    ):
+        raise FnetError(f"`every_n_steps={steps!r}` should be an integer of at least 1, or 'log'")
+    return steps, None if epochs is None else as_integer("every_n_epochs", epochs, at_least=1)

@@ -5,26 +5,25 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from fnet_callbacks.arguments import as_integer, naming_unknown, plain
+from fnet_callbacks.arguments import naming_unknown
 from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import path_of
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.findings import Analysis, Context, Findings
+from fnet_callbacks.instruments.arguments import as_interval, as_name
 from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.live import LiveBatches
 from fnet_callbacks.keys import Key
 from fnet_callbacks.quantities.quantity import Quantity
 from fnet_callbacks.stopwatch import Stopwatch
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _OF_MONITOR = (
     "overhead_budget",
     "worker",
@@ -39,7 +38,6 @@ _OF_MONITOR = (
     "folder",
     "on_error",
 )
-_RESERVED = ("monitor", "monitor_cost", "checkpoints", "figures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,42 +348,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(own) for own in value]
     return path_of(value) if callable(value) else value
-
-
-def as_name(value: Any) -> str:
-    """The name of an instrument.
-
-    Raises:
-        FnetError: It could not be a folder and a part of keys, or is one of the monitor's own.
-    """
-    name = plain("name", value)
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise FnetError(
-            f"`name={name!r}` should be letters, digits, '_', '.', '-': it is the prefix of the keys"
-        )
-    if name in _RESERVED or name.endswith("_layers"):
-        raise FnetError(f"`name={name!r}` is taken by other keys and folders of a run; use another")
-    return name
-
-
-def as_interval(every_n_steps: Any, every_n_epochs: Any) -> tuple[int | Literal["log"] | None, int | None]:
-    """Steps or epochs between snapshots, at most one of them given.
-
-    Raises:
-        FnetError: Both are given, or one is out of range.
-    """
-    steps, epochs = plain("every_n_steps", every_n_steps), plain("every_n_epochs", every_n_epochs)
-    if steps is not None and epochs is not None:
-        raise FnetError(
-            f"`every_n_steps={steps!r}` and `every_n_epochs={epochs!r}` are two schedules; give one of them"
-        )
-    if (
-        steps is not None
-        and steps != "log"
-        and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1)
-    ):
-        raise FnetError(f"`every_n_steps={steps!r}` should be an integer of at least 1, or 'log'")
-    return steps, None if epochs is None else as_integer("every_n_epochs", epochs, at_least=1)
 
 
 def _freezing(cls: type[Instrument], init: Any) -> Any:

@@ -22,6 +22,8 @@ from small_models import (
 from torch import Tensor, nn
 
 from fnet_callbacks.engine.loggers import Loggers
+from fnet_callbacks.keys import Key
+from fnet_callbacks.quantities.networks import BY_NAME
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*filesystem tracking backend.*:FutureWarning",  # in which everything is a file, as here
@@ -124,7 +126,7 @@ def test_keys_that_differ_stay_different_whatever_is_in_them(tmp_path: Path) -> 
     logger = MLFlowLogger("exp", save_dir=str(tmp_path / "mlruns"))
     values = {key: float(i) for i, key in enumerate(KEYS)}
     for order in (KEYS, KEYS[::-1]):
-        loggers = Loggers([logger], keys=order)
+        loggers = Loggers([logger], keys=[Key(key, "fnet", BY_NAME["modularity"]) for key in order])
         loggers.scalars(0, values)
         loggers.scalars(1, {**values, "monitor/step": 1.0, "fnet_layers/conv[0/late": 2.0})
     metrics = logger.experiment.get_run(logger.run_id).data.metrics
