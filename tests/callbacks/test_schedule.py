@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fnet_callbacks.engine.budget import Budget, as_share
 from fnet_callbacks.engine.schedule import Schedule
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.instruments.instrument import as_interval
+from fnet_callbacks.instruments.arguments import as_interval
 
 schedules = st.builds(
     Schedule, st.one_of(st.just("log"), st.integers(1, 1000)), multiple=st.sampled_from([1, 10, 100])
