@@ -47,7 +47,7 @@ def functional_codes(
     Args:
         model: It is left as it was.
         loader: Batches, with labels or without; the first ``max_samples`` samples are used.
-        layers: See ``FunctionalNetworkMonitor``; so is ``signal``. Tokens are averaged.
+        layers: See ``FunctionalNetwork``; so is ``signal``. Tokens are averaged.
         signal: See there.
         maxima: Puts the largest value of each map beside its mean.
         grid: Rows and columns of the maps, of at most S units; None for a square of about ``5 sqrt(S)``.
@@ -63,7 +63,7 @@ def functional_codes(
 
     Returns:
         A layer that shows NaN or infinite values has no codes; ``problems`` says so. An attack without a gradient
-        leaves inputs as they are; ``RobustnessMonitor`` counts these.
+        leaves inputs as they are; ``Robustness`` counts these.
 
     Raises:
         FnetError: An argument is out of range, or an attack is asked for without labels or logits.

@@ -56,7 +56,7 @@ def local_specialization(
             by the correlations within it.
         partition: Of the watched units, in place of a clustering of the graph: ``[N]`` integers, layer after layer,
             below 0 for a unit of no cluster; or ``"louvain"``, the communities of their functional network, as
-            ``FunctionalNetworkMonitor`` has them by default.
+            ``FunctionalNetwork`` has them by default.
         correlation: Of activations: ``"spearman"``, of their ranks, or ``"pearson"``.
         layers: Glob patterns over module names, or ``"auto"`` for the nonlinearities.
         signal: ``"pre"`` for what goes into nonlinearities, which the paper correlates.
