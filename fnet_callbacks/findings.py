@@ -80,7 +80,7 @@ class Analysis(Protocol):
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a `state`; from an empty one as at the start."""
+        """Goes on from a `state`; a new run does not call it."""
         ...
 
 

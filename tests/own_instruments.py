@@ -50,6 +50,7 @@ class Confidence(Instrument):
         if not isinstance(forward(forward.example.inputs), Tensor):
             raise FnetError(f"{self.name} needs logits")
         self.n_expected = probe.n_samples
+        self._last = float("nan")
 
     def begin(self, probe: Any, num_classes: int) -> None:
         self._sums = torch.zeros(3, dtype=torch.float64)
@@ -73,7 +74,7 @@ class Confidence(Instrument):
         return {"last": self._last}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._last = state.get("last", float("nan"))
+        self._last = state["last"]
 
 
 class Whereabouts(Instrument):

@@ -248,6 +248,7 @@ class Monitor(Callback):
             self._close()
             self._host.shorten(self._engine.expendable)
             self._engine = None
+            del self._trainer, self._host, self._steps, self._awaiting  # what is left can be pickled
 
     def _close(self) -> None:
         self._steps.close()

@@ -258,7 +258,8 @@ class Engine:
                 entry.count += 1
             if entry.name in draw:
                 entry.last_drawn = self.step
-        self._last_step = self.step
+        if not is_end:
+            self._last_step = self.step
         self.is_pending = True
 
     def _draws(self, entry: Entry) -> bool:
@@ -366,10 +367,9 @@ class Engine:
 
     def _of_schedule(self) -> dict[str, float]:
         """How far the actual schedule deviates from the requested one."""
-        found = {
-            "monitor/interval": float(self.step - (self._last_step or 0)),
-            "monitor/skipped": float(sum(entry.left_out for entry in self._entries)),
-        }
+        found = {"monitor/skipped": float(sum(entry.left_out for entry in self._entries))}
+        if self._last_step != self.step:  # else the rest of a snapshot, of those that the end alone makes due
+            found["monitor/interval"] = float(self.step - (self._last_step or 0))
         if (budget := self._accounts.budget) is not None:
             found["monitor/overhead_share"] = budget.share_spent
         return found

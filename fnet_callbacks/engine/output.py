@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import os
 import platform
@@ -142,7 +143,8 @@ class Output:
                         stacklevel=2,
                     )
             entry.analysis = analysis
-            analysis.restore(entry.state)
+            if entry.state:
+                analysis.restore(entry.state)
 
     def _plan(self, store: SnapshotStore | None) -> Plan:
         entries = {name: entry for name, entry in self._entries.items() if entry.recipe is not None}
@@ -287,15 +289,15 @@ def _check_state(entry: Entry) -> None:
     Raises:
         FnetError: It cannot.
     """
-    analysis = entry.instrument.analysis
+    if not entry.state:
+        return
     try:
-        analysis.restore(entry.state)
+        copy.copy(entry.instrument.analysis).restore(entry.state)
     except Exception as error:
         raise FnetError(
             f"the checkpoint's state of {entry.name!r} is none that it wrote ({error!r}); leave it out of the "
             "checkpoint, under callbacks, or resume with the version that wrote it"
         ) from error
-    analysis.restore({})
 
 
 def _settings(entry: Entry) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
+
 from fnet_callbacks.arguments import naming_unknown
 from fnet_callbacks.capture.batch import Batch
 from fnet_callbacks.capture.batches import path_of
@@ -24,6 +26,7 @@ from fnet_callbacks.keys import Key
 from fnet_callbacks.quantities.quantity import Quantity
 from fnet_callbacks.stopwatch import Stopwatch
 
+_MUTABLE = (list, dict, set, np.ndarray)
 _OF_MONITOR = (
     "overhead_budget",
     "worker",
@@ -185,7 +188,8 @@ class Instrument(ABC):
     def running(self, shared: Shared) -> Self:
         """A copy for one run."""
         made = copy.copy(self)
-        vars(made)["_is_frozen"] = False
+        own = {name: copy.copy(value) for name, value in vars(self).items() if isinstance(value, _MUTABLE)}
+        vars(made).update(own, _is_frozen=False)
         made.shared, made.context, made.stopwatch, made.together = shared, Context(), Stopwatch(), None
         return made
 
@@ -310,7 +314,7 @@ class Instrument(ABC):
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027
-        """Goes on from a `state`, before the first `analyze`; an empty one is that of a new run."""
+        """Goes on from a `state`, after `prepare` and before the first `analyze`; a new run does not call it."""
 
     @staticmethod
     def after_change(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,9 @@ def bring_together(value: Any, host: Host) -> Any:
     if isinstance(value, list | tuple):
         return [bring_together(part, host) for part in value]
     if isinstance(value, Tensor):
-        return host.sum_over_ranks(value.detach()).numpy()
+        value = value.detach()
+        # NumPy has no bfloat16.
+        return host.sum_over_ranks(value.float() if value.dtype == torch.bfloat16 else value).numpy()
     if isinstance(value, bool | int | float | np.generic | np.ndarray):
         if host.world_size == 1:
             return np.asarray(value)

@@ -61,7 +61,8 @@ class Recorder:
         self._analyses: dict[str, Analysis] = dict(analyses or {})
         for name in plan.recipes.keys() - self._analyses.keys():
             self._analyses[name] = plan.recipes[name].make()
-            self._analyses[name].restore(plan.states.get(name, {}))
+            if state := plan.states.get(name):
+                self._analyses[name].restore(state)
         self._store = None if plan.folder is None else SnapshotStore(plan.folder, manifest=plan.manifest)
         self._last: Snapshot | None = None
         self._made: dict[
@@ -76,7 +77,7 @@ class Recorder:
                 configuration is wrong.
         """
         found, failures = dict(job.findings), dict[str, str]()
-        seconds: dict[str, float] = {}
+        seconds, states = dict[str, float](), dict[str, Mapping[str, Any]]()
         costs = {name: dict(parts) for name, parts in job.cost_ms.items()}
         paid = {name: sum(parts.values()) for name, parts in costs.items()}  # by the training thread
         for name, arrays in job.arrays.items():
@@ -90,6 +91,7 @@ class Recorder:
             )
             try:
                 found[name] = analyzed(self._analyses[name], arrays, context)
+                states[name] = self._analyses[name].state()
             except Exception as error:
                 if self._plan.on_error == "raise" or (isinstance(error, FnetError) and job.step == 0):
                     raise
@@ -104,7 +106,7 @@ class Recorder:
             scalars=_scalars(found, job) if found else {},
             notes={key: note for own in found.values() for key, note in own.notes.items()},
             cost_ms=_costs(found, costs, paid, seconds),
-            states={name: self._analyses[name].state() for name in job.arrays if name in self._analyses},
+            states=states,
             portraits=self._portraits(job, found),
             failures=failures,
             worker_seconds={name: seconds.get(name, 0.0) for name in job.cost_ms},
@@ -193,6 +195,10 @@ def _read_back(store: SnapshotStore, step: int) -> Snapshot | None:
         return None
 
 
+def _whole_cost(*snapshots: Snapshot) -> float:
+    return sum(snapshot.cost_ms.get("monitor/cost_ms", 0.0) for snapshot in snapshots)
+
+
 def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
     """One snapshot of a step where some instruments were due at it and the others come because training ended there."""
     if before is None or before.step != snapshot.step:
@@ -200,7 +206,7 @@ def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
     return Snapshot(
         step=snapshot.step,
         scalars={**before.scalars, **snapshot.scalars},
-        cost_ms={**before.cost_ms, **snapshot.cost_ms},
+        cost_ms={**before.cost_ms, **snapshot.cost_ms, "monitor/cost_ms": _whole_cost(before, snapshot)},
         notes={**before.notes, **snapshot.notes},
         arrays={**before.arrays, **snapshot.arrays},
         is_end=before.is_end,

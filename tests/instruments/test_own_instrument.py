@@ -359,3 +359,49 @@ def test_one_object_may_be_in_two_fits(tmp_path: Path) -> None:
     for key in (key for key in first.manifest["keys"] if not key.startswith("monitor/")):
         np.testing.assert_array_equal(first.series(key), second.series(key))
         np.testing.assert_array_equal(first.series(key), third.series(key))
+
+
+class OfTheTable(Instrument):
+    """One with the methods of the table alone, written as one reads it."""
+
+    quantities = (Quantity("norm", "norm of the weights", "Sum of the squares of all weights."),)
+
+    def prepare(self, forward: Any, probe: Any) -> None:
+        self.seen: list[int] = []
+
+    def see(self, batch: Any, output: Any) -> None:
+        self.seen.append(len(output))
+
+    def compute(self, model: Any) -> Any:
+        return {"squares": sum(float((p**2).sum()) for p in model.parameters())}
+
+    def analyze(self, arrays: Any) -> dict[str, float]:
+        self.last = float(arrays["squares"])
+        return {"norm": self.last}
+
+    def state(self) -> dict[str, Any]:
+        return {"last": self.last}
+
+    def restore(self, state: Any) -> None:
+        self.last = state["last"]
+
+
+@pytest.mark.parametrize("worker", ["inline", "process"])
+def test_the_methods_of_the_table_are_enough(tmp_path: Path, worker: str) -> None:
+    watching = monitor(4, OfTheTable(name="weights"), worker=worker)
+    ledger = fitted(tmp_path, watching)
+    assert all(np.isfinite(list(values(ledger, "weights/norm").values())))
+    assert len(values(ledger, "weights/norm")) == 3
+    again = pickle.loads(pickle.dumps(watching))
+    assert repr(again.instruments) == repr(watching.instruments)
+    trainer(tmp_path / "again", again).fit(Net(), loader())
+
+
+def test_one_whose_state_fails_leaves_its_snapshot_out(tmp_path: Path) -> None:
+    class Forgetful(OfTheTable):
+        def state(self) -> dict[str, Any]:
+            raise KeyError("nothing kept")
+
+    with pytest.warns(FnetWarning, match="nothing kept"):
+        ledger = fitted(tmp_path, monitor(4, network(), Forgetful(name="mine"), on_error="warn"))
+    assert len(values(ledger, "fnet/modularity")) == 3
