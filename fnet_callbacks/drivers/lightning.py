@@ -7,7 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, cast
@@ -37,7 +37,7 @@ def _naming_unknown(init: Callable[P, None]) -> Callable[P, None]:
     def elsewhere(name: str) -> str:
         for module in pkgutil.iter_modules(instruments_room.__path__, f"{instruments_room.__name__}."):
             importlib.import_module(module.name)
-        kinds = [k.__name__ for k in Instrument.__subclasses__() if name in inspect.signature(k).parameters]
+        kinds = [k.__name__ for k in _below(Instrument) if name in inspect.signature(k).parameters]
         shown = ", ".join(f"{kind}({name}=...)" for kind in kinds)
         return f"it belongs to instruments: {shown}" if kinds else ""
 
@@ -54,6 +54,13 @@ class _OfObjects(property):
                 f"`callbacks` has the class {owner.__name__}; it should be an object, {owner.__name__}(...)"
             )
         return super().__get__(instance, owner)
+
+
+def _below(kind: type) -> Iterator[type]:
+    """All classes that inherit from one, in the order of their making."""
+    for below in kind.__subclasses__():
+        yield below
+        yield from _below(below)
 
 
 class Monitor(Callback):

@@ -27,15 +27,14 @@ from fnet_callbacks.codes.som import SelfOrganizingMap
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.findings import Findings
 from fnet_callbacks.instruments.forward import Forward
-from fnet_callbacks.instruments.instrument import Instrument
-from fnet_callbacks.instruments.together import OfRankZero, Parts
+from fnet_callbacks.instruments.whole_probe import WholeProbeInstrument
 from fnet_callbacks.keys import Key, layer_keys, places, whole_keys
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
 from fnet_callbacks.portrait import CodePortrait
 from fnet_callbacks.quantities.codes import departure, of_layer
 
 
-class FunctionalCodes(Instrument):
+class FunctionalCodes(WholeProbeInstrument):
     """A map of the codes of each layer, and the path of attacks through them.
 
     What `functional_codes` finds of a finished model; the map of a snapshot starts from that of the last, so that the
@@ -80,7 +79,6 @@ class FunctionalCodes(Instrument):
     """
 
     default_interval = 10
-    analyzes_here = True
 
     def __init__(
         self,
@@ -133,7 +131,7 @@ class FunctionalCodes(Instrument):
     @override
     def prepare(self, forward: Forward, probe: Probe) -> None:
         batch = forward.example
-        self._forward = forward
+        super().prepare(forward, probe)
         self._maps: dict[str, SelfOrganizingMap] = {}
         self._units: dict[str, np.ndarray] = {}
         self._is_labelled = probe.num_classes is not None
@@ -162,23 +160,7 @@ class FunctionalCodes(Instrument):
             fgsm(attack.logits, batch.inputs, batch.labels, **attack.reach)
 
     @override
-    def begin(self, probe: Probe, num_classes: int) -> None:
-        self._batches: dict[int, Batch] = {}
-
-    @override
-    def see(self, batch: Batch, output: Any) -> None:
-        self._batches[batch.index] = batch
-
-    @override
-    def share(self) -> Any:
-        own, self._batches = self._batches, {}
-        return Parts(own, self._forward.device)
-
-    @override
-    def compute(self, model: Any) -> Any:
-        batches, self.together = self.together, None
-        if not self._forward.host.is_global_zero:
-            return OfRankZero(None)
+    def find(self, model: Any, batches: Sequence[Batch]) -> Any:
         if not self._is_labelled:
             batches = [replace(batch, labels=None) for batch in batches]
         with self.stopwatch.part("codes"):
@@ -197,7 +179,7 @@ class FunctionalCodes(Instrument):
                 portrait = portrait_of(
                     found, [batch.inputs for batch in batches], title=title, names=self._places_of
                 )
-        return OfRankZero((found, portrait))
+        return found, portrait
 
     @override
     def analyze(self, arrays: tuple[FunctionalCodesResult, CodePortrait | None]) -> Findings:

@@ -19,8 +19,7 @@ from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.findings import Findings
 from fnet_callbacks.instruments.forward import Forward
-from fnet_callbacks.instruments.instrument import Instrument
-from fnet_callbacks.instruments.together import OfRankZero, Parts
+from fnet_callbacks.instruments.whole_probe import WholeProbeInstrument
 from fnet_callbacks.keys import Key, places
 from fnet_callbacks.quantities.specialization import of_groups
 from fnet_callbacks.specialization.analysis import analyze
@@ -32,7 +31,7 @@ from fnet_callbacks.specialization.settings import ClusterScope, Correlation, Ki
 _ALPHA = 0.05  # the least p that 19 references can give
 
 
-class LocalSpecialization(Instrument):
+class LocalSpecialization(WholeProbeInstrument):
     """Into which groups the units fall, and whether these are important and coherent.
 
     What `local_specialization` asks of a finished model. Keys: ``<name>/n_subclusters``, ``<name>/ncut``, with
@@ -72,7 +71,6 @@ class LocalSpecialization(Instrument):
     """
 
     default_interval = 100
-    analyzes_here = True
 
     def __init__(
         self,
@@ -138,7 +136,7 @@ class LocalSpecialization(Instrument):
                 "LocalSpecialization found no labels in the probe (one integer of at least 0 a sample); pass "
                 "`batch_to_labels`, a function from your batch to labels [S]"
             )
-        self._forward = forward
+        super().prepare(forward, probe)
         self._settings = dataclasses.replace(self.settings, layers=inside(self.layers, forward.model))
         self._last_partition: np.ndarray | None = None
         first = [forward.example]
@@ -163,25 +161,9 @@ class LocalSpecialization(Instrument):
             ).intact()
 
     @override
-    def begin(self, probe: Probe, num_classes: int) -> None:
-        self._batches: dict[int, Batch] = {}
-
-    @override
-    def see(self, batch: Batch, output: Any) -> None:
-        self._batches[batch.index] = batch
-
-    @override
-    def share(self) -> Any:
-        own, self._batches = self._batches, {}
-        return Parts(own, self._forward.device)
-
-    @override
-    def compute(self, model: Any) -> Any:
-        batches, self.together = self.together, None
-        if not self._forward.host.is_global_zero:
-            return OfRankZero(None)
+    def find(self, model: Any, batches: Sequence[Batch]) -> Any:
         with self.stopwatch.part("specialization"):
-            return OfRankZero(analyze(model, batches, self._settings, output_to_logits=self._to_logits))
+            return analyze(model, batches, self._settings, output_to_logits=self._to_logits)
 
     @override
     def analyze(self, arrays: LocalSpecializationResult) -> Findings:

@@ -19,8 +19,7 @@ from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.errors import CaptureError, FnetError
 from fnet_callbacks.findings import Findings
 from fnet_callbacks.instruments.forward import Forward
-from fnet_callbacks.instruments.instrument import Instrument
-from fnet_callbacks.instruments.together import OfRankZero, Parts
+from fnet_callbacks.instruments.whole_probe import WholeProbeInstrument
 from fnet_callbacks.keys import Key, layer_keys, places, whole_keys
 from fnet_callbacks.neighbourhood import Normalize, as_normalization, as_radius
 from fnet_callbacks.quantities.regions import (
@@ -37,7 +36,7 @@ from fnet_callbacks.regions.relu import purities
 from fnet_callbacks.regions.walk import count_crossings
 
 
-class ReLURegions(Instrument):
+class ReLURegions(WholeProbeInstrument):
     """In which linear region of the model each input of the probe is.
 
     For models of linear layers, convolutions, BatchNorm, pooling and piecewise-linear units, as modules or functional
@@ -80,7 +79,6 @@ class ReLURegions(Instrument):
     """
 
     default_interval = 10
-    analyzes_here = True
 
     def __init__(
         self,
@@ -128,7 +126,7 @@ class ReLURegions(Instrument):
     @override
     def prepare(self, forward: Forward, probe: Probe) -> None:
         batch = forward.example
-        self._forward = forward
+        super().prepare(forward, probe)
         self._is_labelled = probe.num_classes is not None
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         if (self.lines or self.epsilon is not None) and not isinstance(batch.inputs, Tensor):
@@ -148,23 +146,7 @@ class ReLURegions(Instrument):
             self._attacked(batch)
 
     @override
-    def begin(self, probe: Probe, num_classes: int) -> None:
-        self._batches: dict[int, Batch] = {}
-
-    @override
-    def see(self, batch: Batch, output: Any) -> None:
-        self._batches[batch.index] = batch
-
-    @override
-    def share(self) -> Any:
-        own, self._batches = self._batches, {}
-        return Parts(own, self._forward.device)
-
-    @override
-    def compute(self, model: Any) -> Any:
-        batches, self.together = self.together, None
-        if not self._forward.host.is_global_zero:
-            return OfRankZero(None)
+    def find(self, model: Any, batches: Sequence[Batch]) -> Any:
         with self.stopwatch.part("patterns"):
             patterns = activation_patterns(model, [batch.inputs for batch in batches])
         labels = torch.cat([b.labels for b in batches if b.labels is not None]) if self._is_labelled else None
@@ -176,7 +158,7 @@ class ReLURegions(Instrument):
             with self.stopwatch.part("attack"):
                 attacked = activation_patterns(model, [self._attacked(b) for b in batches])
             found["attacked_distance"] = float(patterns.distances(attacked).mean() / patterns.n_breaks)
-        return OfRankZero((patterns, found))
+        return patterns, found
 
     @override
     def analyze(self, arrays: tuple[Patterns, dict[str, float]]) -> Findings:
