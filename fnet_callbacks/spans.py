@@ -86,7 +86,7 @@ def go_on(before: Sequence[Span], now: Span) -> list[Span]:
         now: What is measured from here on; ``begin`` is the step after the one that the checkpoint stood at.
     """
     kept = [span for span in before if span.begin < now.begin]
-    if not kept or changes(kept[-1], now):
+    if not kept or changes(kept[-1], now) or kept[-1].instruments.keys() - now.instruments.keys():
         return [*kept, now]
     return [*kept[:-1], replace(now, begin=kept[-1].begin)]
 

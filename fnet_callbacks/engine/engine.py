@@ -53,6 +53,7 @@ class Engine:
         self._values: dict[str, float] = {}
         self._last_step: int | None = None
         self._resumed_from: str | None = None
+        self._writer: str | None = None
         self._kept_probe: Any = None
         self._measured: Mapping[str, Any] | None = None
         self._is_open = self._is_watching = False
@@ -85,21 +86,23 @@ class Engine:
         return self._output.record
 
     def open(self, batch: Any) -> None:
-        """Begins with the first batch, and takes the snapshot before the first step."""
+        """Begins with the first batch, and takes the first snapshot of what has none."""
         with self._accounts.charged():  # a budget pays back what the start costs
             self._passes.open(batch, self._kept_probe)
             self._output.open(
                 resumed_from=self._resumed_from,
+                writer=self._writer,
                 step=self.step,
                 probe=self._passes.summary(),
                 measured=self._measured,
             )
         self._accounts.open()
         self._is_open, self._is_watching = True, self._passes.watches_batches
+        self._values = {key: value for key, value in self._values.items() if key in self.keys}
         self._publish(self._values)
-        if self._last_step is None:
+        if new := [entry for entry in self._entries if entry.is_first]:
             with handlers_held():
-                self._see(self._entries)
+                self._see(new)
             self._hand_on()
 
     def before_batch(self, batch: Any) -> None:
@@ -181,11 +184,13 @@ class Engine:
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds, in plain Python and torch."""
         self._collect(wait=True)
+        values = {**self._values, **self._arrived}
         return {
             "step": self.step,
             "last_step": self._last_step,
             "record": self._output.record or self._resumed_from,
-            "values": {**self._values, **self._arrived},
+            "writer": self._output.writer or self._writer,
+            "values": {k: v for k, v in values.items() if k in self.keys or not self._is_open},
             "probe": self._passes.kept() if self._is_open else self._kept_probe,
             "measured": self._output.measured or self._measured,
             "instruments": {entry.name: entry.saved() for entry in self._entries},
@@ -204,7 +209,7 @@ class Engine:
         check_kinds(state)
         self.step, self._last_step = operator.index(state["step"]), state["last_step"]
         self._values = {key: float(value) for key, value in state["values"].items()}
-        self._resumed_from = state["record"]
+        self._resumed_from, self._writer = state["record"], state["writer"]
         self._kept_probe = state["probe"]
         self._measured = state["measured"]
         for entry in self._entries:
@@ -284,14 +289,15 @@ class Engine:
             try:
                 findings[entry.name] = self._analyzed(entry, found)
             except Exception as error:
-                if self._passes.must_raise(error, self.step):
+                if self._passes.must_raise(entry, error):
                     self.error = error
                     return
                 self._passes.warn(entry, error, self.step)
         left_out, self._left_out = self._left_out, {}
         scalars = self._of_schedule()
         costs = self._accounts.costs(due)
-        job = Job(self.step, is_end, arrays, findings, scalars, costs, draw, self._logged(), left_out)
+        first = [entry.name for entry, _ in seen if entry.is_first]
+        job = Job(self.step, is_end, arrays, findings, scalars, costs, draw, self._logged(), left_out, first)
         if arrays or findings:
             self._outbox.append((job, due))
         else:

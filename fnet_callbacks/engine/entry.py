@@ -18,6 +18,7 @@ _KINDS = {
     "step": int,
     "last_step": int | None,
     "record": str | None,
+    "writer": str | None,
     "values": dict,
     "probe": list | None,
     "measured": dict | None,
@@ -69,6 +70,11 @@ class Entry:
     def name(self) -> str:
         """The instrument's."""
         return self.instrument.name
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it has no snapshot yet."""
+        return self.last_step is None
 
     def saved(self) -> dict[str, Any]:
         """For a checkpoint, in plain Python and torch."""

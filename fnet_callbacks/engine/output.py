@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import glob
 import importlib.metadata
 import os
 import platform
@@ -23,7 +25,7 @@ from fnet_callbacks.findings import Recipe
 from fnet_callbacks.host import Host
 from fnet_callbacks.keys import Key, manifest_keys, manifest_quantities, whole_keys
 from fnet_callbacks.quantities.monitor import MONITOR
-from fnet_callbacks.record import SnapshotStore
+from fnet_callbacks.record import SnapshotStore, read_record
 from fnet_callbacks.spans import Span, changes, go_on, spans_of
 from fnet_callbacks.worker.analysis import Around
 from fnet_callbacks.worker.analyst import Analyst
@@ -47,6 +49,7 @@ class Output:
     def __init__(self, host: Host, options: Options, entries: Sequence[Entry]) -> None:
         self._host, self._options = host, options
         self._entries = {entry.name: entry for entry in entries}
+        self.writer: str | None = None  # of the record, which no other run's is
         self.keys: frozenset[str] = frozenset()
         self.layer_keys: frozenset[str] = frozenset()
         self.measured: dict[str, Any] | None = None  # what is measured how, in plain values, once it is known
@@ -80,6 +83,7 @@ class Output:
         self,
         *,
         resumed_from: str | None,
+        writer: str | None,
         step: int,
         probe: Mapping[str, Any],
         measured: Mapping[str, Any] | None,
@@ -88,6 +92,7 @@ class Output:
 
         Args:
             resumed_from: Folder of the interrupted run's record.
+            writer: What that record says who wrote it.
             step: Where its checkpoint stood.
             probe: What the manifest says of the probe.
             measured: What the interrupted run's checkpoint says was measured how; see ``Output.measured``.
@@ -97,6 +102,7 @@ class Output:
         run = self._host.folder(self._options.folder)
         folder = None if run is None else run / _RECORD
         manifest = self._manifest(probe)
+        self.writer = self._host.broadcast(manifest["writer"])
         is_resumed = resumed_from is not None or measured is not None
         now = Span.of(manifest, begin=step + 1 if is_resumed else 0)
         self.measured = {key: value for key, value in now.to_manifest().items() if key != "begin"}
@@ -105,7 +111,7 @@ class Output:
         self.layer_keys = frozenset(key.key for key in keys if key.place is not None)
         if not self._host.is_global_zero:
             return
-        store, before = _begun(folder, manifest, resumed_from, step, now)
+        store, before = _begun(folder, manifest, resumed_from, writer, step, now)
         if measured is not None:
             before.append(Span.of(measured, begin=0))
         self._break_off(before, now, step)
@@ -315,18 +321,27 @@ def _settings(entry: Entry) -> dict[str, Any]:
 
 
 def _begun(
-    folder: Path | None, manifest: Mapping[str, Any], resumed_from: str | None, step: int, now: Span
+    folder: Path | None,
+    manifest: Mapping[str, Any],
+    resumed_from: str | None,
+    writer: str | None,
+    step: int,
+    now: Span,
 ) -> tuple[SnapshotStore | None, list[Span]]:
     """A record that was begun, None where it cannot be; and the last span of the one that it goes on from."""
     if folder is None:
         return None, []
     store, before = SnapshotStore(folder), list[Span]()
     try:
-        if resumed_from is not None and (source := _adopted(store, resumed_from, step)) is not None:
+        if resumed_from is not None and (source := _adopted(store, resumed_from, writer, step)) is not None:
             spans = go_on(spans_of(source), now)
             before = [span for span in spans_of(source) if span.begin < now.begin][-1:]
             told = {"spans": [span.to_manifest() for span in spans]} if len(spans) > 1 else {}
-            store.write_manifest({**manifest, **told, "resumed_from": source.get("writer")})
+            lineage = {
+                "resumed_from": source.get("writer"),
+                "writers": [*_writers(source), manifest["writer"]],
+            }
+            store.write_manifest({**manifest, **told, **lineage})
         else:
             store.start(manifest)
     except OSError as error:
@@ -335,10 +350,34 @@ def _begun(
     return store, before
 
 
-def _adopted(store: SnapshotStore, source: str, step: int) -> Mapping[str, Any] | None:
+def _writers(manifest: Mapping[str, Any]) -> list[Any]:
+    """The runs that wrote a record, one going on from the other, the last one last."""
+    return manifest.get("writers") or [
+        manifest.get(key) for key in ("resumed_from", "writer") if key in manifest
+    ]
+
+
+def _located(source: Path, writer: str | None) -> Path:
+    """Where the record of a run is: at its place, or beside it where another run has begun one there.
+
+    Raises:
+        RecordError: It is at neither.
+    """
+    if writer is None:
+        return source
+    others = sorted(source.parent.glob(f"{glob.escape(source.name)}.*")) if source.parent.is_dir() else []
+    for place in (source, *others):
+        with contextlib.suppress(RecordError):
+            if writer in _writers(read_record(place).manifest):
+                return place
+    read_record(source)  # says what is wrong, where it is not that it is another's
+    raise RecordError(f"that at {source} was written by another run")
+
+
+def _adopted(store: SnapshotStore, source: str, writer: str | None, step: int) -> Mapping[str, Any] | None:
     """The manifest of the record that was taken over; None where it cannot be."""
     try:
-        return store.adopt(source, step=step)
+        return store.adopt(_located(Path(source), writer), step=step)
     except RecordError as error:
         warnings.warn(
             f"the record of the interrupted run is not taken over: {error}", FnetWarning, stacklevel=2

@@ -149,7 +149,7 @@ class Passes:
                 continue
             self._begin(entries, source.probe(), failed)
             with _noting(failed, *entries):
-                if source is self._live_source and step > 0:
+                if source is self._live_source and not any(entry.is_first for entry in entries):
                     for entry in entries:
                         assert entry.instrument.live is not None
                         entry.instrument.live.require()
@@ -165,9 +165,9 @@ class Passes:
                 whole, failed, step, lambda entry: entry.instrument.compute(self.forward.called)
             )
 
-    def must_raise(self, error: Exception, step: int) -> bool:
-        """Wrong configuration stops the run before its first step; later only where the user asked for it."""
-        return self._options.on_error == "raise" or (isinstance(error, FnetError) and step == 0)
+    def must_raise(self, entry: Entry, error: Exception) -> bool:
+        """Wrong configuration stops the run at the first snapshot; later only where the user asked for it."""
+        return self._options.on_error == "raise" or (isinstance(error, FnetError) and entry.is_first)
 
     def warn(self, entry: Entry, error: object, step: int, what: str = "no snapshot") -> None:
         """Warns once of each kind of failure: what fails at one step will fail at the next."""
@@ -255,7 +255,7 @@ class Passes:
         """Whether it went well on all ranks; else all of them warn, or all of them raise."""
         if self._host.all_true(error is None):
             return True
-        must_raise = self._host.any_true(error is not None and self.must_raise(error, step))
+        must_raise = self._host.any_true(error is not None and self.must_raise(entry, error))
         error = error or FnetError("the probe could not be shown to the model on another rank")
         if must_raise:
             raise error

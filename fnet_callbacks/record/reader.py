@@ -58,8 +58,9 @@ class Record:
 
     @property
     def instruments(self) -> Mapping[str, Mapping[str, Any]]:
-        """What measured last, by name: its kind, its options, its layers and quantities."""
-        return self.manifest.get("instruments", {})
+        """By name its kind, its options, its layers and quantities, as they were last."""
+        before = {name: settings for span in self.spans for name, settings in span.instruments.items()}
+        return {**before, **self.manifest.get("instruments", {})}
 
     def of_kind(self, kind: str) -> list[str]:
         """Names of the instruments of a kind, such as ``"FunctionalNetwork"``."""

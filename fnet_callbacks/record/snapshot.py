@@ -3,8 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class Snapshot:
         notes: Key to the reason why its value is NaN or bounded.
         arrays: Name to array; kept in the snapshot's npz file.
         is_end: Taken because training ended, off the schedule; dropped when training goes on.
+        at_end: Of a snapshot on the schedule, the instruments that were due only because training ended there; what
+            they measured is dropped when training goes on.
         time: When it was taken, in seconds since 1970; not part of what makes two records equal either.
         logged: What the run itself had logged last, such as ``train_accuracy``; what is logged at the end of an epoch
             is that of the epoch before.
@@ -38,10 +40,31 @@ class Snapshot:
     notes: Mapping[str, str] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     is_end: bool = False
+    at_end: Sequence[str] = ()
     time: float = field(default_factory=time.time)
     logged: Mapping[str, float] = field(default_factory=dict)
     logged_at_end: Mapping[str, float] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+def without_end(snapshot: Snapshot, keys: Mapping[str, str]) -> Snapshot:
+    """A snapshot without what was measured only because training ended there.
+
+    Args:
+        snapshot: With its arrays, where these are wanted.
+        keys: By key of a scalar, its instrument.
+    """
+    gone = set(snapshot.at_end)
+    return replace(
+        snapshot,
+        scalars={k: v for k, v in snapshot.scalars.items() if keys.get(k) not in gone},
+        notes={k: v for k, v in snapshot.notes.items() if keys.get(k) not in gone},
+        arrays={
+            k: a for k, a in snapshot.arrays.items() if not any(k.startswith(f"{name}.") for name in gone)
+        },
+        at_end=(),
+        logged_at_end={},
+    )
 
 
 def array_name(step: int) -> str:
@@ -61,6 +84,8 @@ def line_of(snapshot: Snapshot) -> bytes:
         "logged": _plain(snapshot.logged),
         "logged_at_end": _plain(snapshot.logged_at_end),
     }
+    if snapshot.at_end:
+        row["at_end"] = list(snapshot.at_end)
     if snapshot.left_out:
         row["left_out"] = dict(snapshot.left_out)
     return json.dumps(row, allow_nan=False).encode() + b"\n"
@@ -79,6 +104,7 @@ def snapshot_of(line: bytes) -> Snapshot:
         cost_ms={k: float(v) for k, v in row["cost_ms"].items()},
         notes=dict(row["notes"]),
         is_end=bool(row["end"]),
+        at_end=tuple(map(str, row.get("at_end", ()))),
         time=float(row["time"]),
         logged=_numbers(row.get("logged", {})),
         logged_at_end=_numbers(row.get("logged_at_end", {})),

@@ -11,7 +11,16 @@ from typing import Any
 
 from fnet_callbacks.record.files import append_line, write_arrays, write_beside
 from fnet_callbacks.record.reader import read_record
-from fnet_callbacks.record.snapshot import FORMAT, MANIFEST, SCALARS, VERSION, Snapshot, array_name, line_of
+from fnet_callbacks.record.snapshot import (
+    FORMAT,
+    MANIFEST,
+    SCALARS,
+    VERSION,
+    Snapshot,
+    array_name,
+    line_of,
+    without_end,
+)
 from fnet_callbacks.record.tables import with_keys_of
 
 
@@ -59,8 +68,8 @@ class SnapshotStore:
         """Goes on from the record of an interrupted run: takes its snapshots up to ``step`` into this folder.
 
         What stands after ``step`` will be measured again; where source and folder are the same, it is moved
-        to ``superseded/``, not deleted. An end snapshot is left out, as training goes on. The manifest is the
-        caller's to write.
+        to ``superseded/``, not deleted. An end snapshot is left out, as training goes on, and of a snapshot on the
+        schedule what the end alone made due. The manifest is the caller's to write.
 
         Returns:
             The source's manifest.
@@ -71,15 +80,19 @@ class SnapshotStore:
         """
         record = read_record(source)
         self._before = record.manifest
-        kept = [replace(s, logged_at_end={}) for s in record.snapshots if s.step <= step and not s.is_end]
+        keys = {key: entry.instrument for key, entry in record.keys.items()}
+        before = [s for s in record.snapshots if s.step <= step and not s.is_end]
+        ended = [replace(s, arrays=record.arrays(s.step)) for s in before if s.at_end]
         if Path(source).resolve() == self.folder.resolve():
-            self._supersede([s for s in record.snapshots if s.step > step or s.is_end])
+            self._supersede([s for s in record.snapshots if s.step > step or s.is_end or s.at_end])
         else:
             self.start(record.manifest)
-            for s in kept:
+            for s in before:
                 if (arrays := record.array_file(s.step)).exists():
                     shutil.copyfile(arrays, self.folder / arrays.name)
-        lines = b"".join(map(line_of, kept))
+        for s in ended:
+            write_arrays(self.folder / array_name(s.step), without_end(s, keys).arrays)
+        lines = b"".join(line_of(without_end(s, keys)) for s in before)
         write_beside(self.folder / SCALARS, lambda f: f.write(lines))
         return record.manifest
 

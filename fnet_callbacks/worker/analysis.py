@@ -6,7 +6,7 @@ Runs in the worker, or where there is none on the training thread: the same code
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
@@ -73,8 +73,8 @@ class Recorder:
         """Does a job; takes each part of it in ``around``.
 
         Raises:
-            Exception: What an analysis raised, where ``on_error`` is ``"raise"``; at step 0 also an ``FnetError``: the
-                configuration is wrong.
+            Exception: What an analysis raised, where ``on_error`` is ``"raise"``; also an ``FnetError`` at the first
+                snapshot of an instrument, whose configuration is wrong.
         """
         found, failures = dict(job.findings), dict[str, str]()
         seconds, states = dict[str, float](), dict[str, Mapping[str, Any]]()
@@ -93,7 +93,7 @@ class Recorder:
                 found[name] = analyzed(self._analyses[name], arrays, context)
                 states[name] = self._analyses[name].state()
             except Exception as error:
-                if self._plan.on_error == "raise" or (isinstance(error, FnetError) and job.step == 0):
+                if self._plan.on_error == "raise" or (isinstance(error, FnetError) and name in job.first):
                     raise
                 failures[name] = repr(error)
             for part, ms in watch.ms.items():
@@ -135,8 +135,8 @@ class Recorder:
             logged=job.logged,
             left_out=job.left_out,
         )
-        last = self._written_at(job.step) if job.is_end else self._last
-        self._append(_merged(last, snapshot), failures)
+        last = self._written_at(job.step)  # by those that were due at it before
+        self._append(_merged(last, snapshot, found), failures)
 
     def _written_at(self, step: int) -> Snapshot | None:
         """What the record has of a step, which a process that has ended may have written."""
@@ -199,10 +199,11 @@ def _whole_cost(*snapshots: Snapshot) -> float:
     return sum(snapshot.cost_ms.get("monitor/cost_ms", 0.0) for snapshot in snapshots)
 
 
-def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
+def _merged(before: Snapshot | None, snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
     """One snapshot of a step where some instruments were due at it and the others come because training ended there."""
     if before is None or before.step != snapshot.step:
         return snapshot
+    at_end = dict.fromkeys([*before.at_end, *(names if snapshot.is_end and not before.is_end else ())])
     return Snapshot(
         step=snapshot.step,
         scalars={**before.scalars, **snapshot.scalars},
@@ -210,6 +211,7 @@ def _merged(before: Snapshot | None, snapshot: Snapshot) -> Snapshot:
         notes={**before.notes, **snapshot.notes},
         arrays={**before.arrays, **snapshot.arrays},
         is_end=before.is_end,
+        at_end=tuple(at_end),
         logged={**before.logged, **snapshot.logged},
         left_out={**before.left_out, **snapshot.left_out},
     )

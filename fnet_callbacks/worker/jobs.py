@@ -54,6 +54,7 @@ class Job:
         draw: Instruments whose portrait is wanted. A job of this alone asks for the last that was made.
         logged: See ``Snapshot``; of a job without anything else it stands in the last snapshot as ``logged_at_end``.
         left_out: See ``Snapshot``.
+        first: Instruments of which it is the first snapshot: a wrong configuration is found out by it.
     """
 
     step: int
@@ -65,6 +66,7 @@ class Job:
     draw: Sequence[str] = ()
     logged: Mapping[str, float] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    first: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
