@@ -84,6 +84,9 @@ class Analysis(Protocol):
         ...
 
 
+LEFT_BEHIND = "_left_behind"  # an analysis' attribute in the worker: what did not reach it, by name its kind
+
+
 @runtime_checkable
 class HasAlikeParts(Protocol):
     """An analysis that knows which of its parts would fail together."""
@@ -120,7 +123,8 @@ class Recipe:
                 f"{kind.__qualname__} of {kind.__module__} cannot be imported by another process"
             )
         attributes = {name: value for name, value in vars(analysis).items() if travels(value)}
-        return cls(path, attributes)
+        left = {n: type(v).__name__ for n, v in vars(analysis).items() if n not in attributes}
+        return cls(path, {**attributes, LEFT_BEHIND: left})
 
     def make(self) -> Analysis:
         """The analysis.

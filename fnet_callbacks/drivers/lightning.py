@@ -37,7 +37,8 @@ def _naming_unknown(init: Callable[P, None]) -> Callable[P, None]:
     def elsewhere(name: str) -> str:
         for module in pkgutil.iter_modules(instruments_room.__path__, f"{instruments_room.__name__}."):
             importlib.import_module(module.name)
-        kinds = [k.__name__ for k in _below(Instrument) if name in inspect.signature(k).parameters]
+        known = [k for k in _below(Instrument) if name in inspect.signature(k).parameters]
+        kinds = [k.__name__ for k in known if not set(k.__bases__) & set(known)]
         shown = ", ".join(f"{kind}({name}=...)" for kind in kinds)
         return f"it belongs to instruments: {shown}" if kinds else ""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Sequence
 
+from fnet_callbacks.capture.batches import call_model
+from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.engine.probes import ProbeSource
 from fnet_callbacks.errors import CaptureError, FnetError, FnetWarning
 from fnet_callbacks.instruments.forward import Forward
@@ -69,7 +72,7 @@ def _failure_of(forward: Forward, source: ProbeSource, instruments: Sequence[Ins
             shown = f" when called as {forward.shown_call(forward.example.inputs)}"
             for instrument in instruments:
                 name = instrument.name
-                instrument.prepare(forward, probe)
+                _prepare_one(instrument, forward, probe)
             return None
         except FnetWarning:
             raise
@@ -88,6 +91,20 @@ def _failure_of(forward: Forward, source: ProbeSource, instruments: Sequence[Ins
     )
     failure.__cause__ = error
     return failure
+
+
+def _prepare_one(instrument: Instrument, forward: Forward, probe: Probe) -> None:
+    """Prepares one; where it fails and the model does not, the error says so."""
+    try:
+        instrument.prepare(forward, probe)
+    except (FnetError, FnetWarning):
+        raise
+    except Exception as error:
+        frames = traceback.walk_tb(error.__traceback__)
+        if any(frame.f_code is call_model.__code__ for frame, _ in frames):
+            raise
+        kind = type(instrument).__name__
+        raise FnetError(f"{instrument.name}: `prepare` of {kind} fails: {error!r}") from error
 
 
 def _try_odd_batch(forward: Forward, source: ProbeSource, names: str) -> None:

@@ -18,7 +18,7 @@ from fnet_callbacks.capture.batches import path_of
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.watcher import Watcher
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.findings import Analysis, Context, Findings
+from fnet_callbacks.findings import LEFT_BEHIND, Analysis, Context, Findings
 from fnet_callbacks.instruments.arguments import as_interval, as_name
 from fnet_callbacks.instruments.forward import Forward
 from fnet_callbacks.instruments.live import LiveBatches
@@ -69,7 +69,7 @@ class Instrument(ABC):
     ====================== ============================= ==============================================================
     method                 where                         what for
     ====================== ============================= ==============================================================
-    `prepare`              every rank, once per run      looks at model and data; refuses what does not fit
+    `prepare`              every rank, before the first  looks at model and data; refuses what does not fit
     `begin`                every rank                    forgets what it saw at the last snapshot
     `see`                  every rank, for each batch    takes in a batch of the probe and what the model returned
     `share`, `compute`     every rank                    give what was seen, of this rank; a sum over ranks is made
@@ -170,6 +170,11 @@ class Instrument(ABC):
             kind = type(self).__name__
             raise AttributeError(
                 f"{kind} is an instrument, which a callback drives: Trainer(callbacks=[Monitor([{kind}(...)])])"
+            )
+        if (left := vars(self).get(LEFT_BEHIND, {}).get(name)) is not None:
+            raise AttributeError(
+                f"`{name}` is a {left}, which does not reach the worker: only numbers, texts, arrays, and lists and "
+                'mappings of such do. Make it one of these, or analyze with `worker="inline"`'
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
