@@ -158,6 +158,20 @@ _hooks_called = _HooksAreCalled()
 
 
 @contextlib.contextmanager
+def own_streams(seed: int, device: torch.device) -> Iterator[None]:
+    """Runs a block with global random streams that start from ``seed``; what comes after draws as if it had not been.
+
+    Args:
+        seed: Start of the streams inside the block.
+        device: Where the model runs.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), _streams_kept():
+        _seed_everything(seed, cuda)
+        yield
+
+
+@contextlib.contextmanager
 def _streams_kept() -> Iterator[None]:
     """Keeps Python's and NumPy's global random streams."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's streams

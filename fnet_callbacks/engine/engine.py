@@ -60,7 +60,6 @@ class Engine:
         # On rank 0: what came of snapshots, and what is to be handed over next.
         self._arrived: dict[str, float] = {}
         self._outbox: deque[tuple[Job, Sequence[Entry]]] = deque()
-        self._left_out: dict[str, str] = {}
         self._is_owed, self._next_look = False, 0.0
 
     # The course of a run.
@@ -245,8 +244,7 @@ class Engine:
             taken, reason = self._accounts.budget.afforded(names), "the overhead budget was spent"
         for entry in due:
             if entry.name not in taken:
-                entry.left_out += 1
-                self._left_out[entry.name] = f"at step {self.step}: {reason}"
+                entry.leave_out(self.step, reason)
         return taken
 
     def _see(self, due: Sequence[Entry], *, is_end: bool = False) -> None:
@@ -293,7 +291,7 @@ class Engine:
                     self.error = error
                     return
                 self._passes.warn(entry, error, self.step)
-        left_out, self._left_out = self._left_out, {}
+        left_out = {entry.name: missed for entry in self._entries if (missed := entry.take_missed())}
         scalars = self._of_schedule()
         costs = self._accounts.costs(due)
         first = [entry.name for entry, _ in seen if entry.is_first]

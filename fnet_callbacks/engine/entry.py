@@ -49,6 +49,7 @@ class Entry:
         last_step: Of its last snapshot; None before the first.
         last_drawn: The step of which there are figures; None before the first.
         left_out: Snapshots for which there was no time.
+        missed: Those of them that no snapshot of the record tells of yet: by reason the first step, the last, how many.
         state: What its next snapshot is compared with; see ``Instrument.state``.
         state_before_end: The same before the snapshot after the last step, which is dropped if training goes on.
         analysis: What analyzes on the training thread; None where the worker does.
@@ -61,6 +62,7 @@ class Entry:
     last_step: int | None = None
     last_drawn: int | None = None
     left_out: int = 0
+    missed: dict[str, list[int]] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict)
     state_before_end: Mapping[str, Any] | None = None
     analysis: Analysis | None = None
@@ -76,6 +78,20 @@ class Entry:
         """Whether it has no snapshot yet."""
         return self.last_step is None
 
+    def leave_out(self, step: int, reason: str) -> None:
+        """Counts a snapshot for which there is no time."""
+        self.left_out += 1
+        first, _, n = self.missed.get(reason, (step, step, 0))
+        self.missed[reason] = [first, step, n + 1]
+
+    def take_missed(self) -> str:
+        """Why it was not measured when it was due since this was last asked; empty where it always was."""
+        missed, self.missed = self.missed, {}
+        return "; ".join(
+            f"at step {last}: {reason}" if n == 1 else f"{n} times from step {first} to {last}: {reason}"
+            for reason, (first, last, n) in missed.items()
+        )
+
     def saved(self) -> dict[str, Any]:
         """For a checkpoint, in plain Python and torch."""
         state = self.state if self.state_before_end is None else self.state_before_end
@@ -83,6 +99,7 @@ class Entry:
             "count": self.count,
             "last_step": self.last_step,
             "left_out": self.left_out,
+            "missed": {reason: list(steps) for reason, steps in self.missed.items()},
             "state": _to_torch(state),
         }
 
@@ -90,6 +107,7 @@ class Entry:
         """Goes on from what a checkpoint holds."""
         self.count, self.last_step = int(saved["count"]), saved["last_step"]
         self.left_out = int(saved["left_out"])
+        self.missed = {reason: list(steps) for reason, steps in saved.get("missed", {}).items()}
         self.state = dict(_to_numpy(saved["state"]))
 
 

@@ -54,13 +54,13 @@ class Loggers:
         if not takers and (folder := self._figure_folder) is not None:
             self._try(folder, lambda: _save_figures(folder, step, images))
 
-    def _try(self, sink: Any, write: Callable[[], object]) -> None:
+    def _try(self, target: Any, write: Callable[[], object]) -> None:
         try:
             write()
         except Exception as error:
-            if id(sink) not in self._complained:
-                self._complained.add(id(sink))
-                name = str(sink) if isinstance(sink, Path) else type(sink).__name__
+            if id(target) not in self._complained:
+                self._complained.add(id(target))
+                name = str(target) if isinstance(target, Path) else type(target).__name__
                 warnings.warn(
                     f"{name} failed: {error!r}; training goes on, and later failures of it are not told",
                     FnetWarning,

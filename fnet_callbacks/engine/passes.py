@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from fnet_callbacks.capture.isolation import own_streams
 from fnet_callbacks.capture.probe import Probe
 from fnet_callbacks.capture.writes import Writes
 from fnet_callbacks.engine.entry import Entry
@@ -161,9 +162,7 @@ class Passes:
             entry.instrument.together = shared
         whole = [entry for entry, _ in seen]
         with self._computing(whole):
-            return self._together(
-                whole, failed, step, lambda entry: entry.instrument.compute(self.forward.called)
-            )
+            return self._together(whole, failed, step, self._computed)
 
     def must_raise(self, entry: Entry, error: Exception) -> bool:
         """Wrong configuration stops the run at the first snapshot; later only where the user asked for it."""
@@ -195,13 +194,13 @@ class Passes:
         self, entries: Sequence[Entry], source: ProbeSource, failed: dict[str, Exception], step: int
     ) -> None:
         forward, probe = self.forward, source.probe()
-        clock = entries[0].instrument.stopwatch
+        clock, seed = entries[0].instrument.stopwatch, self._options.probe_seed
         n_batches = len(probe.batches)
         if forward.is_collective:
             n_batches = self._host.max_over_ranks(n_batches)
         with (
             clock.part("probe"),
-            forward.undisturbed(seed=self._options.probe_seed),
+            forward.undisturbed(seed=seed),
             self.progress(len(probe.batches), "probe", step) as bar,
         ):
             for kept, index in zip(probe.batches, probe.positions, strict=True):
@@ -216,12 +215,17 @@ class Passes:
                     output = forward(batch.inputs)
                 for entry in entries:
                     if entry.name not in failed:
-                        with _noting(failed, entry):
+                        # What one draws is the same whoever else is due.
+                        with _noting(failed, entry), own_streams(seed + index, forward.device):
                             entry.instrument.see(batch, output)
                 bar.update()
             for _ in range(n_batches - len(probe.batches)):
                 # The others wait for this rank in each; none is counted.
                 forward(forward.prepare(probe.first, has_passed=source.has_passed).inputs)
+
+    def _computed(self, entry: Entry) -> Any:
+        with own_streams(self._options.probe_seed, self.forward.device):
+            return entry.instrument.compute(self.forward.called)
 
     def _computing(self, entries: Sequence[Entry]) -> Any:
         """Isolation for passes of their own, where one of the instruments makes such."""

@@ -1,4 +1,4 @@
-"""Pictures of a functional network, as images that every sink takes."""
+"""Pictures of a functional network, as images that every logger takes."""
 
 from fnet_callbacks.figures.painter import Painter
 

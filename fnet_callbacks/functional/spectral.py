@@ -68,22 +68,22 @@ def ncut(adjacency: Adjacency, partition: np.ndarray) -> float:
 
 
 def spectral_clusters(
-    adjacency: Adjacency, k: int | None = None, *, most: int = 32, seed: int = 0
+    adjacency: Adjacency, k: int | None = None, *, max_clusters: int = 32, seed: int = 0
 ) -> np.ndarray:
     """Clusters by the eigenvectors of the symmetric normalised Laplacian, and k-means on these.
 
     Args:
         adjacency: See `ncut`. Nodes without edges are in no cluster.
         k: Clusters; None takes as many as `eigengap` says.
-        most: The most that it may say.
+        max_clusters: The most that it may say.
         seed: Of k-means, the best of 25 starts, and of the eigenvalue solver.
 
     Returns:
         ``[N]`` int64 from 0 to k - 1, -1 for a node without edges.
 
     Raises:
-        FnetError: ``k`` is below 1 or above the number of nodes with edges, or there is none; ``most`` is below 2,
-            ``seed`` not of 32 bits; else see `ncut`.
+        FnetError: ``k`` is below 1 or above the number of nodes with edges, or there is none; ``max_clusters`` is below
+            2, ``seed`` not of 32 bits; else see `ncut`.
 
     Reference: Shi & Malik (2000); von Luxburg (2007), Stat. Comput. 17, 395. With the settings of Hod et al. (2021),
         arXiv 2110.08058, whose clustering is scikit-learn's.
@@ -93,11 +93,11 @@ def spectral_clusters(
 
     weights = _checked(adjacency)
     joined = np.flatnonzero(weights.sum(1) > 0)
-    most = checked_integer("most", most, at_least=2)
+    max_clusters = checked_integer("max_clusters", max_clusters, at_least=2)
     seed = checked_integer("seed", seed, at_least=0, at_most=2**32 - 1)
     if not len(joined):
         raise FnetError("adjacency must have edges: a node without one is in no cluster")
-    k = eigengap(weights, most=most) if k is None else checked_integer("k", k)
+    k = eigengap(weights, max_clusters=max_clusters) if k is None else checked_integer("k", k)
     if not 1 <= k <= len(joined):
         raise FnetError(f"`k={k}` should be from 1 to {len(joined)}, the number of nodes that have edges")
     labels = np.full(_n_nodes(weights), -1)
@@ -121,28 +121,28 @@ def spectral_clusters(
     return labels
 
 
-def eigengap(adjacency: Adjacency, *, most: int = 32) -> int:
+def eigengap(adjacency: Adjacency, *, max_clusters: int = 32) -> int:
     """How many clusters a graph has by the largest gap between successive eigenvalues of its normalised Laplacian.
 
     The gap above the lowest is left out: it is large in any graph that hangs together, and one cluster is none.
 
     Args:
         adjacency: See `ncut`.
-        most: The most that are considered.
+        max_clusters: The most that are considered.
 
     Returns:
-        From 2 to ``most``: the number of eigenvalues below the gap, the smallest of several; at most one less than the
-        nodes with edges, and 1 for fewer than three of these.
+        From 2 to ``max_clusters``: the number of eigenvalues below the gap, the smallest of several; at most one less
+        than the nodes with edges, and 1 for fewer than three of these.
 
     Raises:
-        FnetError: ``most`` is below 2; else see `ncut`.
+        FnetError: ``max_clusters`` is below 2; else see `ncut`.
 
     Reference: von Luxburg (2007), Stat. Comput. 17, 395, section 8.3.
-    Cost: all eigenvalues up to 2,000 nodes, beyond that the ``most + 1`` lowest.
+    Cost: all eigenvalues up to 2,000 nodes, beyond that the ``max_clusters + 1`` lowest.
     """
     from scipy.sparse.linalg import eigsh
 
-    most = checked_integer("most", most, at_least=2)
+    max_clusters = checked_integer("max_clusters", max_clusters, at_least=2)
     weights = _checked(adjacency)
     degrees = weights.sum(1)
     joined = np.flatnonzero(degrees > 0)
@@ -151,7 +151,7 @@ def eigengap(adjacency: Adjacency, *, most: int = 32) -> int:
         return 1
     scale = diags_array(1 / np.sqrt(degrees[joined]))
     similar = scale @ weights[joined][:, joined] @ scale  # 1 less its eigenvalues are the Laplacian's
-    n_values = min(most + 1, n)
+    n_values = min(max_clusters + 1, n)
     if n <= _DENSE or n_values >= n:
         values = np.linalg.eigvalsh(similar.toarray())[::-1][:n_values]
     else:

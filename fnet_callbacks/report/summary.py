@@ -76,6 +76,11 @@ def _on_runs(content: Content) -> Iterator[str]:
             "their difference may be that of the measurement."
         )
     for run in runs.runs:
+        if left_out := int(run.series.get("monitor/skipped", (None, [0]))[1][-1]):
+            yield (
+                f"{content.label_of(run)}: {left_out:,} snapshots of its instruments were left out though they were "
+                "due, for which the record gives the reasons; what is told of its course is told of the others."
+            )
         for step, changed in run.changes.items():
             changes = "; ".join(
                 f"{instrument}: {setting} {was} → {now}"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from small_models import (
+    CLASSES,
     Ledger,
     Net,
     fast,
@@ -21,7 +22,7 @@ from small_models import (
     values,
 )
 
-from fnet_callbacks import FnetError
+from fnet_callbacks import FnetError, Lesions, Robustness
 
 CORRELATION = "fnet/mean_abs_correlation"
 
@@ -99,3 +100,38 @@ def test_costs_are_logged_and_add_up(tmp_path: Path) -> None:
     assert total == here == pytest.approx(sum(cost.values()))
     assert there == 0
     assert row["monitor/cost_ms"] == pytest.approx(total + row["monitor_cost/robust/total"])
+
+
+class NoisyNet(Net):
+    """One that is random in eval mode too."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) + 2 * torch.randn(len(x), CLASSES)
+
+
+class Draws(Robustness):
+    """One that draws from the global streams as it sees and as it computes."""
+
+    makes_passes = True
+
+    def see(self, batch: Any, output: Any) -> None:
+        torch.rand(3)
+        super().see(batch, output)
+
+    def compute(self, model: Any) -> Any:
+        torch.rand(5)
+        return super().compute(model)
+
+
+def test_what_a_random_model_gives_does_not_depend_on_who_else_is_due(tmp_path: Path) -> None:
+    def accuracies(folder: str, *beside: Any) -> dict[str, float]:
+        instruments = [*beside, robustness(4), Lesions(every_n_steps=4, points=3)]
+        torch.manual_seed(0)
+        ledger = fit(tmp_path / folder, monitor(4, *instruments), model=NoisyNet())
+        return {
+            k: v for _, row in ledger.rows for k, v in row.items() if k.startswith(("robust/", "lesion/"))
+        }
+
+    alone = accuracies("alone")
+    assert alone
+    assert accuracies("beside", Draws(name="draws", attacks=["pgd"], bounds=(0, 1), every_n_steps=4)) == alone

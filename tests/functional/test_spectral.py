@@ -65,7 +65,7 @@ def test_the_width_of_a_sparse_arrays_indices_makes_no_difference():
 def test_many_nodes_have_the_same_gap_as_few(monkeypatch):
     weights = planted(4, 0.1)
     monkeypatch.setattr(F.spectral, "_DENSE", 10)
-    assert F.eigengap(weights, most=8) == 4
+    assert F.eigengap(weights, max_clusters=8) == 4
 
 
 def test_nodes_without_edges_are_in_no_cluster():
@@ -120,7 +120,7 @@ def test_a_graph_without_nodes_has_no_cut():
         (lambda: F.ncut(np.ones((2, 2)), np.zeros(3, int)), r"partition must be integers of shape \(2,\)"),
         (lambda: F.spectral_clusters(planted(), 61), r"`k=61` should be from 1 to 60"),
         (lambda: F.spectral_clusters(planted(), 0), r"`k=0` should be from 1 to 60"),
-        (lambda: F.eigengap(planted(), most=1), "most must be .* at least 2, got 1"),
+        (lambda: F.eigengap(planted(), max_clusters=1), "max_clusters must be .* at least 2, got 1"),
         (
             lambda: F.clusterability(planted(), permuted(planted()), 4, shuffles=1),
             "shuffles must be .* at least 2, got 1",

@@ -340,6 +340,18 @@ def test_runs_that_were_not_measured_alike_or_are_one_are_told(tmp_path):
     assert "a0 and a1 have one configuration and one seed: they may be one run, counted 2 times." in told
 
 
+def test_a_run_without_some_of_its_snapshots_is_told(tmp_path):
+    folder = write_run(tmp_path / "a", strength=0.8, seed=0) / "fnet"
+    lines = [json.loads(line) for line in (folder / SCALARS).read_text().splitlines()]
+    for line in lines:
+        line["scalars"]["monitor/skipped"] = 1_234.0
+    (folder / SCALARS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_run(tmp_path / "b", strength=0.8, seed=1)
+    told = said(content(tmp_path))
+    assert told.count("left out though they were due") == 1
+    assert "all runs, seed 0: 1,234 snapshots of its instruments were left out though they were due" in told
+
+
 def test_a_network_whose_modularity_was_not_measured_is_drawn_all_the_same(tmp_path):
     folder = write_run(tmp_path / "a", strength=0.8, seed=0) / "fnet"
     lines = [json.loads(line) for line in (folder / SCALARS).read_text().splitlines()]
