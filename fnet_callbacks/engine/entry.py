@@ -96,6 +96,7 @@ class Entry:
         """For a checkpoint, in plain Python and torch."""
         state = self.state if self.state_before_end is None else self.state_before_end
         return {
+            "kind": type(self.instrument).__name__,
             "count": self.count,
             "last_step": self.last_step,
             "left_out": self.left_out,
@@ -104,7 +105,10 @@ class Entry:
         }
 
     def go_on_from(self, saved: Mapping[str, Any]) -> None:
-        """Goes on from what a checkpoint holds."""
+        """Goes on from what a checkpoint holds, unless that is of an instrument of another kind under this name."""
+        kind = type(self.instrument).__name__
+        if saved.get("kind", kind) != kind:
+            return
         self.count, self.last_step = int(saved["count"]), saved["last_step"]
         self.left_out = int(saved["left_out"])
         self.missed = {reason: list(steps) for reason, steps in saved.get("missed", {}).items()}
