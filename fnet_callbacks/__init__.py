@@ -5,8 +5,9 @@
 written; ``local_specialization`` asks what groups of units of a finished model are for.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fnet_callbacks.imports import found_on_demand
 
 if TYPE_CHECKING:
     from fnet_callbacks.codes.analysis import FunctionalCodesResult as FunctionalCodesResult
@@ -60,38 +61,35 @@ __all__ = [
     "relu_regions",
 ]
 
-# Resolved when asked for, so that `import fnet_callbacks.functional` pulls in neither torch nor Lightning.
-_HOME = {
-    "BurnInEarlyStopping": "drivers.early_stopping",
-    "CaptureError": "errors",
-    "FnetError": "errors",
-    "FnetWarning": "errors",
-    "FunctionalCodes": "instruments.functional_codes",
-    "FunctionalCodesResult": "codes.analysis",
-    "FunctionalNetwork": "instruments.functional_network",
-    "GraphRule": "functional.selection",
-    "Instrument": "instruments.instrument",
-    "Lesions": "instruments.lesions",
-    "LocalSpecialization": "instruments.local_specialization",
-    "LocalSpecializationResult": "specialization.findings",
-    "Monitor": "drivers.lightning",
-    "Quantity": "quantities.quantity",
-    "ReLURegions": "instruments.relu_regions",
-    "ReLURegionsResult": "regions.relu",
-    "Record": "record",
-    "RecordError": "errors",
-    "Robustness": "instruments.robustness",
-    "functional_codes": "codes.functional_codes",
-    "local_specialization": "specialization.local",
-    "read_record": "record",
-    "relu_regions": "regions.relu",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+# So that `import fnet_callbacks.functional` pulls in neither torch nor Lightning.
+__getattr__ = found_on_demand(
+    __name__,
+    {
+        "BurnInEarlyStopping": "drivers.early_stopping",
+        "CaptureError": "errors",
+        "FnetError": "errors",
+        "FnetWarning": "errors",
+        "FunctionalCodes": "instruments.functional_codes",
+        "FunctionalCodesResult": "codes.analysis",
+        "FunctionalNetwork": "instruments.functional_network",
+        "GraphRule": "functional.selection",
+        "Instrument": "instruments.instrument",
+        "Lesions": "instruments.lesions",
+        "LocalSpecialization": "instruments.local_specialization",
+        "LocalSpecializationResult": "specialization.findings",
+        "Monitor": "drivers.lightning",
+        "Quantity": "quantities.quantity",
+        "ReLURegions": "instruments.relu_regions",
+        "ReLURegionsResult": "regions.relu",
+        "Record": "record",
+        "RecordError": "errors",
+        "Robustness": "instruments.robustness",
+        "functional_codes": "codes.functional_codes",
+        "local_specialization": "specialization.local",
+        "read_record": "record",
+        "relu_regions": "regions.relu",
+    },
+)
 
 
 def __dir__() -> list[str]:

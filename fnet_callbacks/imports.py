@@ -1,9 +1,11 @@
-"""Classes and functions by the path from which another process imports them."""
+"""Classes and functions by the path from which another process imports them, and names that are imported on demand."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -31,3 +33,21 @@ def imported(path: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def found_on_demand(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package whose names are imported when they are first asked for.
+
+    Args:
+        package: Its ``__name__``.
+        home: By name, the module of the package that has it.
+    """
+
+    def find(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(f"{package}.{home[name]}"), name)
+        setattr(sys.modules[package], name, found)
+        return found
+
+    return find

@@ -149,7 +149,7 @@ def test_functional_imports_nothing_heavier_than_its_numerics(module):
     ours = {*sys.stdlib_module_names, "fnet_callbacks"}
     at_import = packages(module, everywhere=False) - ours
     assert at_import <= ALLOWED_IN_FUNCTIONAL
-    assert packages(module) - at_import - ours <= {"networkx", "gudhi", "ripser", "scipy", "sklearn"}
+    assert packages(module) - at_import - ours <= {"networkx", "gudhi", "numba", "ripser", "scipy", "sklearn"}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -161,13 +161,18 @@ def test_a_module_is_short_says_what_it_is_and_imports_no_star(module):
     assert not any(name.endswith(".*") for name in imports(MODULES[module]))
 
 
-def pulled_in_by(statement: str) -> set[str]:
-    """The packages that are loaded after a statement, in a fresh interpreter."""
-    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+def loaded_by(statement: str) -> set[str]:
+    """The modules that are loaded after a statement, in a fresh interpreter."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True
     )
     return set(run.stdout.split())
+
+
+def pulled_in_by(statement: str) -> set[str]:
+    """The packages of them."""
+    return {name.split(".")[0] for name in loaded_by(statement)}
 
 
 def test_what_is_numpy_pulls_in_neither_torch_nor_lightning():
@@ -177,7 +182,7 @@ def test_what_is_numpy_pulls_in_neither_torch_nor_lightning():
         "from fnet_callbacks.quantities import known; "
         "from fnet_callbacks.instruments import network_analysis"
     )
-    assert "numba" in loaded
+    assert "numpy" in loaded
     assert not loaded & {"torch", "lightning", "pytorch_lightning", "torchmetrics", "wandb", "tensorboard"}
 
 
@@ -186,7 +191,20 @@ def test_what_the_worker_that_measures_runs_draws_nothing():
 
 
 def test_functional_is_light():
-    assert not pulled_in_by("import fnet_callbacks.functional") & HEAVY_FOR_FUNCTIONAL
+    assert not pulled_in_by("import fnet_callbacks.functional") & (HEAVY_FOR_FUNCTIONAL | {"numba"})
+
+
+def test_a_snapshot_of_the_fast_tier_loads_numba_and_nothing_of_scipy_that_takes_long():
+    loaded = loaded_by(
+        "import numpy as np; from fnet_callbacks.instruments import network_analysis; "
+        "from fnet_callbacks import functional as F; from fnet_callbacks.network import Activity, Network; "
+        "from fnet_callbacks.quantities.networks import measure, quantities_of; "
+        "x = np.random.default_rng(0).random((50, 8)); "
+        "r = F.correlation_from_moments(50, x.sum(0), x.T @ x, np.zeros(8), np.abs(x).max(0)); "
+        "found = measure(Network(r, Activity(F.active_share(x))), quantities_of('fast')); assert len(found) > 5"
+    )
+    assert "numba" in loaded
+    assert not loaded & {"scipy.special", "scipy.linalg", "scipy.sparse", "scipy.stats", "threadpoolctl"}
 
 
 def test_instruments_and_the_engine_run_without_lightning():

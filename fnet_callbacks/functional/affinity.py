@@ -1,11 +1,11 @@
 """What communities are made of, and what they are about: layers, and classes."""
 
 import numpy as np
-from scipy.special import entr
 
 from fnet_callbacks.checks import checked_array, checked_integer
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.communities import checked_partition
+from fnet_callbacks.functional.terms import entropy_terms
 
 _BINS = 8
 
@@ -60,7 +60,7 @@ def layer_entropy(counts: np.ndarray) -> np.ndarray:
     if counts.shape[1] < 2:
         return np.full(len(counts), np.nan)
     with np.errstate(invalid="ignore"):
-        return entr(counts / counts.sum(1, keepdims=True)).sum(1) / np.log(counts.shape[1])
+        return entropy_terms(counts / counts.sum(1, keepdims=True)).sum(1) / np.log(counts.shape[1])
 
 
 def preferred_class(class_active_share: np.ndarray) -> np.ndarray:
@@ -131,7 +131,7 @@ def _information(values: np.ndarray, classes: np.ndarray, bins: int) -> float:
     table = np.zeros((bins, n_classes))
     np.add.at(table, ((middle * bins / n).astype(np.int64)[place], classes), 1)
     of_value, of_class, of_both = (
-        entr(counts / n).sum() + (np.count_nonzero(counts) - 1) / (2 * n)
+        entropy_terms(counts / n).sum() + (np.count_nonzero(counts) - 1) / (2 * n)
         for counts in (table.sum(1), table.sum(0), table)
     )
     return float(np.clip((of_value + of_class - of_both) / of_class, 0.0, 1.0))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import entr, gammaln
+import scipy  # which loads a part of it when that is used
 
 from fnet_callbacks.checks import checked_array, checked_integer, checked_number, checked_seed, short_repr
 from fnet_callbacks.errors import FnetError
@@ -12,6 +12,7 @@ from fnet_callbacks.functional.graph import Graph, checked_graph
 from fnet_callbacks.functional.references import z_score
 from fnet_callbacks.functional.small_world import nulls_of
 from fnet_callbacks.functional.streams import in_threads
+from fnet_callbacks.functional.terms import entropy_terms
 
 
 def communities(graph: Graph, *, initial: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
@@ -176,8 +177,10 @@ def adjusted_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
         return 1.0
     if 1 in shape:
         return 0.0
-    h_a, h_b, h_both = (entr(sizes / a.size).sum() for sizes in (table.sum(1), table.sum(0), table))
-    chance = _kernels.expected_information(table.sum(1), table.sum(0), gammaln(np.arange(a.size + 1) + 1.0))
+    h_a, h_b, h_both = (entropy_terms(sizes / a.size).sum() for sizes in (table.sum(1), table.sum(0), table))
+    chance = _kernels.expected_information(
+        table.sum(1), table.sum(0), scipy.special.gammaln(np.arange(a.size + 1) + 1.0)
+    )
     return float((h_a + h_b - h_both - chance) / ((h_a + h_b) / 2 - chance))
 
 

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import numpy as np
-from scipy.linalg import blas
+import scipy  # which loads a part of it when that is used
 
 from fnet_callbacks.checks import checked_array, checked_choice, checked_integer
 from fnet_callbacks.errors import FnetError
@@ -64,7 +64,7 @@ def correlation_matrix(
             live = _live(values.var(axis=0), values.mean(axis=0), np.abs(values).max(axis=0))
             values = np.where(live, rankdata(values, axis=0), np.nan)
     centred, mean, rest, peak = _kernels.centred(np.ascontiguousarray(values))
-    products = blas.dsyrk(1.0, centred.T, lower=True).T  # type: ignore[attr-defined]
+    products = scipy.linalg.blas.dsyrk(1.0, centred.T, lower=True).T  # type: ignore[attr-defined]
     return _correlation(count, rest, products, mean, peak, out=products)
 
 

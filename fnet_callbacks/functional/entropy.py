@@ -6,12 +6,12 @@ their formula: the definitions of this room are our assumptions.
 """
 
 import numpy as np
-from scipy.special import entr
 
 from fnet_callbacks.checks import checked_array, checked_integer
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.correlation import live_block
+from fnet_callbacks.functional.terms import entropy_terms
 
 
 def binary_entropy(probability: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def binary_entropy(probability: np.ndarray) -> np.ndarray:
     array([0.      , 0.693147, 0.      ])
     """
     p = _shares_in("probability", probability)
-    return entr(p) + entr(1.0 - p)
+    return entropy_terms(p) + entropy_terms(1.0 - p)
 
 
 def activation_entropy(active_share: np.ndarray) -> float:
@@ -148,7 +148,7 @@ def histogram_entropies(activations: np.ndarray, *, bins: int = 32) -> np.ndarra
     """
     activations = _checked_activations(activations)
     counts = _kernels.histograms(activations, checked_integer("bins", bins, at_least=1))
-    entropies = entr(counts / max(len(activations), 1)).sum(axis=1)
+    entropies = entropy_terms(counts / max(len(activations), 1)).sum(axis=1)
     return np.where(counts.any(axis=1), entropies, np.nan)
 
 
@@ -199,7 +199,7 @@ def selectivity_entropies(class_active_share: np.ndarray) -> np.ndarray:
     found = np.full(share.shape[1], np.nan)
     active = total > 0
     if len(share) > 1:
-        found[active] = entr(share[:, active] / total[active]).sum(axis=0) / np.log(len(share))
+        found[active] = entropy_terms(share[:, active] / total[active]).sum(axis=0) / np.log(len(share))
     return found
 
 
@@ -249,7 +249,7 @@ def degree_entropy(degrees: np.ndarray) -> float:
     if degrees.size == 0:
         return float("nan")
     _, nodes = np.unique(degrees, return_counts=True)
-    return float(entr(nodes / degrees.size).sum()) + 0.0  # never -0.0
+    return float(entropy_terms(nodes / degrees.size).sum()) + 0.0  # never -0.0
 
 
 def _shares_in(argument: str, values: np.ndarray, shape: str = "") -> np.ndarray:

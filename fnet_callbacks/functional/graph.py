@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components as _csgraph_components
 
 from fnet_callbacks.checks import checked_array, checked_integer, short_repr
 from fnet_callbacks.errors import FnetError
@@ -201,11 +199,7 @@ def connected_components(graph: Graph) -> np.ndarray:
     """
     if checked_graph(graph).n_nodes == 0:
         return np.empty(0, np.int64)
-    ones = np.ones(len(graph.indices), np.int8)
-    matrix = csr_array((ones, graph.indices, graph.indptr), shape=(graph.n_nodes, graph.n_nodes))
-    labels = _csgraph_components(matrix, directed=False)[1]
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return first.argsort().argsort()[inverse]
+    return _kernels.components(graph.indptr, graph.indices)
 
 
 def edge_turnover(graph: Graph | np.ndarray, previous: Graph | np.ndarray) -> float:

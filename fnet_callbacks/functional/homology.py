@@ -12,7 +12,6 @@ import numpy as np
 from fnet_callbacks.checks import checked_array, checked_choice, checked_integer, checked_number, short_repr
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.correlation import ROUNDING
-from fnet_callbacks.functional.rips import rips_diagrams
 
 Backend = Literal["native", "gudhi", "ripser"]
 
@@ -66,6 +65,8 @@ def persistence(
     if len(distance) == 0:
         return [np.empty((0, 2)) for _ in range(max_dim + 1)]
     if backend == "native":
+        from fnet_callbacks.functional.rips import rips_diagrams  # and with it Numba
+
         return list(rips_diagrams(distance, threshold=threshold))[: max_dim + 1]
     if backend == "gudhi":
         from gudhi.sklearn.rips_persistence import RipsPersistence  # brings scikit-learn, as ripser does

@@ -1,7 +1,7 @@
 """Random correlation matrices with the mean and variance of a given one: a null for what is built on correlations."""
 
 import numpy as np
-from scipy.linalg import blas
+import scipy  # which loads a part of it when that is used
 
 from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.correlation import checked_correlation
@@ -74,7 +74,7 @@ def drawn(
         for start in range(0, k, n_nodes):  # in parts, none of which is larger than the matrix
             part = generator.normal(centre, spread, (n_nodes, min(n_nodes, k - start)))
             squares += np.square(part).sum(axis=1)
-            filled = blas.dsyrk(  # type: ignore[attr-defined]
+            filled = scipy.linalg.blas.dsyrk(  # type: ignore[attr-defined]
                 1.0, part.T, beta=float(start > 0), trans=True, lower=True, c=filled, overwrite_c=True
             )
     null, nothing = filled.T, np.zeros(n_nodes)

@@ -1,18 +1,20 @@
 """Clusters of a weighted graph by its spectrum: n-cut, spectral clustering, and whether a graph has clusters at all."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array, issparse
+import scipy  # which loads a part of it when that is used
 
 from fnet_callbacks.checks import checked_array, checked_integer, short_repr
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.functional.references import z_score
 
-Adjacency = np.ndarray | csr_array
+Adjacency: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
 _DENSE = 2000  # nodes up to which all eigenvalues are found at once
 
 
@@ -61,7 +63,7 @@ def ncut(adjacency: Adjacency, partition: np.ndarray) -> float:
     if not len(kept):
         return 0.0
     _, own = np.unique(labels[kept], return_inverse=True)
-    members = csr_array((np.ones(len(kept)), (np.arange(len(kept)), own)))
+    members = scipy.sparse.csr_array((np.ones(len(kept)), (np.arange(len(kept)), own)))
     between = (members.T @ weights[kept][:, kept] @ members).toarray()
     volume = between.sum(1)
     return float(((volume - between.diagonal()) / np.where(volume > 0, volume, 1)).sum())
@@ -149,7 +151,7 @@ def eigengap(adjacency: Adjacency, *, max_clusters: int = 32) -> int:
     n = len(joined)
     if n < 3:
         return 1
-    scale = diags_array(1 / np.sqrt(degrees[joined]))
+    scale = scipy.sparse.diags_array(1 / np.sqrt(degrees[joined]))
     similar = scale @ weights[joined][:, joined] @ scale  # 1 less its eigenvalues are the Laplacian's
     n_values = min(max_clusters + 1, n)
     if n <= _DENSE or n_values >= n:
@@ -219,13 +221,13 @@ def clusterability(
     return Clusterability(own, mean, std, z_score(own, mean, std), p)
 
 
-def _checked(adjacency: Adjacency, argument: str = "adjacency") -> csr_array:
-    found: Any = adjacency if issparse(adjacency) else checked_array(argument, adjacency, "")
+def _checked(adjacency: Adjacency, argument: str = "adjacency") -> scipy.sparse.csr_array:
+    found: Any = adjacency if scipy.sparse.issparse(adjacency) else checked_array(argument, adjacency, "")
     if found.ndim != 2 or found.shape[0] != found.shape[1]:
         raise FnetError(f"{argument} must be a square matrix [N, N], got shape {found.shape}")
     if found.dtype.kind not in "biuf":
         raise FnetError(f"{argument} must be real numbers, got {found.dtype}")
-    weights = csr_array(found.astype(np.float64))
+    weights = scipy.sparse.csr_array(found.astype(np.float64))
     if weights.nnz and (not np.isfinite(weights.data).all() or weights.data.min() < 0):
         raise FnetError(f"{argument} must have weights of 0 or more, all of them finite")
     if weights.nnz and abs(weights - weights.T).max() > 1e-9 * max(1.0, abs(weights).max()):
@@ -241,11 +243,11 @@ def _checked_partition(partition: np.ndarray, n_nodes: int) -> np.ndarray:
     return labels
 
 
-def _n_nodes(weights: csr_array) -> int:
+def _n_nodes(weights: scipy.sparse.csr_array) -> int:
     return len(weights.indptr) - 1
 
 
-def _narrow(weights: csr_array) -> csr_array:
+def _narrow(weights: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """With the 32-bit indices that scikit-learn takes."""
     parts = weights.data, weights.indices.astype(np.int32), weights.indptr.astype(np.int32)
-    return csr_array(parts, shape=weights.shape)
+    return scipy.sparse.csr_array(parts, shape=weights.shape)

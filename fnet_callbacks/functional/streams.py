@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import numba
 import numpy as np
 
 from fnet_callbacks.checks import checked_integer, checked_seed
@@ -19,6 +18,8 @@ def in_threads(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
     Plain threads over kernels that release the GIL, started for the call and gone after it: Numba's own
     threading layers survive neither a fork nor a second thread.
     """
+    import numba  # takes a third of a second, and what is drawn needs it anyway
+
     items = list(items)
     workers = min(len(items), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if workers < 2:

@@ -7,9 +7,20 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 ONE = np.uint64(1)
+
+
+class _Cache(FunctionCache):
+    """Loads machine code without what only compiling asks for, which takes Numba longer than a snapshot to measure."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -18,7 +29,9 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     Division by zero is NumPy's: to look for it before each division would keep loops from being vectorised.
     """
     try:
-        return njit(nogil=True, error_model="numpy", cache=True)(function)
+        compiled: Any = njit(nogil=True, error_model="numpy", cache=True)(function)
+        compiled._cache = _Cache(function)
+        return compiled
     except RuntimeError:  # Numba finds no place for its cache; the code then lives as long as the process
         return njit(nogil=True, error_model="numpy")(function)
 

@@ -218,7 +218,8 @@ def next_below(bits, strength):
 
     On the bits of the floats, which are ordered as their absolute values are and compared many at a time.
     """
-    unsigned = np.int64(np.iinfo(bits.dtype).max)
+    # The largest of its kind, also where the shift wraps; `np.iinfo` brings modules of Numba's that take long to load.
+    unsigned = (np.int64(1) << (8 * bits.itemsize - 1)) - 1
     nothing = np.int64(0)
     found = nothing
     for i in range(len(bits)):
