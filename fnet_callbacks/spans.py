@@ -21,6 +21,7 @@ _NO_MATTER = (
     "worker",
     "when_busy",
     "figures",
+    "log",
     "on_error",
     "save_correlation",
     "probe_size",  # the next two stand with the probe

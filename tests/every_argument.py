@@ -81,6 +81,7 @@ MONITOR: dict[str, Any] = {
     "batch_to_labels": "small_models.logits_of_dict",
     "model": "net",
     "figures": 3,
+    "log": ["fnet/*", "monitor/*"],
     "folder": "runs/a",
     "on_error": "raise",
 }

@@ -167,8 +167,8 @@ class Ledger(Logger):
 
 
 def monitor(every_n_steps: Any = 2, *instruments: Instrument, **options: Any) -> Monitor:
-    """One that raises where a measure fails and draws nothing; each instrument is due at each of its snapshots."""
-    settings: dict[str, Any] = {"figures": None, "on_error": "raise"}
+    """One that raises where a measure fails, draws nothing and logs everything; its instruments are due together."""
+    settings: dict[str, Any] = {"figures": None, "log": "all", "on_error": "raise"}
     return Monitor(instruments or None, every_n_steps=every_n_steps, **{**settings, **options})
 
 

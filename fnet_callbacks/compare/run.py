@@ -22,7 +22,9 @@ GAP = "generalization_gap"  # training less validation accuracy
 _TRAINING_ACCURACY = re.compile(r"train(?:ing)?([_/. -]acc.*)")
 _NOWHERE = np.empty(0, np.int64), np.empty(0)
 # Of the settings in the manifest, what follows from the model, or changes no number.
-_NO_SETTING = ("kind", "layers", "quantities", "n_units", "worker", "when_busy", "measure_timeout_s", "probe")
+_NO_SETTING = (
+    "kind", "layers", "quantities", "n_units", "worker", "when_busy", "log", "measure_timeout_s", "probe"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

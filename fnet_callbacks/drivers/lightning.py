@@ -68,9 +68,9 @@ class Monitor(Callback):
     """Watches what the neurons of a model do together while it trains.
 
     Every N steps it shows the model a fixed set of inputs, the probe, and takes a snapshot: each of its instruments
-    measures what it sees. Values go to all loggers, to ``trainer.callback_metrics`` (so that ``EarlyStopping``,
-    ``ModelCheckpoint`` and tuners act on them), and to a record in the run's folder, `read_record`. One snapshot is
-    taken before the first step and one after the last.
+    measures what it sees. Values go to ``trainer.callback_metrics`` (so that ``EarlyStopping``, ``ModelCheckpoint`` and
+    tuners act on them) and to a record in the run's folder, `read_record`; those of the whole network also to all
+    loggers. One snapshot is taken before the first step and one after the last.
 
     Training is not touched: weights, optimiser, buffers, random streams, modes and gradients are bit-equal with and
     without it. A trainer has one monitor. Of all that it does ``monitor/...`` and ``monitor_cost/<instrument>/<part>``
@@ -103,11 +103,17 @@ class Monitor(Callback):
         model: Name of the submodule to call where the LightningModule has no ``forward``.
         figures: ``"log"`` draws the snapshots 0, 1, 2, 4, 8, ... of each instrument and the last; an integer every k-th
             and the last; None or False none.
+        log: What the loggers get of the values. ``"auto"`` is each instrument's measures of the whole network, all of
+            ``FunctionalCodes``, and ``monitor/...``; measures of layers and parts of the cost are left out. ``"all"``
+            is everything. Glob patterns over keys, such as ``["fnet/*", "fnet_layers/01/*"]``, are logged in place of
+            that; ``*`` also stands for ``/``, ``[]`` for nothing at all. Values that are NaN or infinite are never
+            written to a logger. The record and ``trainer.callback_metrics`` have every value in any case.
         folder: The run's folder, in which the record is ``fnet/``. Default: the log directory of the run.
         on_error: ``"warn"`` lets training go on where a measure fails, ``"raise"`` does not.
 
     Raises:
-        FnetError: An argument is out of range; or, before the first step, model or data do not fit it.
+        FnetError: An argument is out of range; or, before the first step, model or data do not fit it, or a pattern of
+            ``log`` matches no key.
 
     Example:
         >>> from fnet_callbacks import FunctionalNetwork, Monitor, Robustness
@@ -131,6 +137,7 @@ class Monitor(Callback):
         batch_to_labels: Callable[[Any], Any] | str | int | None = None,
         model: str | None = None,
         figures: Figures | bool = "log",
+        log: str | Sequence[str] = "auto",
         folder: str | Path | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -148,6 +155,7 @@ class Monitor(Callback):
             batch_to_labels=batch_to_labels,
             model=model,
             figures=figures,
+            log=log,
             folder=folder,
             on_error=on_error,
         )

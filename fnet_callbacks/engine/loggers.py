@@ -1,6 +1,7 @@
 """Scalars and figures to whatever loggers a trainer has; the only file that knows kinds of loggers."""
 
 import hashlib
+import math
 import re
 import struct
 import tempfile
@@ -22,7 +23,7 @@ class Loggers:
 
     Args:
         loggers: Lightning loggers; anything with ``log_metrics(metrics, step=...)`` and ``save()``.
-        keys: What will be written; charts, axes and descriptions are made from it.
+        keys: Of what will be written; charts, axes and descriptions are made from them.
         figure_folder: Where figures go as files when no logger takes images; None drops them.
     """
 
@@ -42,9 +43,13 @@ class Loggers:
         return self._figure_folder is not None or any(writer.takes_images for writer in self._writers)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes values at a step, at once: nothing waits for the trainer's own logging interval."""
-        for writer in self._writers:
-            self._try(writer.logger, lambda writer=writer: writer.scalars(step, values))
+        """Writes the finite ones of some values at a step, at once: nothing waits for the trainer's logging interval.
+
+        Others are left out: of them loggers draw nonsense, lose the run's last value, or raise.
+        """
+        finite = {key: value for key, value in values.items() if math.isfinite(value)}
+        for writer in self._writers if finite else ():
+            self._try(writer.logger, lambda writer=writer: writer.scalars(step, finite))
 
     def figures(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes images by key to the loggers that take them, else to files; each the bytes of a PNG file, uint8."""
@@ -96,7 +101,8 @@ class _TensorBoard(_Writer):
 
     def declare(self, keys: Sequence[Key]) -> None:
         self._descriptions = {key.key: key.description for key in keys}
-        self.logger.experiment.add_custom_scalars(_layout(keys))
+        if layout := _layout(keys):
+            self.logger.experiment.add_custom_scalars(layout)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if not _is_plain(self.logger):
@@ -143,7 +149,9 @@ class _Wandb(_Writer):
             self.logger.experiment.define_metric(f"{prefix}/*", step_metric=_STEP)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self.logger.log_metrics(dict(values), step=step)
+        self.logger.log_metrics(
+            {**values, _STEP: step}, step=step
+        )  # the axis, whether it is asked for or not
 
     def figures(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         import wandb

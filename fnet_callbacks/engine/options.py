@@ -12,7 +12,7 @@ from fnet_callbacks.capture.batches import as_getter, path_of
 from fnet_callbacks.capture.reader import BatchReader
 from fnet_callbacks.engine.budget import as_share
 from fnet_callbacks.errors import FnetError
-from fnet_callbacks.instruments.arguments import Figures, as_figures, as_interval
+from fnet_callbacks.instruments.arguments import Figures, as_figures, as_interval, as_log
 from fnet_callbacks.instruments.functional_network import FunctionalNetwork
 from fnet_callbacks.instruments.instrument import Instrument, Shared
 
@@ -37,6 +37,7 @@ class Options:
     batch_to_labels: Getter
     model: str | None
     figures: Figures
+    log: str | list[str]
     folder: Path | None
     on_error: Literal["warn", "raise"]
 
@@ -66,6 +67,7 @@ class Options:
             batch_to_labels=as_getter(rest["batch_to_labels"], "batch_to_labels"),
             model=as_text("model", rest["model"]),
             figures=as_figures(rest["figures"]),
+            log=as_log(rest["log"]),
             folder=None if folder is None else Path(folder),
             on_error=as_choice("on_error", rest["on_error"], ("warn", "raise")),
         )
@@ -101,6 +103,7 @@ class Options:
             "batch_to_labels": path_of(self.batch_to_labels),
             "model": self.model,
             "figures": self.figures,
+            "log": self.log,
             "on_error": self.on_error,
         }
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from fnet_callbacks.engine.entry import Entry
+from fnet_callbacks.engine.logged import Logged
 from fnet_callbacks.engine.loggers import Loggers
 from fnet_callbacks.engine.options import Options
 from fnet_callbacks.errors import FnetError, FnetWarning, RecordError
@@ -55,6 +56,7 @@ class Output:
         self.measured: dict[str, Any] | None = None  # what is measured how, in plain values, once it is known
         self._folder: Path | None = None
         self._analyst: Analyst | None = None
+        self._logged: Logged | None = None
         self._loggers: Loggers | None = None
         self._artist = Artist()
         self._complained: set[str] = set()
@@ -96,9 +98,14 @@ class Output:
             step: Where its checkpoint stood.
             probe: What the manifest says of the probe.
             measured: What the interrupted run's checkpoint says was measured how; see ``Output.measured``.
+
+        Raises:
+            FnetError: An instrument cannot go on from its state, or the option ``log`` does not fit the keys.
         """
         for entry in self._entries.values():
             _check_state(entry)
+        keys = self._keys()
+        self._logged = Logged(self._options.log, keys, self._entries)
         run = self._host.folder(self._options.folder)
         folder = None if run is None else run / _RECORD
         manifest = self._manifest(probe)
@@ -106,7 +113,6 @@ class Output:
         is_resumed = resumed_from is not None or measured is not None
         now = Span.of(manifest, begin=step + 1 if is_resumed else 0)
         self.measured = {key: value for key, value in now.to_manifest().items() if key != "begin"}
-        keys = self._keys()
         self.keys = frozenset(key.key for key in keys)
         self.layer_keys = frozenset(key.key for key in keys if key.place is not None)
         if not self._host.is_global_zero:
@@ -127,7 +133,9 @@ class Output:
         }
         threads = self._threads() if plan.recipes else None
         self._analyst = Analyst(plan, threads=threads, analyses=here if threads is None else {})
-        self._loggers = Loggers(self._host.loggers, keys=keys, figure_folder=folder and folder / "figures")
+        self._loggers = Loggers(
+            self._host.loggers, keys=self._logged.keys, figure_folder=folder and folder / "figures"
+        )
 
     def analyzes_here(self, entry: Entry) -> bool:
         """Whether an instrument's analysis is made on the training thread before its snapshot is handed over."""
@@ -204,9 +212,10 @@ class Output:
         self._artist.close()
 
     def _write(self, result: Result) -> None:
+        assert self._logged is not None
         assert self._loggers is not None
         if result.scalars:
-            self._loggers.scalars(result.step, {**result.scalars, **result.cost_ms})
+            self._loggers.scalars(result.step, self._logged.of({**result.scalars, **result.cost_ms}))
         for instrument, portrait in result.portraits.items() if self._loggers.takes_figures else ():
             self._artist.paint(Request(result.step, instrument, portrait))
         for key in result.scalars.keys() - self.keys:

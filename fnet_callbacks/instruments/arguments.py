@@ -78,6 +78,19 @@ def as_figures(value: Any) -> Figures:
     return value if value in ("log", None) else as_integer("figures", value, at_least=1)
 
 
+def as_log(value: Any) -> str | list[str]:
+    """What of the values loggers get.
+
+    Raises:
+        FnetError: It is no glob pattern and no list of them, of which ``"auto"`` and ``"all"`` are two by themselves.
+    """
+    value = plain("log", value)
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise refused("log", value, "'auto', 'all', or glob patterns over keys, such as 'fnet/*'")
+    return value
+
+
 def as_timeout(value: Any) -> float | None:
     """Seconds that a measure may take, None for no limit.
 

@@ -38,6 +38,7 @@ _OF_MONITOR = (
     "batch_to_labels",
     "model",
     "figures",
+    "log",
     "folder",
     "on_error",
 )

@@ -198,6 +198,11 @@ def test_instruments_may_come_in_any_sequence_or_alone() -> None:
         ("FunctionalNetwork", {"layers": {"net.1": True}}, r"`layers=\{'net.1': True\}` should be"),
         ("Monitor", {"model": 3}, "`model=3` should be a text"),
         ("Monitor", {"batch_to_inputs": 3.5}, "`batch_to_inputs=3.5` should be a function"),
+        (
+            "Monitor",
+            {"log": np.array([1])},
+            r"`log=\[1\]` should be 'auto', 'all', or glob patterns over keys",
+        ),
         ("Monitor", {"overhead_budget": np.float64(2)}, "`overhead_budget=2.0` should be"),
         ("Robustness", {"bounds": {0.0}}, r"`bounds=\[0.0\]` should be \(lowest, highest\)"),
         ("Robustness", {"normalize": {0.5, 0.25}}, r"`normalize=.* should be \(mean, std\)"),

@@ -135,7 +135,13 @@ def first_of_batch(batch: Any) -> Any:
         {"max_neurons": 100},
         {"figures": "log"},
         {"probe_size": 2000},  # of 32 that there are
-        {"worker": "process", "when_busy": "skip", "measure_timeout_s": None, "overhead_budget": 1.0},
+        {
+            "worker": "process",
+            "when_busy": "skip",
+            "log": "auto",
+            "measure_timeout_s": None,
+            "overhead_budget": 1.0,
+        },
     ],
     ids=str,
 )

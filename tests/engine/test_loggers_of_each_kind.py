@@ -36,9 +36,10 @@ KEYS = [
 VALUES = {
     "monitor/step": 7.0,
     "fnet/modularity": 0.5,
-    "fnet/loops": float("nan"),
+    "fnet/loops": 3.0,
     "fnet_layers/01/modularity": 0.25,
 }
+NOT_FINITE = {"fnet/n_loops": float("nan"), "fnet/sigma": float("inf"), "fnet/omega": float("-inf")}
 
 
 def png() -> np.ndarray:
@@ -86,13 +87,14 @@ def test_tensorboard_holds_values_and_images_under_their_keys_and_steps_without_
     tmp_path, tensorboard
 ):
     loggers = Loggers([tensorboard], keys=KEYS, figure_folder=tmp_path / "figures")
-    loggers.scalars(7, VALUES)
+    loggers.scalars(7, VALUES | NOT_FINITE)
     loggers.figures(7, {"fnet/figures/graph": IMAGE})
     events = events_of(tmp_path / "tb" / "version_0")
+    assert {*events.Tags()["scalars"]} == {*VALUES}
     for key, value in VALUES.items():
         (event,) = events.Scalars(key)
         assert event.step == 7
-        assert event.value == pytest.approx(value, nan_ok=True)
+        assert event.value == pytest.approx(value)
     (image,) = events.Images("fnet/figures/graph")
     assert (image.step, image.height, image.width) == (7, 4, 5)
     assert not (tmp_path / "figures").exists()
@@ -168,12 +170,13 @@ def read_by_pages(folder: Path, described: dict[str, str]) -> None:
 def test_wandb_holds_values_and_images_on_an_axis_of_their_own(tmp_path):
     logger = WandbLogger(save_dir=tmp_path, project="p", offline=True)
     loggers = Loggers([logger], keys=[*KEYS, *whole_keys("my_layers", [BY_NAME["loops"]])])
-    loggers.scalars(7, VALUES)
+    loggers.scalars(7, {k: v for k, v in VALUES.items() if k != "monitor/step"} | NOT_FINITE)
     loggers.figures(7, {"fnet/figures/graph": IMAGE})
     wandb.finish()
     file = run_file(tmp_path)
     scalars, figures = history(file)
-    assert {key: float(scalars[key]) for key in VALUES} == pytest.approx(VALUES, nan_ok=True)
+    assert {key: float(scalars[key]) for key in VALUES} == VALUES  # the axis is among them in any case
+    assert not NOT_FINITE.keys() & scalars.keys()
     assert figures["monitor/step"] == 7
     image = file.parent / "files" / figures["fnet/figures/graph/path"]
     assert image.read_bytes().startswith(b"\x89PNG")
@@ -184,10 +187,11 @@ def test_wandb_holds_values_and_images_on_an_axis_of_their_own(tmp_path):
 def test_csv_holds_values_at_once_and_new_columns_when_they_come(tmp_path):
     logger = CSVLogger(tmp_path, name="csv", version=0)
     loggers = Loggers([logger], keys=KEYS)
-    loggers.scalars(7, VALUES)
+    loggers.scalars(7, VALUES | NOT_FINITE)
     loggers.scalars(9, {"fnet/modularity": 0.75, "fnet/new": 1.0})
     with open(tmp_path / "csv" / "version_0" / "metrics.csv") as file:
         first, second = csv.DictReader(file)
+    assert first.keys() == {"step", "fnet/new", *VALUES}
     assert (first["step"], first["fnet/modularity"], first["fnet/new"]) == ("7", "0.5", "")
     assert (second["step"], second["fnet/modularity"], second["fnet/new"]) == ("9", "0.75", "1.0")
 
@@ -197,6 +201,18 @@ def test_any_other_logger_gets_the_values_by_log_metrics():
     Loggers([logger], keys=KEYS).scalars(7, {"fnet/loops": 3.0})
     assert logger.rows == [(7, {"fnet/loops": 3.0})]
     assert logger.saved == 1
+
+
+def test_values_of_which_none_is_finite_are_not_written():
+    logger = Remembering()
+    Loggers([logger], keys=KEYS).scalars(7, NOT_FINITE)
+    assert (logger.rows, logger.saved) == ([], 0)
+
+
+def test_tensorboard_gets_no_charts_where_nothing_of_a_chart_is_logged(tmp_path, tensorboard):
+    loggers = Loggers([tensorboard], keys=layer_keys("fnet", [BY_NAME["modularity"]], ["relu#0"]))
+    loggers.scalars(7, VALUES)
+    assert not events_of(tmp_path / "tb" / "version_0").Tags()["tensors"]
 
 
 def test_images_become_files_where_no_logger_takes_them(tmp_path):
