@@ -118,6 +118,11 @@ class Host(ABC):
         """The first loader of the training data, where there is one."""
         return None
 
+    @property
+    def n_loader_workers(self) -> int:
+        """Processes that load training data, of this rank."""
+        return 0 if self.training_loader is None else self.training_loader.num_workers
+
     def probe_sources(self) -> Iterator[tuple[str, DataLoader]]:
         """What a probe may be drawn from, the best first, with a name for messages."""
         yield from ()

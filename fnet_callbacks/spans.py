@@ -19,6 +19,8 @@ _NO_MATTER = (
     "every_n_epochs",
     "overhead_budget",
     "worker",
+    "worker_in_use",
+    "worker_reason",
     "when_busy",
     "figures",
     "log",

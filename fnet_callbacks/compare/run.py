@@ -23,8 +23,18 @@ _TRAINING_ACCURACY = re.compile(r"train(?:ing)?([_/. -]acc.*)")
 _NOWHERE = np.empty(0, np.int64), np.empty(0)
 # Of the settings in the manifest, what follows from the model, or changes no number.
 _NO_SETTING = (
-    "kind", "layers", "quantities", "n_units", "worker", "when_busy", "log", "measure_timeout_s", "probe"
-)  # fmt: skip
+    "kind",
+    "layers",
+    "quantities",
+    "n_units",
+    "worker",
+    "worker_in_use",
+    "worker_reason",
+    "when_busy",
+    "log",
+    "measure_timeout_s",
+    "probe",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,8 +89,11 @@ class Monitor(Callback):
             Where it affords a part of what is due, the cheaper instruments go first. What the run will wait for at its
             end is kept free; the first and the last snapshot are always taken, so that a short run may cost more.
             ``monitor/interval``, ``monitor/overhead_share`` and ``monitor/skipped`` are logged. None for no limit.
-        worker: ``"process"`` analyzes in a process of its own while training goes on; ``"inline"`` on the training
-            thread. The numbers are the same.
+        worker: Where snapshots are analyzed: ``"process"`` in a process of its own while training goes on, ``"inline"``
+            on the training thread. ``"auto"`` takes the process where a core is left for it, by the affinity or quota
+            of this one, torch's threads, the model's device, other ranks and loader processes: where training uses all
+            cores, another process slows it by more than the time that it takes. The record says which was taken and
+            why. The numbers are the same.
         when_busy: Where the worker is behind, ``"wait"`` until it has caught up, so that no snapshot is left out, or
             ``"skip"`` the snapshot; ``monitor/skipped`` counts.
         probe: A map-style data set, or a loader of one, that the inputs are drawn from; a dotted path to a function
@@ -128,7 +131,7 @@ class Monitor(Callback):
         every_n_steps: int | Literal["log"] | None = None,
         every_n_epochs: int | None = None,
         overhead_budget: float | None = None,
-        worker: Literal["process", "inline"] = "process",
+        worker: Literal["auto", "process", "inline"] = "auto",
         when_busy: Literal["wait", "skip"] = "wait",
         probe: Any = None,
         probe_size: int = 1024,

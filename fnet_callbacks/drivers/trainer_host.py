@@ -134,6 +134,11 @@ class TrainerHost(Host):
     def training_loader(self) -> DataLoader | None:
         return next(self.loaders_in(self._trainer.train_dataloader), None)
 
+    @property
+    @override
+    def n_loader_workers(self) -> int:
+        return sum(loader.num_workers for loader in self.loaders_in(self._trainer.train_dataloader))
+
     @override
     def probe_sources(self) -> Iterator[tuple[str, DataLoader]]:
         trainer = self._trainer

@@ -271,7 +271,7 @@ class Engine:
     def _hand_on(self) -> None:
         """Hands over what is in the outbox, and waits for what comes of it where that is asked for."""
         self._empty_outbox()
-        if self._options.worker == "inline" or self._options.on_error == "raise":
+        if self._output.place.worker == "inline" or self._options.on_error == "raise":
             self.drain()
 
     def _hand_over(

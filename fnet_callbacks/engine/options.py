@@ -28,7 +28,7 @@ class Options:
     every_n_steps: int | Literal["log"] | None
     every_n_epochs: int | None
     overhead_budget: float | None
-    worker: Literal["process", "inline"]
+    worker: Literal["auto", "process", "inline"]
     when_busy: Literal["wait", "skip"]
     probe: Any
     probe_size: int
@@ -57,7 +57,7 @@ class Options:
             every_n_steps=DEFAULT_STEPS if steps is None and epochs is None else steps,
             every_n_epochs=epochs,
             overhead_budget=as_share(plain("overhead_budget", rest["overhead_budget"])),
-            worker=as_choice("worker", rest["worker"], ("process", "inline")),
+            worker=as_choice("worker", rest["worker"], ("auto", "process", "inline")),
             when_busy=as_choice("when_busy", rest["when_busy"], ("wait", "skip")),
             probe=str(probe) if isinstance(probe, str) else probe,
             # One sample has no correlation.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import glob
 import importlib.metadata
-import os
 import platform
 import time
 import uuid
@@ -15,19 +12,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from fnet_callbacks.engine.beginning import begun
+from fnet_callbacks.engine.cores import Place, place
 from fnet_callbacks.engine.entry import Entry
 from fnet_callbacks.engine.logged import Logged
 from fnet_callbacks.engine.loggers import Loggers
 from fnet_callbacks.engine.options import Options
-from fnet_callbacks.errors import FnetError, FnetWarning, RecordError
+from fnet_callbacks.errors import FnetError, FnetWarning
 from fnet_callbacks.findings import Recipe
 from fnet_callbacks.host import Host
 from fnet_callbacks.keys import Key, manifest_keys, manifest_quantities, whole_keys
 from fnet_callbacks.quantities.monitor import MONITOR
-from fnet_callbacks.record import SnapshotStore, read_record
-from fnet_callbacks.spans import Span, changes, go_on, spans_of
+from fnet_callbacks.record import SnapshotStore
+from fnet_callbacks.spans import Span, changes
 from fnet_callbacks.worker.analysis import Around
 from fnet_callbacks.worker.analyst import Analyst
 from fnet_callbacks.worker.artist import Artist
@@ -50,6 +47,7 @@ class Output:
     def __init__(self, host: Host, options: Options, entries: Sequence[Entry]) -> None:
         self._host, self._options = host, options
         self._entries = {entry.name: entry for entry in entries}
+        self.place: Place  # once it is open
         self.writer: str | None = None  # of the record, which no other run's is
         self.keys: frozenset[str] = frozenset()
         self.layer_keys: frozenset[str] = frozenset()
@@ -102,6 +100,7 @@ class Output:
         Raises:
             FnetError: An instrument cannot go on from its state, or the option ``log`` does not fit the keys.
         """
+        self.place = self._host.broadcast(place(self._options.worker, self._host))
         for entry in self._entries.values():
             _check_state(entry)
         keys = self._keys()
@@ -117,13 +116,15 @@ class Output:
         self.layer_keys = frozenset(key.key for key in keys if key.place is not None)
         if not self._host.is_global_zero:
             return
-        store, before = _begun(folder, manifest, resumed_from, writer, step, now)
+        store, before = begun(folder, manifest, resumed_from, writer, step, now)
         if measured is not None:
             before.append(Span.of(measured, begin=0))
         self._break_off(before, now, step)
         self._folder = None if store is None else store.folder.absolute()
         if self._folder is not None:
             self._host.inform(f"monitor: the record is {self._folder}")
+        if self.place.worker == "inline":
+            self._host.inform(f"monitor: snapshots are analyzed between training steps; {self.place.reason}")
         self._place_analyses()
         plan = self._plan(store)
         here = {
@@ -131,7 +132,7 @@ class Output:
             for name, entry in self._entries.items()
             if entry.analysis is not None and not entry.instrument.analyzes_here
         }
-        threads = self._threads() if plan.recipes else None
+        threads = max(1, min(_MAX_THREADS, self.place.n_free)) if plan.recipes else None
         self._analyst = Analyst(plan, threads=threads, analyses=here if threads is None else {})
         self._loggers = Loggers(
             self._host.loggers, keys=self._logged.keys, figure_folder=folder and folder / "figures"
@@ -145,7 +146,7 @@ class Output:
         """Decides which analyses the worker makes, and lets those of the training thread go on from their state."""
         for entry in self._entries.values():
             analysis = entry.instrument.analysis
-            if self._options.worker == "process" and not entry.instrument.analyzes_here:
+            if self.place.worker == "process" and not entry.instrument.analyzes_here:
                 try:
                     entry.recipe = Recipe.of(analysis)
                     continue
@@ -246,11 +247,6 @@ class Output:
             self._complained.add(what)
             warnings.warn(text, FnetWarning, stacklevel=2)
 
-    def _threads(self) -> int:
-        """The cores that training leaves, one at least."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, min(_MAX_THREADS, cores - self._host.n_local_ranks * torch.get_num_threads()))
-
     def _manifest(self, probe: Mapping[str, Any]) -> dict[str, Any]:
         keys = self._keys()
         words = manifest_quantities(keys)
@@ -259,7 +255,12 @@ class Output:
             "writer": uuid.uuid4().hex,  # no other run's manifest is the same
             "model": type(self._host.module).__name__,
             "configuration": self._host.configuration(),
-            "monitor": {**self._options.settings(), "quantities": words["monitor"]},
+            "monitor": {
+                **self._options.settings(),
+                "worker_in_use": self.place.worker,
+                "worker_reason": self.place.reason,
+                "quantities": words["monitor"],
+            },
             "probe": {key: value for key, value in probe.items() if key != "classes"},
             "classes": probe.get("classes"),
             "instruments": {
@@ -327,68 +328,3 @@ def _settings(entry: Entry) -> dict[str, Any]:
         "every_n_epochs": epochs and epochs * schedule.multiple,
         **instrument.facts,
     }
-
-
-def _begun(
-    folder: Path | None,
-    manifest: Mapping[str, Any],
-    resumed_from: str | None,
-    writer: str | None,
-    step: int,
-    now: Span,
-) -> tuple[SnapshotStore | None, list[Span]]:
-    """A record that was begun, None where it cannot be; and the last span of the one that it goes on from."""
-    if folder is None:
-        return None, []
-    store, before = SnapshotStore(folder), list[Span]()
-    try:
-        if resumed_from is not None and (source := _adopted(store, resumed_from, writer, step)) is not None:
-            spans = go_on(spans_of(source), now)
-            before = [span for span in spans_of(source) if span.begin < now.begin][-1:]
-            told = {"spans": [span.to_manifest() for span in spans]} if len(spans) > 1 else {}
-            lineage = {
-                "resumed_from": source.get("writer"),
-                "writers": [*_writers(source), manifest["writer"]],
-            }
-            store.write_manifest({**manifest, **told, **lineage})
-        else:
-            store.start(manifest)
-    except OSError as error:
-        warnings.warn(f"no record is written: {folder} cannot be ({error})", FnetWarning, stacklevel=2)
-        return None, before
-    return store, before
-
-
-def _writers(manifest: Mapping[str, Any]) -> list[Any]:
-    """The runs that wrote a record, one going on from the other, the last one last."""
-    return manifest.get("writers") or [
-        manifest.get(key) for key in ("resumed_from", "writer") if key in manifest
-    ]
-
-
-def _located(source: Path, writer: str | None) -> Path:
-    """Where the record of a run is: at its place, or beside it where another run has begun one there.
-
-    Raises:
-        RecordError: It is at neither.
-    """
-    if writer is None:
-        return source
-    others = sorted(source.parent.glob(f"{glob.escape(source.name)}.*")) if source.parent.is_dir() else []
-    for place in (source, *others):
-        with contextlib.suppress(RecordError):
-            if writer in _writers(read_record(place).manifest):
-                return place
-    read_record(source)  # says what is wrong, where it is not that it is another's
-    raise RecordError(f"that at {source} was written by another run")
-
-
-def _adopted(store: SnapshotStore, source: str, writer: str | None, step: int) -> Mapping[str, Any] | None:
-    """The manifest of the record that was taken over; None where it cannot be."""
-    try:
-        return store.adopt(_located(Path(source), writer), step=step)
-    except RecordError as error:
-        warnings.warn(
-            f"the record of the interrupted run is not taken over: {error}", FnetWarning, stacklevel=2
-        )
-        return None

@@ -192,7 +192,7 @@ def test_all_instruments_at_once_leave_training_bit_equal(tmp_path: Path, name: 
     assert ledger.steps_of("robust/clean_accuracy")[:2] == [0, 4]
     assert ledger.steps_of("lesion/clean_accuracy")[:2] == [0, 4]
     assert ledger.steps_of("specialization/ncut")[:2] == [0, 3]
-    assert ledger.steps_of("codes/pgd_departure")[:2] == [0, 2]
+    assert ledger.steps_of("codes/01/used_units")[:2] == [0, 2]
     assert not is_piecewise_linear or ledger.steps_of("regions/n_patterns")[:2] == [0, 2]
 
 

@@ -53,7 +53,6 @@ def test_a_layer_of_an_instrument_whose_name_begins_like_anothers_is_one_of_its_
         ("monitor_cost/*/total", {"monitor_cost/fnet/total", "monitor_cost/codes/total"}),
         ([], set()),
     ],
-    ids=str,
 )
 def test_globs_are_what_is_logged(log: str | list[str], expected: set[str]) -> None:
     assert chosen(log) == expected
