@@ -155,6 +155,7 @@ class Engine:
         """Takes the snapshot after the last step, draws the last figures and waits for everything."""
         if not self._is_open:
             return
+        self._output.stop_waiting()
         due = [e for e in self._entries if e.last_step != self.step and self._passes.has_seen(e)]
         if due:
             self._collect(wait=True)

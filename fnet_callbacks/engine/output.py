@@ -182,6 +182,11 @@ class Output:
         """Whether the values of a snapshot are on their way."""
         return self._analyst is not None and self._analyst.is_owed
 
+    def stop_waiting(self) -> None:
+        """Does what a worker that is still starting was handed: a short run is over before it has begun."""
+        if self._analyst is not None:
+            self._analyst.stop_waiting()
+
     def submit(self, job: Job, around: Around) -> None:
         """Hands over a snapshot; see ``Analyst.submit``."""
         assert self._analyst is not None

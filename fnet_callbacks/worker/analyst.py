@@ -70,6 +70,15 @@ class Analyst:
         """The child's process id; None without one."""
         return None if self._child is None else self._child.pid
 
+    def stop_waiting(self) -> None:
+        """Has what a child owes that is still starting done on the calling thread, for the run is over."""
+        with handlers_held():
+            child = self._child
+            if child is not None and child.unanswered and not child.has_begun:
+                child.end()
+                self._child = None
+                self._measure_here(child.unanswered)
+
     def submit(self, job: Job, around: Around = nothing_around) -> None:
         """Hands over a job; waits while too many are on the way.
 
@@ -208,6 +217,7 @@ def main() -> None:
                 refuse(f"in the worker {error}")
             return None
         assert recorder is not None
+        board().say("")  # from here on it is waited for
         try:
             return recorder.run(message, in_time)
         except Exception as error:

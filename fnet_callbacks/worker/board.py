@@ -58,6 +58,11 @@ class Board:
         """What the block is about that was not left; empty where none was."""
         return os.pread(self.fd, _BYTES, 0).rstrip(b"\0").decode(errors="replace")
 
+    @property
+    def is_written(self) -> bool:
+        """Whether anything was ever said."""
+        return os.fstat(self.fd).st_size > 0
+
     def close(self) -> None:
         """Lets go of it; safe to call twice."""
         if self.fd >= 0:

@@ -101,6 +101,11 @@ class Child:
         return self._process.pid
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it has come to what it was asked, and has said so by its `board`; before that it imports."""
+        return self._board.is_written
+
+    @property
     def is_full(self) -> bool:
         """Whether it owes so many answers that the next message should wait: 4, where they are small up to 32."""
         n = len(self.unanswered)

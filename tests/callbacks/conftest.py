@@ -2,5 +2,5 @@
 
 from fnet_callbacks import Monitor
 
-assert Monitor.__init__.__kwdefaults__["worker"] == "process"
+assert Monitor.__init__.__kwdefaults__["worker"] == "auto"
 Monitor.__init__.__kwdefaults__["worker"] = "inline"

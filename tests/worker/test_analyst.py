@@ -109,6 +109,32 @@ def test_jobs_that_a_killed_child_had_not_done_are_done_with_what_went_before(ti
     assert_same(expected, found)
 
 
+def test_nobody_waits_for_a_child_that_is_still_starting_when_the_run_is_over(tmp_path):
+    jobs = [job(0), job(1), job(2, is_end=True)]
+    expected = results(Analyst(plan_of(tmp_path / "here"), threads=None), *jobs)
+    analyst = Analyst(plan_of(tmp_path / "there"), threads=1)
+    pid = analyst.pid
+    os.kill(pid, signal.SIGSTOP)  # a start that takes for ever
+    for each in jobs[:2]:
+        analyst.submit(each)
+    analyst.stop_waiting()
+    assert analyst.pid is None
+    assert not is_running(pid)
+    assert_same(expected, results(analyst, jobs[2]))
+    assert read_record(tmp_path / "there").steps == [0, 1, 2]
+
+
+def test_a_child_that_has_begun_is_waited_for():
+    analyst = Analyst(plan_of(None), threads=1)
+    analyst.submit(job(0))
+    assert len(analyst.results(wait=True)) == 1
+    pid = analyst.pid
+    analyst.submit(job(1))
+    analyst.stop_waiting()
+    assert analyst.pid == pid
+    assert [r.step for r in results(analyst)] == [1]
+
+
 def test_a_child_that_cannot_start_leaves_the_work_to_this_process(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.warns(FnetWarning, match=r"on the training thread: the worker cannot start .*nowhere"):
