@@ -46,7 +46,7 @@ def persistence(
         FnetError: ``distance`` is not as described above, or another argument is out of range.
 
     Reference: Zhang, Dong, Zhang & Lin (2022), arXiv 2205.11702, on ``1 - |r|``; Bauer (2021), Ripser,
-        J. Appl. Comput. Topol. 5, 391, for the algorithm of all backends.
+        J. Appl. Comput. Topol. 5, 391, for the algorithm of ripser; see `rips_diagrams` for that of our own.
     Cost: grows faster than N² and depends on the data; noise is dearest. A threshold bounds it.
 
     >>> square = np.abs(np.subtract.outer(np.arange(4), np.arange(4)) % 2) + 0.0

@@ -225,11 +225,16 @@ def graph_from_correlation(
     """
     rule = GraphRule(method, density, threshold, sign)
     matrix = checked_correlation(correlation, has_dead=False)
-    counts, *_ = _kernels.survey(matrix, rule.is_absolute)
     if method == "mst" and tree is not None:
-        tree = _checked_tree(tree, len(matrix))
-    else:
-        tree = _tree(matrix, rule.is_absolute) if method == "mst" else None
+        return graph_of(matrix, rule, _checked_tree(tree, len(matrix)))
+    return graph_of(matrix, rule)
+
+
+def graph_of(matrix: np.ndarray, rule: GraphRule, tree: np.ndarray | None = None) -> Graph:
+    """The graph of a matrix that is known to be a correlation without dead units; its ``tree`` where that is known."""
+    counts, *_ = _kernels.survey(matrix, rule.is_absolute)
+    if rule.method == "mst" and tree is None:
+        tree = _tree(matrix, rule.is_absolute)
     return Graph.from_sorted_edges(len(matrix), _edges(matrix, counts, tree, rule)[0])
 
 

@@ -11,7 +11,7 @@ from fnet_callbacks.functional import _kernels
 from fnet_callbacks.functional.correlation import checked_correlation
 from fnet_callbacks.functional.graph import Graph, checked_graph
 from fnet_callbacks.functional.random_correlations import NO_VARIANCE, drawn, moments_of
-from fnet_callbacks.functional.selection import GraphRule, checked_rule
+from fnet_callbacks.functional.selection import GraphRule, checked_rule, graph_of
 from fnet_callbacks.functional.streams import in_threads, streams
 
 _SWAPS_PER_EDGE = 10
@@ -261,7 +261,9 @@ def small_world_hqs(
 
     def null_wiring(stream: np.uint64) -> Wiring:
         null = drawn(n_nodes, moments, stream, spare.pop() if spare else None)
-        graph = build.graph(null)
+        # A draw of few neurons may leave one without a variance, which is refused there.
+        is_whole = not np.isnan(null.diagonal()).any()
+        graph = graph_of(null, build) if is_whole else build.graph(null)
         spare.append(null.T)
         return wiring(graph)
 

@@ -81,3 +81,27 @@ def test_few_points(n_nodes, components):
     diagrams = rips_diagrams(distance)
     assert diagrams[0].tolist() == components
     assert diagrams[1].shape == (0, 2)
+
+
+@pytest.mark.parametrize("n_nodes, samples", [(90, 60), (160, 1000)])
+def test_equals_gudhi_where_many_loops_are_open_at_once(n_nodes, samples):
+    """Of noise: more than fit into one word, and more edges in cocycles than there is room for at first."""
+    values = np.random.default_rng(1).standard_normal((samples, n_nodes))
+    distance = symmetric(1 - np.abs(np.corrcoef(values, rowvar=False)))
+    for ours, theirs in zip(rips_diagrams(distance), by_gudhi(distance), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    births, deaths = rips_diagrams(distance)[1].T
+    assert max(((births <= at) & (deaths > at)).sum() for at in births) > 64
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.integers(4, 30), st.integers(2, 12))
+def test_of_equal_lengths_any_order_gives_the_same(seed, n_nodes, steps):
+    """Many loops open and close at one length, some of them with the same triangle's edge."""
+    generator = np.random.default_rng(seed)
+    distance = symmetric(generator.integers(1, steps + 1, (n_nodes, n_nodes)) / steps)
+    order = generator.permutation(n_nodes)
+    for ours, theirs in zip(
+        rips_diagrams(distance), rips_diagrams(distance[np.ix_(order, order)]), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)

@@ -110,21 +110,21 @@ def _aggregate(indptr, indices, weights, strengths, labels):
         place[c] += 1
         coarse_strengths[c] += strengths[i]
     coarse_indptr = np.zeros(n_coarse + 1, np.int64)
-    coarse_indices = np.empty(len(indices), np.int32)
+    coarse_indices = np.empty(len(indices) + 1, np.int32)  # one more: see `_move_nodes`
     coarse_weights = np.empty(len(indices), np.int32)
-    links = np.zeros(n_coarse, np.int64)
+    links = np.zeros(n_coarse, np.int32)
     filled = 0
+    narrow = coarse_of.astype(np.int32)
     for c in range(n_coarse):
         first = filled
         for k in range(start[c], start[c + 1]):
             i = members[k]
             for e in range(indptr[i], indptr[i + 1]):
-                other = coarse_of[indices[e]]
-                if other != c:
-                    if not links[other]:
-                        coarse_indices[filled] = other
-                        filled += 1
-                    links[other] += weights[e]
+                other = np.uint32(narrow[np.uint32(indices[e])])
+                coarse_indices[filled] = other
+                filled += (links[other] == 0) & (other != c)
+                links[other] += weights[e]
+        links[c] = 0
         for e in range(first, filled):
             coarse_weights[e] = links[coarse_indices[e]]
             links[coarse_indices[e]] = 0
@@ -137,15 +137,14 @@ def _aggregate(indptr, indices, weights, strengths, labels):
 def _edges_within(indptr, indices, weights, labels):
     """The CSR arrays of a level without the edges between communities."""
     inner_indptr = np.zeros_like(indptr)
-    inner_indices = np.empty_like(indices)
-    inner_weights = np.empty_like(weights)
+    inner_indices = np.empty(len(indices) + 1, np.int32)  # one more: see `_move_nodes`
+    inner_weights = np.empty(len(indices) + 1, np.int32)
     filled = 0
     for i in range(len(labels)):
         for e in range(indptr[i], indptr[i + 1]):
-            if labels[indices[e]] == labels[i]:
-                inner_indices[filled] = indices[e]
-                inner_weights[filled] = weights[e]
-                filled += 1
+            inner_indices[filled] = indices[e]
+            inner_weights[filled] = weights[e]
+            filled += labels[np.uint32(indices[e])] == labels[i]
         inner_indptr[i + 1] = filled
     return inner_indptr, inner_indices[:filled].copy(), inner_weights[:filled].copy()
 
@@ -215,7 +214,7 @@ def _quality(indptr, indices, labels):
     for i in range(len(labels)):
         held[labels[i]] += indptr[i + 1] - indptr[i]
         for e in range(indptr[i], indptr[i + 1]):
-            inside += labels[indices[e]] == labels[i]
+            inside += labels[np.uint32(indices[e])] == labels[i]
     return len(indices) * inside - (held * held).sum()
 
 
@@ -224,7 +223,7 @@ def _connected(indptr, indices, labels):
     """Labels from 0 of what hangs together within each community."""
     n = len(labels)
     part = np.full(n, -1, np.int64)
-    waiting = np.empty(n, np.int64)
+    waiting = np.empty(n + 1, np.int64)  # one more: see `_move_nodes`
     n_parts = 0
     for first in range(n):
         if part[first] >= 0:
@@ -236,11 +235,11 @@ def _connected(indptr, indices, labels):
             length -= 1
             i = waiting[length]
             for e in range(indptr[i], indptr[i + 1]):
-                j = indices[e]
-                if part[j] < 0 and labels[j] == labels[i]:
-                    part[j] = n_parts
-                    waiting[length] = j
-                    length += 1
+                j = np.uint32(indices[e])
+                joins = (part[j] < 0) & (labels[j] == labels[i])
+                waiting[length] = j
+                part[j] = n_parts if joins else part[j]
+                length += joins
         n_parts += 1
     return part
 

@@ -1,29 +1,24 @@
-"""Persistent H0 and H1 of a Vietoris-Rips filtration over Z/2, in O(N²) memory.
+"""Persistent H0 and H1 of a Vietoris-Rips filtration over Z/2.
 
-Edges are named by their rank in the filtration, a strict order, and a triangle by its last edge and its apex,
-the node opposite: ``last * N + apex``. An edge that has a common neighbour when it enters opens a loop and
-closes it at once with the first such triangle (an apparent pair). Nearly all edges do, and word operations on
-bit-packed rows find them. What is left is reduced as persistent cohomology: the coboundaries of the loops'
-edges, latest edge first.
+Edges enter in their order, each with the triangles that it completes. One that has no common neighbour then joins two
+components or opens a loop, and a loop that is open is known by a cocycle: an edge is in it or not, and each triangle
+has an even number of edges in it. What an edge is in follows from any triangle that it completes, and nearly always its
+other triangles agree. Where two differ, the sum of the cocycles in which they do is one no longer, so the youngest of
+them ends: it is added to the others, which leaves all of these whole.
 
-A coboundary is never written out. It is a cursor that yields its triangles in order, and cursors queue at the
-last edge of their next triangle, so that triangles beyond the pivot cost nothing.
+Few edges are in any cocycle. Each of them has a bit for every open loop, so that a word operation looks at 64, and
+triangles are found by word operations on bit-packed rows: those without such an edge all agree, and cost nothing.
 
-Reference: Bauer (2021), Ripser, J. Appl. Comput. Topol. 5, 391 (cohomology, implicit columns, apparent
-pairs).
+Reference: de Silva, Morozov & Vejdemo-Johansson (2011), Persistent cohomology and circular coordinates, Discrete
+Comput. Geom. 45, 737.
 """
 
 import numpy as np
 
 from fnet_callbacks.functional._kernels.base import ONE, kernel, lowest_bit
 
-TREE, LOOP = -1, -2  # what an edge does that is in no apparent pair: it joins two components, or opens a loop
-_IN_SUM, _HAS_CURSOR, _MEMBER = np.uint8(1), np.uint8(2), np.uint8(4)
+JOINS, CLOSES = -1, -2  # what an edge does that opens no loop: it joins two components, or only closes loops
 _FEW = 32  # edges that are sorted by insertion
-_NEVER = np.iinfo(np.int32).max
-# Columns of a cursor: its edge; the cursor behind it in the queue; and, of each of the edge's ends, where among that
-# end's neighbours the cursor stands, and the edge to that neighbour, which completes a triangle.
-_EDGE, _BEHIND, _PLACE, _CLOSING, _FIELDS = 0, 1, 2, 4, 6
 
 
 @kernel
@@ -79,236 +74,180 @@ def sorted_edges(distance, threshold):
 
 
 @kernel
-def edge_ranks(first, second, n_nodes):
-    """``[N, N]`` rank of each edge, and a rank beyond all others where there is none."""
-    rank = np.full((n_nodes, n_nodes), _NEVER, np.int32)
-    for r in range(len(first)):
-        rank[first[r], second[r]] = r
-        rank[second[r], first[r]] = r
-    return rank
+def pair_edges(first, second, n_nodes):
+    """What each edge does, in the order in which they enter: JOINS, CLOSES, or opens a loop.
 
-
-@kernel
-def first_apexes(first, second, n_nodes):
-    """Smallest common neighbour of each edge's ends when it enters, else TREE or LOOP; bit-packed rows of all edges."""
-    rows = np.zeros((n_nodes, (n_nodes + 63) // 64), np.uint64)
+    For one that opens a loop it is the edge that closes it; the number of edges where none does.
+    """
+    n_edges, n_words = len(first), (n_nodes + 63) // 64
+    paired = np.empty(n_edges, np.int64)
     parent = np.arange(n_nodes)
-    apexes = np.empty(len(first), np.int32)
-    for r in range(len(first)):
+    rows = np.zeros((n_nodes, n_words), np.uint64)
+    # The edges that are in cocycles, and which column has their bits. The first column is that of all others.
+    held = np.zeros((n_nodes, n_words), np.uint64)
+    column = np.zeros((n_nodes, n_nodes), np.int32)
+    cocycles = np.zeros((1, 1024), np.uint64)
+    edge_of = np.empty(1024, np.int32)
+    n_columns = 1
+    opened = np.full(64, -1, np.int64)  # of each bit the edge that opened the loop, -1 where the bit is free
+    n_open = closed_since = 0
+    sides = np.empty((2, n_nodes + 1), np.int32)  # of the triangles, the columns of their two other edges
+    for r in range(n_edges):
         i, j = np.int64(first[r]), np.int64(second[r])
-        apexes[r] = LOOP
-        for w in range(rows.shape[1]):
-            word = rows[i, w] & rows[j, w]
-            if word:
-                apexes[r] = w * 64 + lowest_bit(word)
+        n_triangles, has_apex, has_plain = 1, False, False
+        for w in range(n_words):
+            common = rows[i, w] & rows[j, w]
+            if not common:
+                continue
+            has_apex = True
+            if not n_open:
                 break
-        rows[i, j >> 6] |= ONE << np.uint64(j & 63)
-        rows[j, i >> 6] |= ONE << np.uint64(i & 63)
-        if apexes[r] == LOOP:
-            while parent[i] != i:
-                parent[i] = parent[parent[i]]
-                i = parent[i]
-            while parent[j] != j:
-                parent[j] = parent[parent[j]]
-                j = parent[j]
-            if i != j:
-                parent[i] = j
-                apexes[r] = TREE
-    return apexes, rows
-
-
-@kernel
-def _neighbours_by_length(first, second, n_nodes):
-    """Neighbours of each node, the nearest first: those of i are ``neighbours[start[i]:start[i + 1]]``."""
-    start = np.zeros(n_nodes + 1, np.int64)
-    for r in range(len(first)):
-        start[first[r] + 1] += 1
-        start[second[r] + 1] += 1
-    for i in range(n_nodes):
-        start[i + 1] += start[i]
-    neighbours = np.empty(2 * len(first), np.int32)
-    place = start[:-1].copy()
-    for r in range(len(first)):
-        i, j = first[r], second[r]
-        neighbours[place[i]] = j
-        neighbours[place[j]] = i
-        place[i] += 1
-        place[j] += 1
-    return start, neighbours
-
-
-@kernel
-def _place_beyond(last, row, neighbours, low, high):
-    """Where in ``neighbours[low:high]`` the first is whose edge, by the ranks of ``row``, comes after ``last``."""
-    while low < high:
-        middle = (low + high) >> 1
-        if row[neighbours[middle]] <= last:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@kernel
-def _next_closing(a, b, low, high, neighbours, rank, rows):
-    """The first of a's neighbours in ``neighbours[low:high]`` that b is joined to already, and its edge from a."""
-    for place in range(low, high):
-        k = np.int64(neighbours[place])
-        if (rows[b, k >> 6] >> np.uint64(k & 63)) & ONE and rank[b, k] < rank[a, k]:
-            return place, rank[a, k]
-    return high, _NEVER
-
-
-@kernel
-def _flip(odd, apex):
-    """Toggle a bit; by how much the number of bits has grown."""
-    bit = ONE << np.uint64(apex & 63)
-    odd[apex >> 6] ^= bit
-    return 1 if odd[apex >> 6] & bit else -1
-
-
-@kernel
-def _flip_completed(edge, last, odd, first, second, rank, rows):
-    """Toggle the apexes of all triangles in the coboundary of an edge that ``last``, it or a later one, completes."""
-    i, j = np.int64(first[edge]), np.int64(second[edge])
-    grown = 0
-    if edge == last:
-        for w in range(rows.shape[1]):
-            word = rows[i, w] & rows[j, w]
+            word = common & (held[i, w] | held[j, w])
+            has_plain |= word != common
             while word:
                 k = w * 64 + lowest_bit(word)
                 word &= word - ONE
-                if rank[i, k] < last and rank[j, k] < last:
-                    grown += _flip(odd, k)
-        return grown
-    p, q = np.int64(first[last]), np.int64(second[last])
-    shared, apex = (i, j) if i in (p, q) else (j, i)
-    if shared in (p, q) and rank[p + q - shared, apex] < last:
-        grown = _flip(odd, apex)
-    return grown
-
-
-@kernel
-def _wait(cursors, c, queued, waiting):
-    """Line a cursor up at the edge that completes its next triangle."""
-    last = min(cursors[c, _CLOSING], cursors[c, _CLOSING + 1])
-    cursors[c, _BEHIND] = queued[last]
-    queued[last] = c
-    waiting[last >> 6] |= ONE << np.uint64(last & 63)
-
-
-@kernel
-def loop_deaths(first, second, rank, apexes, rows):
-    """For each LOOP edge the edge that closes its loop; -1 where none does."""
-    n = len(rank)
-    start_of, neighbours = _neighbours_by_length(first, second, n)
-    loops = np.flatnonzero(apexes == LOOP)
-    deaths = np.full(len(loops), -1, np.int64)
-    # A reduced column is a sum of coboundaries, kept as their edges: members[start[c]:start[c + 1]].
-    members = np.empty(1024, np.int64)
-    start = np.zeros(len(loops) + 1, np.int64)
-    # Which column has a triangle as its pivot: columns are chained by the triangle's last edge.
-    newest = np.full(len(first), -1, np.int32)
-    older = np.empty(len(loops), np.int32)
-    pivot_apex = np.empty(len(loops), np.int32)
-    # Of the column at hand: cursors, chained by the last edge of their next triangle, and a bit for each such edge.
-    cursors = np.empty((1024, _FIELDS), np.int32)
-    queued = np.full(len(first), -1, np.int32)
-    waiting = np.zeros((len(first) + 63) // 64, np.uint64)
-    # The column's triangles that ``last`` completes, each a bit at its apex.
-    odd = np.zeros(rows.shape[1], np.uint64)
-    # Of each edge, for the column at hand: whether it is in the sum, has a cursor, is in ``members``. One that is
-    # added twice leaves the sum, while its cursor stays until it surfaces, in case it is added again.
-    state = np.zeros(len(first), np.uint8)
-    for column in range(len(loops)):
-        begin = filled = start[column]
-        n_cursors = n_odd = 0
-        single = last = loops[len(loops) - 1 - column]
-        added, n_added = -1, 1  # from members[added], or a single edge where added is -1
-        while True:
-            if filled + n_added > len(members):
-                members = np.concatenate((members, np.empty(len(members) + n_added, np.int64)))
-            if n_cursors + n_added > len(cursors):
-                cursors = np.concatenate((cursors, np.empty((len(cursors) + n_added, _FIELDS), np.int32)))
-            for k in range(n_added):  # none comes after ``last``
-                edge = single if added < 0 else members[added + k]
-                if not state[edge] & _MEMBER:
-                    members[filled] = edge
-                    filled += 1
-                    state[edge] |= _MEMBER
-                state[edge] ^= _IN_SUM
-                n_odd += _flip_completed(edge, last, odd, first, second, rank, rows)
-                if state[edge] & _IN_SUM and not state[edge] & _HAS_CURSOR:
-                    ends = first[edge], second[edge]
-                    cursors[n_cursors, _EDGE] = edge
-                    for side in range(2):
-                        a, b = np.int64(ends[side]), np.int64(ends[1 - side])
-                        high = start_of[a + 1]
-                        low = _place_beyond(last, rank[a], neighbours, start_of[a], high)
-                        place, closing = _next_closing(a, b, low, high, neighbours, rank, rows)
-                        cursors[n_cursors, _PLACE + side] = place
-                        cursors[n_cursors, _CLOSING + side] = closing
-                    if min(cursors[n_cursors, _CLOSING], cursors[n_cursors, _CLOSING + 1]) != _NEVER:
-                        _wait(cursors, n_cursors, queued, waiting)
-                        n_cursors += 1
-                        state[edge] |= _HAS_CURSOR
-            while not n_odd:  # on to the next edge that completes a triangle
-                w = last >> 6
-                while w < len(waiting) and not waiting[w]:
-                    w += 1
-                if w == len(waiting):
-                    break
-                last = w * 64 + lowest_bit(waiting[w])
-                waiting[w] &= waiting[w] - ONE
-                c = np.int64(queued[last])
-                queued[last] = -1
-                while c >= 0:
-                    behind = np.int64(cursors[c, _BEHIND])
-                    edge = cursors[c, _EDGE]
-                    state[edge] &= ~_HAS_CURSOR
-                    if state[edge] & _IN_SUM:
-                        ends = first[edge], second[edge]
-                        side = 0 if cursors[c, _CLOSING] == last else 1
-                        a, b = np.int64(ends[side]), np.int64(ends[1 - side])
-                        n_odd += _flip(odd, b)
-                        place, closing = _next_closing(
-                            a, b, cursors[c, _PLACE + side] + 1, start_of[a + 1], neighbours, rank, rows
-                        )
-                        cursors[c, _PLACE + side] = place
-                        cursors[c, _CLOSING + side] = closing
-                        if min(closing, cursors[c, _CLOSING + 1 - side]) != _NEVER:
-                            _wait(cursors, c, queued, waiting)
-                            state[edge] |= _HAS_CURSOR
-                    c = behind
-            if not n_odd:
-                break
-            w = 0
-            while not odd[w]:
-                w += 1
-            apex = w * 64 + lowest_bit(odd[w])
-            if apexes[last] == apex:
-                added, n_added, single = -1, 1, last
+                sides[0, n_triangles], sides[1, n_triangles] = column[i, k], column[j, k]
+                n_triangles += 1
+        rows[i, j >> 6] |= ONE << np.uint64(j & 63)
+        rows[j, i >> 6] |= ONE << np.uint64(i & 63)
+        if has_apex:
+            paired[r] = CLOSES
+            if n_triangles == 1:
                 continue
-            owner = newest[last]
-            while owner >= 0 and pivot_apex[owner] != apex:
-                owner = older[owner]
-            if owner < 0:
-                deaths[len(loops) - 1 - column] = last
-                pivot_apex[column], older[column], newest[last] = apex, newest[last], column
+            sides[:, 0] = 0  # all triangles without an edge in a cocycle agree
+            agreeing = sides[:, not has_plain : n_triangles]
+            is_held, n_closed = _extend(cocycles, n_columns, opened, paired, r, agreeing)
+            n_open -= n_closed
+            closed_since += n_closed
+            if closed_since > n_open >> 3:  # not each time, for it looks at all columns
+                closed_since = 0
+                cocycles[:, 0] = cocycles[:, n_columns]  # out of the way
+                n_columns = _without_empty(cocycles, n_columns, edge_of, first, second, column, held)
+                cocycles[:, n_columns] = cocycles[:, 0]
+                cocycles[:, 0] = 0
+            if not is_held:
+                continue
+        else:
+            root, other = i, j
+            while parent[root] != root:
+                parent[root] = parent[parent[root]]
+                root = parent[root]
+            while parent[other] != other:
+                parent[other] = parent[parent[other]]
+                other = parent[other]
+            if root != other:
+                parent[root] = other
+                paired[r] = JOINS
+                continue
+            paired[r] = n_edges
+            if n_open == len(opened):
+                opened = np.concatenate((opened, np.full(n_open, -1, np.int64)))
+                cocycles = _larger(cocycles, 2 * len(cocycles), cocycles.shape[1])
+            free = 0
+            while opened[free] >= 0:
+                free += 1
+            opened[free] = r
+            n_open += 1
+            cocycles[:, n_columns] = 0
+            cocycles[free >> 6, n_columns] = ONE << np.uint64(free & 63)
+        held[i, j >> 6] |= ONE << np.uint64(j & 63)
+        held[j, i >> 6] |= ONE << np.uint64(i & 63)
+        column[i, j] = column[j, i] = n_columns
+        edge_of[n_columns] = r
+        n_columns += 1
+        if n_columns == cocycles.shape[1]:
+            cocycles = _larger(cocycles, len(cocycles), 2 * n_columns)
+            edge_of = np.concatenate((edge_of, np.empty(n_columns, np.int32)))
+    return paired
+
+
+@kernel
+def _larger(cocycles, n_words, room):
+    found = np.zeros((n_words, room), np.uint64)
+    found[: len(cocycles), : cocycles.shape[1]] = cocycles
+    return found
+
+
+@kernel
+def _extend(cocycles, n_columns, opened, paired, r, sides):
+    """Write the column of an edge, which its triangles agree on in the end.
+
+    Returns whether the edge is in a cocycle, and how many loops it closes.
+    """
+    one, other = sides
+    closed = 0
+    bits = np.uint64(0)
+    for w in range(len(cocycles)):
+        word = cocycles[w]
+        while True:
+            value = word[one[0]] ^ word[other[0]]
+            differs = np.uint64(0)
+            for t in range(1, len(one)):
+                differs |= word[one[t]] ^ word[other[t]] ^ value
+            if not differs:
                 break
-            added, n_added = start[owner], start[owner + 1] - start[owner]
-        end = begin
-        for k in range(begin, filled):
-            edge = members[k]
-            if state[edge] & _IN_SUM:
-                members[end] = edge
-                end += 1
-            state[edge] = 0
-        start[column + 1] = end
-        for c in range(n_cursors):
-            left = min(cursors[c, _CLOSING], cursors[c, _CLOSING + 1])
-            if left != _NEVER:
-                queued[left] = -1
-                waiting[left >> 6] = 0
-        odd[:] = 0
-    return deaths
+            t = 1
+            while word[one[t]] ^ word[other[t]] == value:
+                t += 1
+            sum_of = one[0], other[0], one[t], other[t]
+            paired[_end_youngest(cocycles, n_columns, opened, w, sum_of)] = r
+            closed += 1
+        word[n_columns] = value
+        bits |= value
+    return bits != 0, closed
+
+
+@kernel
+def _without_empty(cocycles, n_columns, edge_of, first, second, column, held):
+    """Let go of the edges that are in no cocycle any more, whose places the last columns take; how many are left."""
+    bits = cocycles[0, :n_columns].copy()
+    for w in range(1, len(cocycles)):
+        for c in range(n_columns):
+            bits[c] |= cocycles[w, c]
+    c = 1
+    while c < n_columns:
+        if bits[c]:
+            c += 1
+            continue
+        i, j = np.int64(first[edge_of[c]]), np.int64(second[edge_of[c]])
+        held[i, j >> 6] ^= ONE << np.uint64(j & 63)
+        held[j, i >> 6] ^= ONE << np.uint64(i & 63)
+        column[i, j] = column[j, i] = 0
+        n_columns -= 1
+        if c < n_columns:
+            bits[c] = bits[n_columns]
+            edge_of[c] = edge_of[n_columns]
+            i, j = first[edge_of[c]], second[edge_of[c]]
+            column[i, j] = column[j, i] = c
+            for w in range(len(cocycles)):
+                cocycles[w, c] = cocycles[w, n_columns]
+    return n_columns
+
+
+@kernel
+def _end_youngest(cocycles, n_columns, opened, begin, columns):
+    """Take the youngest of the cocycles that have an odd number of edges out of all; the edge that opened its loop.
+
+    None is among those of the words before ``begin``.
+    """
+    odd = np.zeros(len(cocycles), np.uint64)
+    youngest, at = np.int64(-1), np.int64(0)
+    for w in range(begin, len(cocycles)):
+        for c in columns:
+            odd[w] ^= cocycles[w, c]
+        word = odd[w]
+        while word:
+            bit = w * 64 + lowest_bit(word)
+            word &= word - ONE
+            if opened[bit] > youngest:
+                youngest, at = opened[bit], bit
+    opened[at] = -1
+    ended, shift = cocycles[at >> 6], np.uint64(at & 63)
+    for w in range(begin, len(cocycles)):
+        if odd[w] and w != at >> 6:
+            for c in range(n_columns):
+                cocycles[w, c] ^= odd[w] * ((ended[c] >> shift) & ONE)
+    for c in range(n_columns):
+        ended[c] ^= odd[at >> 6] * ((ended[c] >> shift) & ONE)
+    return youngest
