@@ -49,13 +49,13 @@ def test_few_windows_are_right_on_average() -> None:
 
 
 def test_a_border_that_a_line_runs_along_is_not_estimated() -> None:
-    model = mlp().double()
-    normal = model[0].weight[0].detach()
+    model = nn.Sequential(first := nn.Linear(5, 24), nn.ReLU(), nn.Linear(24, 3)).double()
+    normal = first.weight[0].detach()
     starts, ends = (torch.randn(8, 5, dtype=torch.float64) for _ in range(2))
     with torch.no_grad():
-        model[0].bias[0] = 0
-        model[0].weight[1:] = 0  # no other unit has a border
-        model[0].bias[1:] = 1
+        first.bias[0] = 0
+        first.weight[1:] = 0  # no other unit has a border
+        first.bias[1:] = 1
     for side in (starts, ends):
         side -= (side @ normal / (normal @ normal))[:, None] * normal
     assert 0 < (starts @ normal).abs().max() < 1e-14
