@@ -66,7 +66,7 @@ INSTRUMENTS: dict[str, dict[str, Any]] = {
     "FunctionalCodes": {
         **OWN, **LOGITS, **BALL, "layers": ["net.1"], "signal": "pre", "maxima": True, "grid": [3, 4]
     },
-    "ReLURegions": {**OWN, **LOGITS, **BALL, "lines": 2, "max_crossings": 20},
+    "ReLURegions": {**OWN, **LOGITS, **BALL, "lines": 2, "max_crossings": 20, "exact": True},
 }  # fmt: skip
 # Without its instruments, which are given by class_path or _target_, or as objects.
 MONITOR: dict[str, Any] = {

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.spatial import procrustes
 from scipy.special import entr
 from torch import Tensor
 
@@ -142,6 +141,8 @@ def map_distance(a: np.ndarray, b: np.ndarray) -> float:
         layers of any widths allow, is our assumption.
     Cost: O(S).
     """
+    from scipy.spatial import procrustes  # slow to import, and needed here only
+
     a, b = _places("a", a), _places("b", b)
     if a.shape != b.shape:
         raise FnetError(f"`b` should be {list(a.shape)}, a place for each sample, got {list(b.shape)}")

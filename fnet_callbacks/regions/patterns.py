@@ -209,9 +209,10 @@ class _Seen:
             self._places += states
         units = _Units(name, first.shape[1], len(states))
         if isinstance(pieces, Elementwise):
-            slope, every = self._by_sample(pieces.affine()[0], name), torch.stack(states)
-            same = (every == every[:, :1]).all(1).all(0)
-            units = replace(units, ever=(slope != 0).any(0), first=every[:, 0], same=same)
+            sloped = self._by_sample(pieces.sloped(), name)
+            same = torch.stack([_any(state) != _any(~state) for state in states]).all(0)
+            starts = torch.stack([state[0] for state in states])
+            units = replace(units, ever=_any(sloped), first=starts, same=same)
         self.units.append(units)
 
     def share_differing(self, other: _Seen) -> float:
@@ -263,6 +264,11 @@ def _named(units: Sequence[_Units]) -> list[LayerActivity]:
             always_on = int((own.same & own.ever).sum())
             found.append(LayerActivity(name, own.n_units, int((~own.ever).sum()), always_on))
     return found
+
+
+def _any(states: Tensor) -> Tensor:
+    """Which column has any that holds: a maximum of bytes is much faster than ``any`` along the first axis."""
+    return states.view(torch.uint8).amax(0).bool()
 
 
 def _differing(bits: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -71,16 +71,31 @@ class Elementwise:
             offset = torch.where(state, shift, offset)
         return slope, offset
 
+    def sloped(self) -> Tensor:
+        """Whether the slope of each unit on its piece is other than 0, in the shape of ``z``."""
+        found = self.slopes[0] != 0
+        for state, slope in zip(self.states(), self.slopes[1:], strict=True):
+            found = (state & (slope != 0)) | (~state & found)
+        return found
+
     def margins(self) -> Sequence[Tensor]:
         """Distances from the breaks."""
-        return [self.z - b for b in self.breaks]
+        return [self.z if _is(b, 0.0) else self.z - b for b in self.breaks]
 
     def frozen(self) -> Tensor:
         """See `Pieces`."""
-        found = self.offsets[0] + self.slopes[0] * self.z
-        for state, slope, offset in zip(self.states(), self.slopes[1:], self.offsets[1:], strict=True):
-            found = torch.where(_repeated(state), offset + slope * self.z, found)
+        found, *pieces = [
+            self._piece(slope, offset) for slope, offset in zip(self.slopes, self.offsets, strict=True)
+        ]
+        for state, piece in zip(self.states(), pieces, strict=True):
+            found = torch.where(_repeated(state), piece, found)
         return found
+
+    def _piece(self, slope: Any, offset: Any) -> Any:
+        """What there would be on one piece; large tensors are not multiplied by 0 or 1."""
+        if _is(slope, 0.0):
+            return offset
+        return self.z if _is(slope, 1.0) and _is(offset, 0.0) else offset + slope * self.z
 
     def ahead(self) -> Elementwise:
         """See `Pieces`."""
@@ -154,19 +169,23 @@ class Pooled:
         """The place of the largest in its window."""
         if not self.kernel:
             return [self.indices.int()]
+        # The place follows from how far the entry is, in the flat axes, from the first of its window: no division.
         sizes, outs = self.z.shape[-self.n_axes :], self.values.shape[-self.n_axes :]
-        rest, place, weight = self.indices, torch.zeros_like(self.indices), 1
+        device, step = self.indices.device, 1
+        first = far = torch.zeros((), dtype=torch.int64, device=device)
         for axis in reversed(range(self.n_axes)):
-            at, rest = rest % sizes[axis], rest.div(sizes[axis], rounding_mode="floor")
-            shape = [1] * len(outs)
-            shape[axis] = outs[axis]
-            start = (
-                torch.arange(outs[axis], device=at.device).view(shape) * self.stride[axis]
-                - self.padding[axis]
-            )
-            place = place + weight * (at - start).div(self.dilation[axis], rounding_mode="floor")
-            weight *= self.kernel[axis]
-        return [place.to(torch.uint8) if math.prod(self.kernel) <= 256 else place.int()]
+            shape = [1] * self.n_axes
+            shape[axis] = -1
+            starts = torch.arange(outs[axis], device=device) * self.stride[axis] - self.padding[axis]
+            entries = torch.arange(self.kernel[axis], device=device) * self.dilation[axis]
+            first, far = first + step * starts.view(shape), far + step * entries.view(shape)
+            step *= sizes[axis]
+        far = far.flatten()
+        if len(far.unique()) < len(far):  # a window that is wider than all there is
+            return [self.indices.int()]
+        places = torch.zeros(int(far.max()) + 1, dtype=torch.int32, device=device)
+        places[far] = torch.arange(len(far), dtype=torch.int32, device=device)
+        return [(places.to(torch.uint8) if len(far) <= 256 else places)[self.indices - first]]
 
     def _windows(self, z: Tensor, padding: float) -> Tensor:
         """What is in each window, its axes as the last ones."""
@@ -257,6 +276,10 @@ class Largest:
         overtakes, which = _overtaking(_just_beyond(self.margins()[0]))
         half = torch.where(overtakes, which, self._places().chunk(2)[0])
         return replace(self, places=torch.cat([half, half]))
+
+
+def _is(parameter: Any, number: float) -> bool:
+    return isinstance(parameter, (int, float)) and parameter == number
 
 
 def _repeated(states: Tensor) -> Tensor:

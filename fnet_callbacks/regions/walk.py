@@ -1,4 +1,4 @@
-"""How many linear regions a straight line runs through."""
+"""How many linear regions a straight line runs through, counted one by one or estimated."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fnet_callbacks.regions.pieces import AT_BORDER, Pieces
 
 MERGED = 1e-8  # of a segment's length, within which crossings count as one
 _ROUNDED = 1e-9  # of the inputs, below which a slope may be rounding
+_AT_ONCE = 16  # windows, for which memory is there in large models
 _ELSEWHERE = 0.618  # of a segment's length, no multiple of what rounding is a multiple of
 
 
@@ -57,13 +58,9 @@ def count_crossings(model: nn.Module, starts: Tensor, ends: Tensor, *, max_cross
     Cost: a forward pass in float64 of two inputs for each crossing of a line, all lines at once; two passes more where
         the slope of what is crossed may be rounding.
     """
-    if starts.shape != ends.shape or not len(starts):
-        raise FnetError(
-            f"`starts` {tuple(starts.shape)} and `ends` {tuple(ends.shape)} should be of one shape"
-        )
     if max_crossings < 1:
         raise FnetError(f"`max_crossings={max_crossings}` should be an integer of at least 1")
-    starts, ends = starts.double(), ends.double()
+    starts, ends = _ends(starts, ends)
     n = len(starts)
     at = torch.zeros(n, dtype=torch.float64, device=starts.device)
     crossings = torch.zeros(n, dtype=torch.int64, device=starts.device)
@@ -80,72 +77,163 @@ def count_crossings(model: nn.Module, starts: Tensor, ends: Tensor, *, max_cross
     return Walk(crossings.cpu().numpy(), at.cpu().numpy())
 
 
+def estimate_crossings(
+    model: nn.Module, starts: Tensor, ends: Tensor, *, width: float, windows: int = 4, seed: int = 0
+) -> np.ndarray:
+    """Estimates the borders between linear regions that straight lines cross, from some short windows of each.
+
+    One window lies at random in each of as many equal parts of a line. In it those borders count that are ahead of its
+    start within the region that is there. That the borders it crosses move the others leads to no error while few of
+    the units change in a window. What counts as one border, and what is rounding, is as in `count_crossings`.
+
+    Args:
+        model: See `count_crossings`.
+        starts: ``[L, ...]``.
+        ends: ``[L, ...]``.
+        width: Of a window, as a share of the line; above 0, and no more than 1 over ``windows``.
+        windows: Of each line.
+        seed: Of where they are.
+
+    Returns:
+        ``[L]`` float64, at least 0. With N borders in all windows of all lines the error of their mean is about a share
+        of 1 over the root of N, which more lines or windows make smaller.
+
+    Raises:
+        FnetError: Shapes differ, or ``width`` or ``windows`` is out of range.
+        CaptureError: The model is not piecewise linear.
+
+    Reference: estimating the number from some windows is ours.
+    Cost: a forward pass in float64 of two inputs for each window.
+    """
+    if windows < 1 or not 0 < width * windows <= 1:
+        raise FnetError(f"`width={width}` should be above 0, and {windows} times that at most 1")
+    starts, ends = _ends(starts, ends)
+    places = np.random.default_rng(seed).random((len(starts), windows)) * (1 / windows - width)
+    at = torch.from_numpy(places + np.arange(windows) / windows).to(starts).flatten()
+    lines = torch.arange(len(starts), device=starts.device).repeat_interleave(windows)
+    double = _in_double(model, ahead=False)  # at random places no unit is at its break
+    counts = np.zeros(len(at))
+    with torch.no_grad():
+        for own in torch.arange(len(at), device=starts.device).split(_AT_ONCE):
+            here, direction = _along(starts[lines[own]], ends[lines[own]], at[own])
+            counts[own.cpu().numpy()] = _borders_within(double, here, direction, width)
+    return counts.reshape(-1, windows).mean(axis=1) / width
+
+
+def _ends(starts: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+    if starts.shape != ends.shape or not len(starts):
+        raise FnetError(
+            f"`starts` {tuple(starts.shape)} and `ends` {tuple(ends.shape)} should be of one shape"
+        )
+    return starts.double(), ends.double()
+
+
+def _along(starts: Tensor, ends: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Points on lines, and the directions of these."""
+    direction = ends - starts
+    return starts + at.view(-1, *[1] * (starts.dim() - 1)) * direction, direction
+
+
+def _borders_within(
+    model: Callable[[Tensor, Any], Any], here: Tensor, direction: Tensor, width: float
+) -> np.ndarray:
+    """How many borders lie ahead within a share of each direction, were the region that is here everywhere; ``[L]``."""
+    lines, steps, slopes = [], [], []
+
+    def see(now: Tensor, then: Tensor) -> None:
+        # Few change their sign: the rest is not divided.
+        row, unit = (now * torch.lerp(now, then, width) < 0).nonzero(as_tuple=True)
+        own, beyond = now[row, unit], then[row, unit]
+        lines.append(row)
+        steps.append(own / (own - beyond))
+        slopes.append((beyond - own).abs())
+
+    _show(model, here, here + direction, see)
+    line, step, slope = torch.cat(lines), torch.cat(steps), torch.cat(slopes)
+    is_doubtful = torch.zeros(len(here), dtype=torch.bool, device=here.device)
+    is_doubtful[line[slope < _ROUNDED * _scale(here, direction)[line]]] = True
+    counts = np.zeros(len(here), np.int64)
+    for own in range(len(here)):
+        found = step[line == own]
+        if is_doubtful[own]:
+            true = torch.cat(_true_steps(model, here[own : own + 1], direction[own : own + 1]), dim=1)[0]
+            found = true[true < width]
+        apart = found.sort().values.diff() > MERGED
+        counts[own] = min(1, len(found)) + int(apart.sum())
+    return counts
+
+
 def _next_border(model: Callable[[Tensor, Any], Any], starts: Tensor, ends: Tensor, at: Tensor) -> Tensor:
     """Where each line leaves the region that it is in just beyond ``at``; infinity where it does not."""
-    direction = ends - starts
-    here = starts + at.view(-1, *[1] * (starts.dim() - 1)) * direction
+    here, direction = _along(starts, ends, at)
     nearest, slope = torch.full_like(at, torch.inf), torch.full_like(at, torch.inf)
 
-    def see(steps: Tensor, slopes: Tensor) -> None:
+    def see(now: Tensor, then: Tensor) -> None:
         nonlocal nearest, slope
-        least = steps.min(1)
-        slope = torch.where(
-            least.values < nearest, slopes.gather(1, least.indices[:, None])[:, 0].abs(), slope
-        )
+        least = _steps(now, then).min(1)
+        own = least.indices[:, None]
+        slopes = (then.gather(1, own) - now.gather(1, own))[:, 0].abs()
+        slope = torch.where(least.values < nearest, slopes, slope)
         nearest = torch.minimum(nearest, least.values)
 
-    _show(model, here, direction, see)
-    scale = torch.maximum(here.flatten(1).abs().amax(1), direction.flatten(1).abs().amax(1))
-    doubtful = (slope < _ROUNDED * scale).nonzero()[:, 0]
+    _show(model, here, here + direction, see)
+    doubtful = (slope < _ROUNDED * _scale(here, direction)).nonzero()[:, 0]
     if len(doubtful):
-        nearest[doubtful] = _without_rounding(model, here[doubtful], direction[doubtful])
+        steps = _true_steps(model, here[doubtful], direction[doubtful])
+        nearest[doubtful] = torch.stack([own.amin(1) for own in steps]).amin(0)
     return at + nearest
 
 
 def _show(
-    model: Callable[[Tensor, Any], Any],
-    here: Tensor,
-    direction: Tensor,
-    see: Callable[[Tensor, Tensor], None],
-    *,
-    reach: float = 1.0,
+    model: Callable[[Tensor, Any], Any], here: Tensor, beyond: Tensor, see: Callable[[Tensor, Tensor], None]
 ) -> None:
-    """Tells of each operation how far ahead its units' breaks are, were there no other before, and their slopes."""
+    """Tells of each operation how far its units are from their breaks here and beyond, in the region that is here."""
     n = len(here)
 
     def seen(_: str, pieces: Pieces) -> None:
         for margins in pieces.margins():
             if len(margins) % (2 * n):
                 raise CaptureError("a piecewise-linear operation does not have the samples on its first axis")
-            now, then = margins.reshape(2, n, -1)
-            slopes = then - now  # over the reach
-            steps = -now / slopes * reach
-            see(torch.where((steps > AT_BORDER) & torch.isfinite(steps), steps, torch.inf), slopes)
+            see(*margins.reshape(2, n, -1))
 
-    model(torch.cat([here, here + reach * direction]), seen)
+    model(torch.cat([here, beyond]), seen)
 
 
-def _without_rounding(model: Callable[[Tensor, Any], Any], here: Tensor, direction: Tensor) -> Tensor:
-    """How far ahead the nearest border is that is more than rounding.
+def _steps(now: Tensor, then: Tensor) -> Tensor:
+    """How far ahead each unit's break is, were there no other before; infinity where it has none ahead."""
+    steps = now / (now - then)
+    return torch.where(steps > AT_BORDER, steps, torch.inf)  # nor is NaN above
+
+
+def _scale(here: Tensor, direction: Tensor) -> Tensor:
+    return torch.maximum(here.flatten(1).abs().amax(1), direction.flatten(1).abs().amax(1))
+
+
+def _true_steps(model: Callable[[Tensor, Any], Any], here: Tensor, direction: Tensor) -> list[Tensor]:
+    """How far ahead the breaks that are more than rounding are, for each operation.
 
     A unit that stays at its break all along the line is off it by rounding, to one side or the other. Its next break
     then lies elsewhere when it is looked for from another point; a true one does not, however small its slope.
     """
     found: list[Tensor] = []
-    _show(model, here, direction, lambda steps, _: found.append(steps))
+    _show(model, here, here + direction, lambda now, then: found.append(_steps(now, then)))
     again: list[Tensor] = []
-    _show(model, here, direction, lambda steps, _: again.append(steps), reach=_ELSEWHERE)
-    true = [torch.where((a - b).abs() <= 1e-3 * a, a, torch.inf) for a, b in zip(found, again, strict=True)]
-    return torch.stack([steps.amin(1) for steps in true]).amin(0)
+    _show(
+        model,
+        here,
+        here + _ELSEWHERE * direction,
+        lambda now, then: again.append(_steps(now, then) * _ELSEWHERE),
+    )
+    return [torch.where((a - b).abs() <= 1e-3 * a, a, torch.inf) for a, b in zip(found, again, strict=True)]
 
 
-def _in_double(model: nn.Module) -> Callable[[Tensor, Any], Any]:
+def _in_double(model: nn.Module, *, ahead: bool = True) -> Callable[[Tensor, Any], Any]:
     """The model with its weights in float64, as a function of inputs, of which the first half decides the pieces."""
     named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     wide = {k: v.detach().double() if v.is_floating_point() else v for k, v in named.items()}
 
     def called(inputs: Tensor, see: Any) -> Any:
-        follower = Follower(see, ahead=True)
+        follower = Follower(see, frozen=True, ahead=ahead)
         try:
             with follower:
                 return functional_call(model, wide, (follower.follow(inputs),))

@@ -65,6 +65,23 @@ def test_lines_are_between_inputs_of_one_class_and_of_two(tmp_path: Path) -> Non
         assert abs(scalars[f"regions/crossings_{kind}"] - expected) < 5 * spread / np.sqrt(200)
 
 
+def test_lines_of_a_large_model_are_estimated_unless_asked(tmp_path: Path, monkeypatch: Any) -> None:
+    fit(tmp_path / "small", monitor())
+    monkeypatch.setattr("fnet_callbacks.instruments.relu_regions._LARGE", 27)
+    monkeypatch.setattr("fnet_callbacks.instruments.relu_regions._IN_WINDOW", 2)
+    fit(tmp_path / "large", monitor())
+    fit(tmp_path / "exact", monitor(exact=True))
+    keys = ("regions/crossings_same", "regions/crossings_different")
+    small, large, exact = (
+        [record(tmp_path / folder).snapshots[-1].scalars[key] for key in keys]
+        for folder in ("small", "large", "exact")
+    )
+    assert exact == small
+    # Eight lines with four windows of 2 / 28 each: borders come in steps of 28 / 2 / 32.
+    assert all(value % (28 / 2 / 32) == pytest.approx(0) for value in large)
+    assert large != small
+
+
 def test_training_is_not_touched(tmp_path: Path) -> None:
     watched = fit(tmp_path / "with", monitor(every_n_steps=4, epsilon=0.1, bounds=(0.0, 1.0)))
     bare = fit(tmp_path / "without")
