@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import stats
-from scipy.special import comb, factorial
+from scipy.special import chdtrc, comb, factorial, ndtr
 
 from fnet_callbacks.checks import checked_array, checked_choice, checked_integer, checked_number, short_repr
 from fnet_callbacks.errors import FnetError
@@ -132,7 +131,7 @@ def fisher_p(p: Sequence[float], *, n_references: int) -> float:
     if not len(found):
         return float("nan")
     shifted = found - 1 / (2 * (n_references + 1))
-    return float(stats.chi2.sf(-2 * np.log(shifted).sum(), 2 * len(shifted)))
+    return float(chdtrc(2 * len(shifted), -2 * np.log(shifted).sum()))
 
 
 def bates_p(p: Sequence[float]) -> float:
@@ -161,7 +160,7 @@ def bates_p(p: Sequence[float]) -> float:
     if not n:
         return float("nan")
     if n > 20:  # the sum below alternates and loses its digits
-        return float(stats.norm.cdf((total / n - 0.5) * np.sqrt(12 * n)))
+        return float(ndtr((total / n - 0.5) * np.sqrt(12 * n)))
     terms = np.arange(int(np.floor(total)) + 1)
     signed = (-1.0) ** terms * comb(n, terms) * (total - terms) ** n
     return float(np.clip(signed.sum() / factorial(n), 0.0, 1.0))

@@ -28,7 +28,6 @@ from fnet_callbacks.functional._kernels.distances import (
     neighbour_links,
     neighbourhood_efficiencies,
 )
-from fnet_callbacks.functional._kernels.layout import spring_layout
 from fnet_callbacks.functional._kernels.louvain import run_louvain
 from fnet_callbacks.functional._kernels.partitions import expected_information
 from fnet_callbacks.functional._kernels.rewiring import rewire
@@ -58,7 +57,6 @@ __all__ = [
     "run_louvain",
     "scaled",
     "shared_edges",
-    "spring_layout",
     "strongest_edges",
     "survey",
     "weights_in_bin",
