@@ -39,10 +39,16 @@ def figures(arguments: argparse.Namespace) -> int:
         print(f"left out: {folder}: {reason}", file=sys.stderr)
     if not records:
         raise FnetError(f"`run`: there is no record that can be read below {arguments.run_folder}")
+    refused = []
     for record in records:
         own = record.folder.relative_to(arguments.run_folder) if len(records) > 1 else ""
         folder = record.folder / "figures" if arguments.out is None else arguments.out / own
-        _draw(record, folder, arguments)
+        try:
+            _draw(record, folder, arguments)
+        except FnetError as error:  # the other records are drawn all the same
+            refused.append(str(error))
+    if refused:
+        raise FnetError("\n".join(refused))
     return 0
 
 

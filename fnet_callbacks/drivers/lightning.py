@@ -102,7 +102,7 @@ class Monitor(Callback):
         batch_to_labels: From a batch to labels ``[S]``; the same.
         model: Name of the submodule to call where the LightningModule has no ``forward``.
         figures: ``"log"`` draws the snapshots 0, 1, 2, 4, 8, ... of each instrument and the last; an integer every k-th
-            and the last; None or False none.
+            and the last; None or False none. ``fnet figures`` draws any snapshot, and more of each, from the record.
         folder: The run's folder, in which the record is ``fnet/``. Default: the log directory of the run.
         on_error: ``"warn"`` lets training go on where a measure fails, ``"raise"`` does not.
 
