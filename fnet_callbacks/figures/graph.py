@@ -8,7 +8,7 @@ from fnet_callbacks.portrait import Portrait
 
 _SIDE, _MARGIN = 660, 30  # pixels
 _LINES = 3000  # of more edges some are drawn: they could not be told apart, and take the most time
-_BETWEEN = 0.6  # the grey of edges between communities
+_BETWEEN = 0.55  # the grey of edges between communities: paler ones are white among 256 colours
 
 
 def graph(portrait: Portrait, colours: np.ndarray, layout: np.ndarray) -> Drawing:
@@ -18,12 +18,12 @@ def graph(portrait: Portrait, colours: np.ndarray, layout: np.ndarray) -> Drawin
     edges = portrait.edges
     is_within = portrait.partition[edges[:, 0]] == portrait.partition[edges[:, 1]]
     is_drawn = _drawn(edges)
-    crowd = min(1.0, 1500 / max(len(edges), 1))
+    few = min(1.0, 1500 / max(len(edges), 1))
     lines = []
-    for within, alpha in ((False, 0.3), (True, 0.5)):
+    for within, faintest, strongest in ((False, 0.46, 0.6), (True, 0.5, 0.9)):
         drawn = edges[is_drawn & (is_within == within)]
         ink = tint(colours[drawn[:, 0]]) if within else np.full((len(drawn), 3), _BETWEEN)
-        lines.append(Lines(places[drawn].reshape(-1, 4), ink, alpha + 0.4 * crowd))
+        lines.append(Lines(places[drawn].reshape(-1, 4), ink, faintest + (strongest - faintest) * few))
     n_communities = int(portrait.partition.max()) + 1
     caption = f"{len(layout)} neurons, {len(edges)} edges, {n_communities} communities"
     texts = (
