@@ -40,7 +40,7 @@ from experiments.models import Classifier
 from fnet_callbacks import FnetError, FunctionalCodes, Monitor, Record, Robustness, read_record
 from fnet_callbacks.codes.measures import live_scale, participation_ratio
 from fnet_callbacks.compare.effects import Interval, mean_band, mean_interval, rank_correlation, signs_p
-from fnet_callbacks.figures.canvas import PALETTE
+from fnet_callbacks.figures.colours import PALETTE
 from fnet_callbacks.report.wording import number, probability
 
 STAGES = [16, 32, 64, 128]

@@ -29,7 +29,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from experiments.data import DataModule
 from experiments.models import Classifier
 from fnet_callbacks import FunctionalNetwork, Monitor, Record, read_record
-from fnet_callbacks.figures.canvas import PALETTE, image_of, tint
+from fnet_callbacks.figures.canvas import image_of
+from fnet_callbacks.figures.colours import PALETTE, tint
 
 TRAIN, VALIDATION = "train_accuracy", "val_accuracy"
 MEASURES = (

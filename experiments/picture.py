@@ -8,13 +8,12 @@ RUN is a run's log directory, such as ``runs/digits_mlp/version_0``.
 import sys
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fnet_callbacks import Record, read_record
 from fnet_callbacks.figures import Painter
-from fnet_callbacks.portrait import Portrait
+from fnet_callbacks.figures.records import portrait_of
 
 CURVES = {
     "accuracy": {
@@ -31,21 +30,6 @@ CURVES = {
 }
 
 
-def portrait(record: Record, step: int) -> Portrait:
-    """What the record has of a snapshot; the correlation is not needed for the graph."""
-    arrays = {name.removeprefix("fnet."): a for name, a in record.arrays(step).items()}
-    layers = record.instruments["fnet"]["layers"]
-    return Portrait(
-        title=f"step {step}",
-        n_neurons=sum(len(layer["neurons"]) for layer in layers),
-        nodes=arrays["neuron"],
-        correlation=np.eye(len(arrays["neuron"])),
-        edges=arrays["edges"],
-        partition=arrays["partition"],
-        diagrams=[],
-    )
-
-
 def draw(record: Record) -> Figure:
     """Three networks above, four charts below."""
     figure = Figure(figsize=(12.5, 7.4), dpi=110, layout="constrained")
@@ -53,7 +37,9 @@ def draw(record: Record) -> Figure:
     painter = Painter()
     shown = [record.steps[0], record.steps[2], record.steps[-1]]
     for step in record.steps:  # every snapshot, so that positions and colours carry over
-        image = painter.paint(portrait(record, step))["graph"]
+        portrait = portrait_of(record, "fnet", step)
+        assert portrait is not None
+        image = painter.paint(portrait, ["graph"])["graph"]
         if step in shown:
             axes = above.add_subplot(1, 3, 1 + shown.index(step))
             axes.imshow(image)

@@ -327,6 +327,7 @@ class Network:
             "weight_counts": self.selection.weight_counts.astype(np.int32),
             **self._of_nodes(),
             **({"class_affinity": self.class_affinity} if "class_affinity" in vars(self) else {}),
+            **({"scale": np.array(self.scale)} if diagrams else {}),
             **{f"diagram_{k}": d for k, d in enumerate(diagrams)},
             **{f"betti_curve_{k}": F.betti_curve(d) for k, d in enumerate(diagrams)},
         }

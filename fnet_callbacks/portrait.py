@@ -16,7 +16,7 @@ class Portrait:
         title: The step, in words.
         n_neurons: N.
         nodes: Neuron of each node, ``[n]``.
-        correlation: ``[n, n]``.
+        correlation: ``[n, n]``; None where it is not known.
         edges: ``[E, 2]``, by node.
         partition: Community of each node, ``[n]``.
         diagrams: H0 and H1; empty where they were not computed.
@@ -26,7 +26,7 @@ class Portrait:
     title: str
     n_neurons: int
     nodes: np.ndarray
-    correlation: np.ndarray
+    correlation: np.ndarray | None
     edges: np.ndarray
     partition: np.ndarray
     diagrams: list[np.ndarray]
@@ -42,7 +42,7 @@ class MapPortrait:
         grid: Rows and columns.
         hits: Samples whose unit it is, ``[U]``.
         classes: The commonest class among them, ``[U]``, -1 for none; None without labels.
-        u_matrix: The U-matrix, ``[U]``.
+        u_matrix: The U-matrix, ``[U]``; None where it is not known.
         attacked: Attacked samples whose unit it is, by attack, ``[U]`` each.
         inputs: Mean of the inputs whose unit it is, ``[U, H, W, 3]`` uint8; None where they are no images.
     """
@@ -51,7 +51,7 @@ class MapPortrait:
     grid: Sequence[int]
     hits: np.ndarray
     classes: np.ndarray | None
-    u_matrix: np.ndarray
+    u_matrix: np.ndarray | None
     attacked: dict[str, np.ndarray]
     inputs: np.ndarray | None = None
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from fnet_callbacks.cli import analyze, report
+from fnet_callbacks.cli import analyze, figures, report
 from fnet_callbacks.cli.options import Command
 from fnet_callbacks.errors import FnetError
 
@@ -19,6 +19,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Command)
     report.add_to(commands)
+    figures.add_to(commands)
     analyze.add_to(commands)
     arguments = parser.parse_args(words)
     try:

@@ -43,8 +43,8 @@ def _map(
         name=names[layer.name],
         grid=layer.map.grid,
         hits=np.bincount(layer.units, minlength=n_units),
-        classes=None if codes.labels is None else _commonest(layer.units, codes.labels, n_units),
-        u_matrix=layer.map.u_matrix().double().cpu().numpy(),
+        classes=None if codes.labels is None else commonest_class(layer.units, codes.labels, n_units),
+        u_matrix=layer.map.u_matrix().float().cpu().numpy(),
         attacked={
             name: np.bincount(path.attack.units[place][path.attack.units[place] >= 0], minlength=n_units)
             for name, path in codes.paths.items()
@@ -53,7 +53,7 @@ def _map(
     )
 
 
-def _commonest(units: np.ndarray, classes: np.ndarray, n_units: int) -> np.ndarray:
+def commonest_class(units: np.ndarray, classes: np.ndarray, n_units: int) -> np.ndarray:
     """The commonest class of each unit, the smallest of several; -1 without samples."""
     has = classes >= 0
     known, own = np.unique(classes[has], return_inverse=True)

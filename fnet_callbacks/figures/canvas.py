@@ -1,18 +1,14 @@
-"""What all figures are drawn on: colours, margins, images."""
+"""What figures of matplotlib are drawn on: margins, images, files."""
+
+import io
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from fnet_callbacks.palette import COLOURS
-
 DPI = 110
-# The colours, a darker shade of each, and one for all others.
-_SHADES = np.array([to_rgb(colour) for colour in COLOURS])
-PALETTE = np.vstack([_SHADES, 0.6 * _SHADES, [[0.75, 0.75, 0.75]]])
-OTHER = len(PALETTE) - 1
 
 
 def figure_of(
@@ -33,6 +29,9 @@ def image_of(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def tint(colours: np.ndarray) -> np.ndarray:
-    """Red, green and blue of colour numbers, ``[n, 3]``."""
-    return PALETTE[np.minimum(colours, OTHER)]
+def svg_of(figure: Figure) -> str:
+    """A figure as SVG; the same figure gives the same text."""
+    file = io.StringIO()
+    with rc_context({"svg.hashsalt": "fnet"}):  # of the names of clips and glyphs, else drawn at random
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()

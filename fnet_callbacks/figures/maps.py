@@ -1,11 +1,14 @@
 """Figures of self-organising maps: what each unit stands for, and where the samples lie."""
 
+from collections.abc import Collection
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fnet_callbacks.figures.canvas import DPI, PALETTE, tint
+from fnet_callbacks.figures.canvas import DPI
+from fnet_callbacks.figures.colours import PALETTE, tint
 from fnet_callbacks.portrait import CodePortrait, MapPortrait
 
 _PANEL = 2.6  # inches
@@ -14,19 +17,20 @@ _DISTANCE_SHADES = colormaps["bone_r"].resampled(32)
 _HIT_SHADES = colormaps["viridis"].resampled(32)
 
 
-def figures(portrait: CodePortrait) -> dict[str, Figure]:
-    """Of each layer its map, and of images the mean input of each code, by name."""
+def figures(portrait: CodePortrait, names: Collection[str]) -> dict[str, Figure]:
+    """Those of the names ``"<layer>"``, its map, and ``"<layer>/inputs"``, of images the mean input of each code."""
     found = {}
     for layer in portrait.maps:
-        found[layer.name] = code_map(layer, portrait.title)
-        if layer.inputs is not None:
-            found[f"{layer.name}/inputs"] = mean_inputs(layer, portrait.title)
+        if layer.name in names:
+            found[layer.name] = code_map(layer, portrait.title)
+        if (name := f"{layer.name}/inputs") in names:
+            found[name] = mean_inputs(layer, portrait.title)
     return found
 
 
 def code_map(layer: MapPortrait, title: str) -> Figure:
     """Commonest class, U-matrix, and samples of each unit, clean and attacked, side by side."""
-    n_panels = 2 + (layer.classes is not None) + len(layer.attacked)
+    n_panels = 1 + (layer.classes is not None) + (layer.u_matrix is not None) + len(layer.attacked)
     width, height = n_panels * (_PANEL + _GAP) + _GAP, _HEAD + _PANEL + _FOOT
     figure = Figure(figsize=(width, height), dpi=DPI)
     left = iter(_GAP + k * (_PANEL + _GAP) for k in range(n_panels))
@@ -40,10 +44,10 @@ def code_map(layer: MapPortrait, title: str) -> Figure:
 
     if layer.classes is not None:
         _classes(panel("commonest class (white: unused)"), layer, layer.classes)
-    far = float(
-        np.quantile(layer.u_matrix, 0.98)
-    )  # else a single unit that stands for an outlier takes all the shades
-    _shaded(panel("distance from neighbours (dark: far)"), layer, layer.u_matrix, _DISTANCE_SHADES, far)
+    if layer.u_matrix is not None:
+        # Else a single unit that stands for an outlier takes all the shades.
+        far = float(np.quantile(layer.u_matrix, 0.98))
+        _shaded(panel("distance from neighbours (dark: far)"), layer, layer.u_matrix, _DISTANCE_SHADES, far)
     most = max(1, *(hits.max() for hits in (layer.hits, *layer.attacked.values())))
     named = {"clean": layer.hits, **{f"under {name.upper()}": hits for name, hits in layer.attacked.items()}}
     for what, hits in named.items():

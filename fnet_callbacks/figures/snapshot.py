@@ -1,43 +1,22 @@
-"""Figures of one snapshot: its graph, its correlations, its homology."""
+"""Figures of one snapshot by matplotlib: its correlations, its homology."""
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from fnet_callbacks import functional as F
-from fnet_callbacks.figures.canvas import DPI, OTHER, PALETTE, figure_of, tint
+from fnet_callbacks.figures.canvas import DPI, figure_of
+from fnet_callbacks.figures.colours import PALETTE, tint
 from fnet_callbacks.portrait import Portrait
 
 # More levels cannot be told apart, and make the file larger.
 _SHADES_OF_CORRELATION = colormaps["magma"].resampled(32)
 
 
-def graph(portrait: Portrait, colours: np.ndarray, layout: np.ndarray) -> Figure:
-    """The nodes at their places, ``[n, 2]`` in the unit circle, in the colours of their communities."""
-    figure, axes = figure_of(6.0, 6.0, left=0.15, bottom=0.3, right=0.15, top=0.3)
-    same = portrait.partition[portrait.edges[:, 0]] == portrait.partition[portrait.edges[:, 1]]
-    crowd = min(1.0, 1500 / max(len(portrait.edges), 1))
-    for within, alpha in ((False, 0.12), (True, 0.3)):
-        edges = portrait.edges[same == within]
-        colour = tint(colours[edges[:, 0]]) if within else PALETTE[OTHER]
-        lines = LineCollection(list(layout[edges]), colors=colour, linewidths=0.5, alpha=alpha + 0.3 * crowd)
-        axes.add_collection(lines, autolim=False)
-    dots = {"s": max(6, 3000 / len(layout)), "linewidths": 0.3, "edgecolors": "white", "zorder": 2}
-    axes.scatter(*layout.T, c=tint(colours), **dots)
-    axes.set(
-        title=f"Functional network, {portrait.title}", aspect="equal", xlim=(-1.06, 1.06), ylim=(-1.06, 1.06)
-    )
-    axes.set_axis_off()
-    n_communities = int(portrait.partition.max()) + 1
-    caption = f"{len(layout)} neurons, {len(portrait.edges)} edges, {n_communities} communities"
-    axes.text(0, -0.02, caption, transform=axes.transAxes, color="0.4")
-    return figure
-
-
 def correlation_matrix(portrait: Portrait, colours: np.ndarray) -> Figure:
     """|r| with the neurons of a community side by side, a coloured strip along each."""
+    assert portrait.correlation is not None
     order = np.argsort(portrait.partition, kind="stable")
     figure, axes = figure_of(6.4, 5.6, left=0.06, bottom=0.25, right=1.08, top=0.25)
     matrix = np.abs(portrait.correlation[np.ix_(order, order)])

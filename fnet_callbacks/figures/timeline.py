@@ -1,50 +1,20 @@
 """Figures of many snapshots: how communities flow into each other, where each neuron went, how the graph moved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
-from fnet_callbacks.figures.canvas import DPI, OTHER, PALETTE, figure_of, tint
-from fnet_callbacks.portrait import Portrait
+from fnet_callbacks.figures.canvas import DPI, figure_of
+from fnet_callbacks.figures.colours import OTHER, PALETTE, tint
+from fnet_callbacks.figures.frame import Frame
 
 _LABELS = 12  # that fit below the bars, slanted
 _FRAMES = 6  # in a strip
-_EDGES = 1500  # that are drawn of one snapshot there
 _BAR = 0.12  # half the width of a bar, where snapshots are one apart
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What is remembered of a snapshot; N counts all neurons, n the live ones.
-
-    Attributes:
-        step: In words.
-        colours: Colour number of each neuron's community, ``[N]``; -1 where it is dead.
-        nodes: Neuron of each node, ``[n]``.
-        layout: Place of each node in the unit circle, ``[n, 2]``.
-        edges: Some of those within communities, ``[E, 2]``, by node.
-    """
-
-    step: str
-    colours: np.ndarray
-    nodes: np.ndarray
-    layout: np.ndarray
-    edges: np.ndarray
-
-    @classmethod
-    def of(cls, portrait: Portrait, colours: np.ndarray, layout: np.ndarray) -> Self:
-        """What is to be remembered of a portrait whose nodes have these colours, ``[n]``, and places."""
-        of_all = np.full(portrait.n_neurons, -1)
-        of_all[portrait.nodes] = colours
-        within = portrait.edges[colours[portrait.edges[:, 0]] == colours[portrait.edges[:, 1]]]
-        some = within[:: max(1, -(-len(within) // _EDGES))]
-        return cls(portrait.title.removeprefix("step "), of_all, portrait.nodes, layout, some)
 
 
 def alluvial(frames: Sequence[Frame]) -> Figure:

@@ -22,7 +22,7 @@ from fnet_callbacks.codes.analysis import ATTACKS, AttackSettings, Coder, Functi
 from fnet_callbacks.codes.functional_codes import check_attackable
 from fnet_callbacks.codes.layer import LABEL_MEASURES, MEASURES, Grid, as_grid, checked_grid
 from fnet_callbacks.codes.measures import map_distance
-from fnet_callbacks.codes.portraits import portrait_of
+from fnet_callbacks.codes.portraits import commonest_class, portrait_of
 from fnet_callbacks.codes.som import SelfOrganizingMap
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.findings import Findings
@@ -51,8 +51,9 @@ class FunctionalCodes(WholeProbeInstrument):
       samples further than noise does 95 % of them; NaN for none.
 
     Figures, of up to six layers: the map by class, its U-matrix, and where clean and attacked inputs lie; and of images
-    the mean input of each code. The record has the functional code of each input, ``<name>.units`` ``[L, S]``, and
-    ``<name>.grid``.
+    the mean input of each code; during a run those of the last layer. The record has the functional code of each input,
+    ``<name>.units`` ``[L, S]``, ``<name>.grid``, and for U units ``<name>.u_matrix`` ``[L, U]``, with labels
+    ``<name>.commonest_class`` ``[L, U]``, and of each attack ``<name>.<attack>_units`` ``[L, S]``; -1 is for none.
 
     Args:
         name: Prefix of the keys; unique in the monitor.
@@ -246,7 +247,28 @@ class FunctionalCodes(WholeProbeInstrument):
                 scalars[f"{self.name}/{attack}_departure"] = float(number)
         notes = {key.key: self._reason(key, found) for key in keys if math.isnan(scalars[key.key])}
         grid = np.array(found.layers[0].map.grid if found.layers else (0, 0))
-        return Findings(scalars, notes, {"units": units, "grid": grid})
+        return Findings(scalars, notes, {"units": units, "grid": grid, **self._of_maps(found, units, grid)})
+
+    def _of_maps(
+        self, found: FunctionalCodesResult, units: np.ndarray, grid: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What the record keeps of the maps beside the codes, so that they can be drawn from it."""
+        n_layers, n_units = len(units), int(grid.prod())
+        u_matrix = np.full((n_layers, n_units), np.nan, np.float32)
+        classes = np.full((n_layers, n_units), -1)
+        attacked = {name: np.full_like(units, -1) for name in found.paths}
+        for k, layer in enumerate(found.layers):
+            place = list(self._places_of).index(layer.name)
+            u_matrix[place] = layer.map.u_matrix().float().cpu().numpy()
+            if found.labels is not None:
+                classes[place] = commonest_class(layer.units, found.labels, n_units)
+            for name, path in found.paths.items():
+                attacked[name][place] = path.attack.units[k]
+        return {
+            "u_matrix": u_matrix,
+            **({} if found.labels is None else {"commonest_class": classes}),
+            **{f"{name}_units": own for name, own in attacked.items()},
+        }
 
     def _reason(self, key: Key, found: FunctionalCodesResult) -> str:
         """Why a measure is NaN."""

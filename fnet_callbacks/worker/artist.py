@@ -5,14 +5,11 @@ The child is ``python -m fnet_callbacks.worker.artist``: portraits in, pictures 
 
 from __future__ import annotations
 
-import io
 import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import replace
-
-import numpy as np
 
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.interrupts import handlers_held
@@ -104,38 +101,20 @@ class Artist:
 
 
 def _painter() -> Callable[[Request], Pictures]:
-    from fnet_callbacks.figures import Painter  # matplotlib stays out of the training process
+    from fnet_callbacks.figures import Painter, png
 
     painters: defaultdict[str, Painter] = defaultdict(Painter)
 
     def draw(request: Request) -> Pictures:
         start = time.process_time()
         try:
-            images = {
-                k: _png(image) for k, image in painters[request.instrument].paint(request.portrait).items()
-            }
+            images = painters[request.instrument].paint(request.portrait)
+            encoded = {name: png(image) for name, image in images.items()}
         except Exception as error:
             return Pictures(request.step, request.instrument, failure=f"{type(error).__name__}: {error}")
-        return Pictures(request.step, request.instrument, images, time.process_time() - start)
+        return Pictures(request.step, request.instrument, encoded, time.process_time() - start)
 
     return draw
-
-
-def _png(image: np.ndarray) -> np.ndarray:
-    """Encoded here, for it takes a while, in 256 colours.
-
-    That is a third of the bytes, of each of which TensorBoard's writer forms a checksum on the training process's time.
-    """
-    from PIL import Image  # matplotlib brings it
-
-    full, file = Image.fromarray(image), io.BytesIO()
-    reduced = full.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    palette = reduced.getpalette() or []
-    at = 3 * int(np.asarray(reduced)[0, 0])
-    palette[at : at + 3] = image[0, 0].tolist()  # the ground, which is averaged with what is nearly like it
-    reduced.putpalette(palette)
-    reduced.save(file, "PNG")
-    return np.frombuffer(file.getbuffer(), np.uint8)
 
 
 def main() -> None:

@@ -25,14 +25,8 @@ KEYS = [
     "robust/pgd_0.1_accuracy",
     "robust/pgd_0.1_zero_gradients",
 ]
-OF_MANY = {f"fnet/figures/{name}" for name in ("neurons", "evolution")}  # not at the first snapshot
-IMAGES = {f"fnet/figures/{name}" for name in ("correlation", "graph", "communities", "homology")} | OF_MANY
+IMAGES = {f"fnet/figures/{name}" for name in ("graph", "communities", "homology")}
 ROBUST_EVERY = [0, 4, 8]
-
-
-def drawn(tag: str) -> set[int]:
-    """The steps of snapshots 0, 1 and 2, and of the last."""
-    return set(STEPS[1:] if tag in OF_MANY else STEPS)
 
 
 def fit(folder: Path, logger: Any, *, figures: Any = "log", **options: Any) -> Record:
@@ -67,7 +61,7 @@ def test_tensorboard_holds_every_key_at_every_snapshot(tmp_path: Path, log_every
     assert set(events.Tags()["images"]) == IMAGES
     for tag in IMAGES:
         shown = events.Images(tag)
-        assert {e.step for e in shown} == drawn(tag)
+        assert {e.step for e in shown} == set(STEPS)
         assert all(e.encoded_image_string.startswith(b"\x89PNG") and e.width > 100 for e in shown)
 
 
@@ -96,7 +90,7 @@ def test_wandb_holds_every_key_at_every_snapshot(tmp_path: Path, log_every_n_ste
         assert_equal_to_record(found, record, key)
     for tag in IMAGES:
         shown = [row for row in rows if f"{tag}/path" in row]
-        assert {int(row["monitor/step"]) for row in shown} == drawn(tag)
+        assert {int(row["monitor/step"]) for row in shown} == set(STEPS)
         assert all(
             (run_file(tmp_path).parent / "files" / row[f"{tag}/path"]).stat().st_size > 1000 for row in shown
         )
@@ -119,7 +113,7 @@ def test_csv_holds_every_key_at_every_snapshot(tmp_path: Path, log_every_n_steps
 def test_without_a_logger_for_images_they_become_files_beside_the_record(tmp_path: Path) -> None:
     record = fit(tmp_path, CSVLogger(tmp_path, name="csv"))
     names = {p.name for p in (record.folder / "figures").iterdir()}
-    assert names == {f"{step}_{tag.replace('/', '_')}.png" for tag in IMAGES for step in drawn(tag)}
+    assert names == {f"{step}_{tag.replace('/', '_')}.png" for tag in IMAGES for step in set(STEPS)}
 
 
 def test_figures_come_at_snapshots_0_1_2_4_8_and_the_last(tmp_path: Path) -> None:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from fnet_callbacks.functional._kernels.distances import (
         neighbourhood_efficiencies as neighbourhood_efficiencies,
     )
-    from fnet_callbacks.functional._kernels.layout import spring_layout as spring_layout
     from fnet_callbacks.functional._kernels.louvain import run_louvain as run_louvain
     from fnet_callbacks.functional._kernels.partitions import expected_information as expected_information
     from fnet_callbacks.functional._kernels.rewiring import rewire as rewire
@@ -73,7 +72,6 @@ HOME = {
     "run_louvain": "louvain",
     "scaled": "correlation",
     "shared_edges": "storage",
-    "spring_layout": "layout",
     "strongest_edges": "correlation",
     "survey": "correlation",
     "weights_in_bin": "correlation",
