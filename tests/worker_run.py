@@ -27,7 +27,10 @@ pl.Trainer(
     max_steps=10**6,
     max_epochs=-1,
     logger=CSVLogger(folder, name="csv"),
-    callbacks=[Monitor(FunctionalNetwork(nulls=2, density=0.3), every_n_steps=5, figures=None), Tell()],
+    callbacks=[
+        Monitor(FunctionalNetwork(nulls=2, density=0.3), every_n_steps=5, worker="process", figures=None),
+        Tell(),
+    ],
     accelerator="cpu",
     enable_progress_bar=False,
     enable_model_summary=False,

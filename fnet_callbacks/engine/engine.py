@@ -254,6 +254,7 @@ class Engine:
             entry.instrument.context = Context(self.step)
         seen = self._passes.show(due, self.step)
         draw = [e.name for e, _ in seen if self._draws(e) and has_figures(self._options.figures, e.count)]
+        draw = draw if self._output.affords_figures else []
         if self._host.is_global_zero and self.error is None:
             self._hand_over(seen, due, draw, is_end=is_end)
         for entry in due:

@@ -32,6 +32,8 @@ from fnet_callbacks.worker.jobs import Job, Pictures, Plan, Request, Result
 
 _RECORD = "fnet"  # the record's folder in that of the run
 _LIBRARIES = ("torch", "lightning", "numpy", "scipy", "numba", "gudhi", "networkx", "scikit-learn")
+_SECONDS_OF_A_PICTURE = 0.1  # until one was drawn
+_SHARE_OF_PICTURES = 0.02  # of the run's time
 _MAX_THREADS = 8  # of the worker; the nulls that run side by side are ten
 
 
@@ -57,12 +59,22 @@ class Output:
         self._logged: Logged | None = None
         self._loggers: Loggers | None = None
         self._artist = Artist()
+        self._draws_here = False
+        self._began = time.perf_counter()
         self._complained: set[str] = set()
 
     @property
     def record(self) -> str | None:
         """The record's folder; None where none is written."""
         return None if self._folder is None else str(self._folder.resolve())
+
+    @property
+    def affords_figures(self) -> bool:
+        """Whether it is time for figures; those that the training thread draws take little of the run."""
+        if not self._draws_here:
+            return True
+        expected = self._artist.seconds_here + (self._artist.last_here or _SECONDS_OF_A_PICTURE)
+        return expected <= _SHARE_OF_PICTURES * (time.perf_counter() - self._began)
 
     @property
     def measures_here(self) -> bool:
@@ -123,6 +135,9 @@ class Output:
         self._folder = None if store is None else store.folder.absolute()
         if self._folder is not None:
             self._host.inform(f"monitor: the record is {self._folder}")
+        self._draws_here = self.place.worker == "inline" and not self.place.n_free
+        if self._draws_here:
+            self._artist.stay_here()
         if self.place.worker == "inline":
             self._host.inform(f"monitor: snapshots are analyzed between training steps; {self.place.reason}")
         self._place_analyses()

@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from fnet_callbacks.errors import FnetWarning
 from fnet_callbacks.interrupts import handlers_held
+from fnet_callbacks.portrait import Portrait
 from fnet_callbacks.worker.jobs import Pictures, Request
 from fnet_callbacks.worker.process import Child, board, serve
 from fnet_callbacks.worker.wire import unpack
@@ -25,12 +26,22 @@ class Artist:
     """The parent's side.
 
     The child starts with the first request. Where none can start, the caller's thread draws.
+
+    Attributes:
+        seconds_here: What the caller's thread has spent on drawing.
+        last_here: Of that, on the last portrait.
     """
 
     def __init__(self) -> None:
+        self.seconds_here = self.last_here = 0.0
+        self._is_here = False
         self._child: Child | None = None
         self._draw_here: Callable[[Request], Pictures] | None = None
         self._done: deque[Pictures] = deque()
+
+    def stay_here(self) -> None:
+        """Has the caller's thread draw, the graphs of networks alone: without matplotlib, in a tenth of a second."""
+        self._is_here = True
 
     @property
     def is_owed(self) -> bool:
@@ -42,8 +53,12 @@ class Artist:
 
         Waits while too many are on the way.
         """
+        if self._is_here and not isinstance(request.portrait, Portrait):
+            return
         while self._child is not None and self._child.is_full:
             self._receive(wait=True)
+        if self._is_here and self._draw_here is None:
+            self._draw_here = _painter(("graph",))
         if self._draw_here is None:
             try:
                 self._child = self._child or Child(__name__, niceness=_NICENESS)
@@ -55,7 +70,10 @@ class Artist:
                     pass
                 self.close()
                 self._draw_here = _painter()
+        start = time.perf_counter()
         self._done.append(replace(self._draw_here(request), seconds=0.0))
+        self.last_here = time.perf_counter() - start
+        self.seconds_here += self.last_here
 
     def pictures(self, *, wait: bool) -> list[Pictures]:
         """The pictures that came since the last call, in order; with ``wait`` all there will be."""
@@ -100,7 +118,7 @@ class Artist:
         self._done.extend(Pictures(request.step, request.instrument, failure=failure) for request in lost)
 
 
-def _painter() -> Callable[[Request], Pictures]:
+def _painter(names: Collection[str] | None = None) -> Callable[[Request], Pictures]:
     from fnet_callbacks.figures import Painter, png
 
     painters: defaultdict[str, Painter] = defaultdict(Painter)
@@ -108,7 +126,7 @@ def _painter() -> Callable[[Request], Pictures]:
     def draw(request: Request) -> Pictures:
         start = time.process_time()
         try:
-            images = painters[request.instrument].paint(request.portrait)
+            images = painters[request.instrument].paint(request.portrait, names)
             encoded = {name: png(image) for name, image in images.items()}
         except Exception as error:
             return Pictures(request.step, request.instrument, failure=f"{type(error).__name__}: {error}")

@@ -297,6 +297,18 @@ def test_a_run_that_stops_early_keeps_what_was_asked_for_and_leaves_nobody(tmp_p
     assert workers_of(os.getpid()) == before
 
 
+def test_a_run_that_ends_before_its_worker_has_begun_does_not_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # what has others wait for it
+    fit(tmp_path / "inline", monitor(4, worker="inline"))
+    fit(tmp_path / "process", monitor(4, worker="process"))
+    ours, theirs = csv_record(tmp_path / "process"), csv_record(tmp_path / "inline")
+    assert ours.manifest["monitor"]["worker_in_use"] == "process"
+    assert_same(ours, theirs)
+    assert all(s.cost_ms["monitor_cost/fnet/worker"] == 0 for s in ours.snapshots)
+
+
 def run(folder: Path, **options: Any) -> subprocess.Popen[str]:
     command = [
         sys.executable,
@@ -317,13 +329,16 @@ def test_a_run_that_is_stopped_from_outside_leaves_no_process_and_a_readable_rec
 ) -> None:
     """A script without a main guard, with forked data loaders that hold the channel open too."""
     stopped = run(tmp_path)
-    assert stopped.stdout is not None
-    assert stopped.stdout.readline() == "step 40\n"
-    family = children_of(stopped.pid)
-    assert len(family) >= 3  # the worker and two data loaders
-    os.killpg(stopped.pid, sent) if sent == signal.SIGINT else os.kill(stopped.pid, sent)
-    stopped.wait(60)
-    stopped.stdout.close()
+    try:
+        assert stopped.stdout is not None
+        assert stopped.stdout.readline() == "step 40\n"
+        family = children_of(stopped.pid)
+        assert len(family) >= 3  # the worker and two data loaders
+        os.killpg(stopped.pid, sent) if sent == signal.SIGINT else os.kill(stopped.pid, sent)
+        stopped.wait(60)
+        stopped.stdout.close()
+    finally:
+        stopped.kill()  # one that fails here leaves no endless run behind
     assert eventually(lambda: not any(map(is_running, family)), seconds=20)
     record = read_record(next(tmp_path.rglob("scalars.jsonl")).parent)
     assert record.steps[:4] == [0, 5, 10, 15]
