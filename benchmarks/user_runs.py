@@ -29,6 +29,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,11 @@ def fit(model: str, steps: int, monitor: dict[str, Any] | None, data_dir: str | 
     network: nn.Module = benchmark.network()
     if model == "digits":
         widths = (64, 128, 128, 128, 128)
-        hidden = [m for a, b in zip(widths, widths[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())]
+        hidden = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.ReLU())]
         network = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(128, 10))
     data, _ = benchmark.data(data_dir)
-    loader = DataLoader(
-        data, batch_size=32 if model == "digits" else benchmark.batch_size, shuffle=True, drop_last=True
-    )
+    batch_size = 32 if model == "digits" else benchmark.batch_size
+    loader = DataLoader(data, batch_size=batch_size, shuffle=True, drop_last=True)
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             max_steps=steps,

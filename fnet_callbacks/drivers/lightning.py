@@ -105,7 +105,8 @@ class Monitor(Callback):
         batch_to_labels: From a batch to labels ``[S]``; the same.
         model: Name of the submodule to call where the LightningModule has no ``forward``.
         figures: ``"log"`` draws the snapshots 0, 1, 2, 4, 8, ... of each instrument and the last; an integer every k-th
-            and the last; None or False none. ``fnet figures`` draws any snapshot, and more of each, from the record.
+            and the last; None or False none. Where no core is free for them the graph alone is drawn, in at most 2 % of
+            the run's time, and at its end. ``fnet figures`` draws any snapshot, and more of each, from the record.
         log: What the loggers get of the values. ``"auto"`` is each instrument's measures of the whole network, all of
             ``FunctionalCodes``, and ``monitor/...``; measures of layers and parts of the cost are left out. ``"all"``
             is everything. Glob patterns over keys, such as ``["fnet/*", "fnet_layers/01/*"]``, are logged in place of

@@ -32,6 +32,7 @@ from fnet_callbacks.worker.jobs import Job, Pictures, Plan, Request, Result
 
 _RECORD = "fnet"  # the record's folder in that of the run
 _LIBRARIES = ("torch", "lightning", "numpy", "scipy", "numba", "gudhi", "networkx", "scikit-learn")
+_MUCH_MS = 1000.0  # for a snapshot of one instrument
 _SECONDS_OF_A_PICTURE = 0.1  # until one was drawn
 _SHARE_OF_PICTURES = 0.02  # of the run's time
 _MAX_THREADS = 8  # of the worker; the nulls that run side by side are ten
@@ -62,6 +63,7 @@ class Output:
         self._draws_here = False
         self._began = time.perf_counter()
         self._complained: set[str] = set()
+        self._priced: set[str] = set()  # instruments whose cost is known
 
     @property
     def record(self) -> str | None:
@@ -239,6 +241,7 @@ class Output:
             self._loggers.scalars(result.step, self._logged.of({**result.scalars, **result.cost_ms}))
         for instrument, portrait in result.portraits.items() if self._loggers.takes_figures else ():
             self._artist.paint(Request(result.step, instrument, portrait))
+        self._tell_cost(result.cost_ms)
         for key in result.scalars.keys() - self.keys:
             self._complain(
                 key, f"{key} is not among the `quantities` of its instrument, nor in the record's keys"
@@ -249,6 +252,17 @@ class Output:
         for name, reason in result.failures.items():
             what = "" if name == "record" else f"has no snapshot of {name}: "
             self._complain(f"{name} {reason}", f"step {result.step} {what}{reason}")
+
+    def _tell_cost(self, cost_ms: Mapping[str, float]) -> None:
+        """Says of each instrument what its first snapshot cost, where that is much."""
+        for name in self._entries.keys() - self._priced:
+            if (ms := cost_ms.get(f"monitor_cost/{name}/total")) is not None:
+                self._priced.add(name)
+                if ms > _MUCH_MS:
+                    self._host.inform(
+                        f"{name}: a snapshot takes {ms / 1e3:.1f} s; a larger `every_n_steps` of the instrument, or an "
+                        "`overhead_budget`, makes them rarer"
+                    )
 
     def _show(self, pictures: Sequence[Pictures]) -> None:
         assert self._loggers is not None or not pictures

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from small_models import Net, csv_record, functional_monitor, loader, monitor, network, robustness, trainer
 
 from fnet_callbacks import Instrument, Quantity, Record
+from fnet_callbacks.drivers.trainer_host import TrainerHost
 from fnet_callbacks.engine.accounts import Accounts
 
 
@@ -142,3 +143,14 @@ def test_the_record_says_which_schedule_was_asked_for(tmp_path: Path) -> None:
     settings = record.manifest["monitor"]
     assert (settings["every_n_steps"], settings["overhead_budget"]) == ("log", 0.9)
     assert (settings["worker"], settings["when_busy"]) == ("inline", "wait")
+
+
+def test_what_a_costly_instrument_takes_is_said_once_after_its_first_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(TrainerHost, "inform", lambda self, text: told.append(text))
+    monkeypatch.setattr("fnet_callbacks.engine.output._MUCH_MS", 100.0)
+    fit(tmp_path, monitor(8, Sleeps(name="costly", seconds=0.15), Sleeps(name="cheap", seconds=0.0)))
+    (text,) = [text for text in told if "a snapshot takes" in text]
+    assert text.startswith("costly: a snapshot takes 0.")
