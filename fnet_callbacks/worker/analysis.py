@@ -89,6 +89,7 @@ class Recorder:
                 partial(around, name),
                 self._plan.given_up.get(name, {}),
             )
+            start = time.perf_counter()
             try:
                 found[name] = analyzed(self._analyses[name], arrays, context)
                 states[name] = self._analyses[name].state()
@@ -96,6 +97,8 @@ class Recorder:
                 if self._plan.on_error == "raise" or (isinstance(error, FnetError) and name in job.first):
                     raise
                 failures[name] = repr(error)
+            # What the analysis names no part of.
+            watch.ms["analysis"] = max(0.0, 1e3 * (time.perf_counter() - start) - sum(watch.ms.values()))
             for part, ms in watch.ms.items():
                 costs[name][part] = costs[name].get(part, 0.0) + ms
             seconds[name] = self._cpu_time() if self._is_worker else 0.0
