@@ -87,8 +87,8 @@ def test_the_documented_multiples_are_those_of_the_instruments() -> None:
         if row[2].strip().isdecimal()
         for name in re.findall(r"`(\w+)`", row[1])
     }
-    homes = fnet_callbacks._HOME.items()
-    kinds = [getattr(fnet_callbacks, name) for name, home in homes if home.startswith("instruments.")]
+    public = [getattr(fnet_callbacks, name) for name in fnet_callbacks.__all__]
+    kinds = [kind for kind in public if isinstance(kind, type) and issubclass(kind, Instrument)]
     assert multiples == {k.__name__: k.default_interval for k in kinds if k is not Instrument}
 
 

@@ -12,7 +12,7 @@ from fnet_callbacks.functional.communities import adjusted_mutual_information, c
 from fnet_callbacks.functional.correlation import correlation_distance, correlation_matrix
 from fnet_callbacks.functional.entropy import active_share, histogram_entropy
 from fnet_callbacks.functional.fault_tolerance import fault_tolerance
-from fnet_callbacks.functional.graph import Graph, edge_turnover
+from fnet_callbacks.functional.graph import Graph, connected_components, edge_turnover
 from fnet_callbacks.functional.layout import spring_layout
 from fnet_callbacks.functional.selection import graph_from_correlation, graph_scale, spanning_tree
 from fnet_callbacks.functional.small_world import local_efficiency, small_world, small_world_hqs
@@ -28,6 +28,7 @@ def measure_everything(n_nodes):
     graph_scale(correlation, graph, spanning_tree(correlation))
     graph_from_correlation(correlation, method="threshold", threshold=0.3)
     edge_turnover(graph, graph)
+    connected_components(graph)
     small_world(graph, nulls=2)
     small_world_hqs(correlation, graph, nulls=2)
     local_efficiency(graph)
