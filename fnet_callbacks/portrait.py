@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -62,3 +63,10 @@ class CodePortrait:
 
     title: str
     maps: Sequence[MapPortrait]
+
+
+def has_figures(figures: int | Literal["log"] | None, snapshot: int) -> bool:
+    """Whether the snapshot of this number has figures: 0, 1, 2, 4, 8, ... for ``"log"``, else every k-th."""
+    if figures == "log":
+        return snapshot & (snapshot - 1) == 0
+    return bool(figures) and snapshot % int(figures or 1) == 0

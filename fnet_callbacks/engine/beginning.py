@@ -14,7 +14,7 @@ from fnet_callbacks.record import SnapshotStore, read_record
 from fnet_callbacks.spans import Span, go_on, spans_of
 
 
-def begun(
+def begin_record(
     folder: Path | None,
     manifest: Mapping[str, Any],
     resumed_from: str | None,

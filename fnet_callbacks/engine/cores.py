@@ -18,7 +18,7 @@ _CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerChoice:
     """Where snapshots are analyzed.
 
     Attributes:
@@ -32,7 +32,7 @@ class Place:
     reason: str
 
 
-def place(asked: Literal["auto", "process", "inline"], host: Host) -> Place:
+def choose_worker(asked: Literal["auto", "process", "inline"], host: Host) -> WorkerChoice:
     """Where snapshots are analyzed.
 
     A process beside training pays where a core is left for it. Where none is, it takes away more than its own time:
@@ -52,8 +52,8 @@ def place(asked: Literal["auto", "process", "inline"], host: Host) -> Place:
     reason = f"training uses {' and '.join(parts)}{f' on each of {n_ranks} ranks' if n_ranks > 1 else ''} "
     reason += f"of {available:g} {'core' if available == 1 else 'cores'} ({limit})"
     if asked != "auto":
-        return Place(asked, n_free, f"asked for; {reason}")
-    return Place("process" if n_free else "inline", n_free, reason)
+        return WorkerChoice(asked, n_free, f"asked for; {reason}")
+    return WorkerChoice("process" if n_free else "inline", n_free, reason)
 
 
 def available_cores() -> tuple[float, str]:

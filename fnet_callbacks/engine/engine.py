@@ -16,7 +16,7 @@ from fnet_callbacks.engine.entry import Entry, check_kinds
 from fnet_callbacks.engine.options import Options
 from fnet_callbacks.engine.output import Output
 from fnet_callbacks.engine.passes import Passes
-from fnet_callbacks.engine.schedule import Schedule, has_figures
+from fnet_callbacks.engine.schedule import Schedule
 from fnet_callbacks.errors import FnetError
 from fnet_callbacks.findings import Context, Findings
 from fnet_callbacks.host import Host
@@ -166,7 +166,7 @@ class Engine:
             self._hand_on()
         self.drain()
         if self._host.is_global_zero:
-            undrawn = [e.name for e in self._entries if self._draws(e) and e.last_drawn != e.last_step]
+            undrawn = [e.name for e in self._entries if self._output.draws(e) and e.last_drawn != e.last_step]
             self._outbox.append((Job(self.step, draw=undrawn, logged=self._logged()), ()))
             self._collect(wait=True)
             self._output.finish()
@@ -253,8 +253,7 @@ class Engine:
         for entry in due:
             entry.instrument.context = Context(self.step)
         seen = self._passes.show(due, self.step)
-        draw = [e.name for e, _ in seen if self._draws(e) and has_figures(self._options.figures, e.count)]
-        draw = draw if self._output.affords_figures else []
+        draw = [entry.name for entry, _ in seen if self._output.draws_now(entry)]
         if self._host.is_global_zero and self.error is None:
             self._hand_over(seen, due, draw, is_end=is_end)
         for entry in due:
@@ -267,13 +266,10 @@ class Engine:
             self._last_step = self.step
         self.is_pending = True
 
-    def _draws(self, entry: Entry) -> bool:
-        return self._options.figures is not None and entry.instrument.has_figures
-
     def _hand_on(self) -> None:
         """Hands over what is in the outbox, and waits for what comes of it where that is asked for."""
         self._empty_outbox()
-        if self._output.place.worker == "inline" or self._options.on_error == "raise":
+        if self._output.choice.worker == "inline" or self._options.on_error == "raise":
             self.drain()
 
     def _hand_over(

@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fnet_callbacks.engine.beginning import begun
-from fnet_callbacks.engine.cores import Place, place
+from fnet_callbacks.engine.beginning import begin_record
+from fnet_callbacks.engine.cores import WorkerChoice, choose_worker
 from fnet_callbacks.engine.entry import Entry
-from fnet_callbacks.engine.logged import Logged
+from fnet_callbacks.engine.log_filter import LogFilter
 from fnet_callbacks.engine.loggers import Loggers
 from fnet_callbacks.engine.options import Options
 from fnet_callbacks.errors import FnetError, FnetWarning
 from fnet_callbacks.findings import Recipe
 from fnet_callbacks.host import Host
 from fnet_callbacks.keys import Key, manifest_keys, manifest_quantities, whole_keys
+from fnet_callbacks.portrait import has_figures
 from fnet_callbacks.quantities.monitor import MONITOR
 from fnet_callbacks.record import SnapshotStore
 from fnet_callbacks.spans import Span, changes
@@ -50,14 +51,14 @@ class Output:
     def __init__(self, host: Host, options: Options, entries: Sequence[Entry]) -> None:
         self._host, self._options = host, options
         self._entries = {entry.name: entry for entry in entries}
-        self.place: Place  # once it is open
+        self.choice: WorkerChoice  # once it is open
         self.writer: str | None = None  # of the record, which no other run's is
         self.keys: frozenset[str] = frozenset()
         self.layer_keys: frozenset[str] = frozenset()
         self.measured: dict[str, Any] | None = None  # what is measured how, in plain values, once it is known
         self._folder: Path | None = None
         self._analyst: Analyst | None = None
-        self._logged: Logged | None = None
+        self._log_filter: LogFilter | None = None
         self._loggers: Loggers | None = None
         self._artist = Artist()
         self._draws_here = False
@@ -70,11 +71,17 @@ class Output:
         """The record's folder; None where none is written."""
         return None if self._folder is None else str(self._folder.resolve())
 
-    @property
-    def affords_figures(self) -> bool:
-        """Whether it is time for figures; those that the training thread draws take little of the run."""
-        if not self._draws_here:
-            return True
+    def draws(self, entry: Entry) -> bool:
+        """Whether there are figures of an instrument at all."""
+        return self._options.figures is not None and entry.instrument.has_figures
+
+    def draws_now(self, entry: Entry) -> bool:
+        """Whether the snapshot that an instrument takes now has figures, by the option and by the time that is left."""
+        is_due = self.draws(entry) and has_figures(self._options.figures, entry.count)
+        return is_due and (not self._draws_here or self._has_time_to_draw())
+
+    def _has_time_to_draw(self) -> bool:
+        """Whether what the training thread draws takes little of the run, one more included."""
         expected = self._artist.seconds_here + (self._artist.last_here or _SECONDS_OF_A_PICTURE)
         return expected <= _SHARE_OF_PICTURES * (time.perf_counter() - self._began)
 
@@ -114,11 +121,11 @@ class Output:
         Raises:
             FnetError: An instrument cannot go on from its state, or the option ``log`` does not fit the keys.
         """
-        self.place = self._host.broadcast(place(self._options.worker, self._host))
+        self.choice = self._host.broadcast(choose_worker(self._options.worker, self._host))
         for entry in self._entries.values():
             _check_state(entry)
         keys = self._keys()
-        self._logged = Logged(self._options.log, keys, self._entries)
+        self._log_filter = LogFilter(self._options.log, keys, self._entries)
         run = self._host.folder(self._options.folder)
         folder = None if run is None else run / _RECORD
         manifest = self._manifest(probe)
@@ -130,18 +137,18 @@ class Output:
         self.layer_keys = frozenset(key.key for key in keys if key.place is not None)
         if not self._host.is_global_zero:
             return
-        store, before = begun(folder, manifest, resumed_from, writer, step, now)
+        store, before = begin_record(folder, manifest, resumed_from, writer, step, now)
         if measured is not None:
             before.append(Span.of(measured, begin=0))
         self._break_off(before, now, step)
         self._folder = None if store is None else store.folder.absolute()
         if self._folder is not None:
             self._host.inform(f"monitor: the record is {self._folder}")
-        self._draws_here = self.place.worker == "inline" and not self.place.n_free
+        self._draws_here = self.choice.worker == "inline" and not self.choice.n_free
         if self._draws_here:
             self._artist.stay_here()
-        if self.place.worker == "inline":
-            self._host.inform(f"monitor: snapshots are analyzed between training steps; {self.place.reason}")
+        if self.choice.worker == "inline":
+            self._host.inform(f"monitor: snapshots are analyzed between training steps; {self.choice.reason}")
         self._place_analyses()
         plan = self._plan(store)
         here = {
@@ -149,10 +156,10 @@ class Output:
             for name, entry in self._entries.items()
             if entry.analysis is not None and not entry.instrument.analyzes_here
         }
-        threads = max(1, min(_MAX_THREADS, self.place.n_free)) if plan.recipes else None
+        threads = max(1, min(_MAX_THREADS, self.choice.n_free)) if plan.recipes else None
         self._analyst = Analyst(plan, threads=threads, analyses=here if threads is None else {})
         self._loggers = Loggers(
-            self._host.loggers, keys=self._logged.keys, figure_folder=folder and folder / "figures"
+            self._host.loggers, keys=self._log_filter.keys, figure_folder=folder and folder / "figures"
         )
 
     def analyzes_here(self, entry: Entry) -> bool:
@@ -163,7 +170,7 @@ class Output:
         """Decides which analyses the worker makes, and lets those of the training thread go on from their state."""
         for entry in self._entries.values():
             analysis = entry.instrument.analysis
-            if self.place.worker == "process" and not entry.instrument.analyzes_here:
+            if self.choice.worker == "process" and not entry.instrument.analyzes_here:
                 try:
                     entry.recipe = Recipe.of(analysis)
                     continue
@@ -235,10 +242,10 @@ class Output:
         self._artist.close()
 
     def _write(self, result: Result) -> None:
-        assert self._logged is not None
+        assert self._log_filter is not None
         assert self._loggers is not None
         if result.scalars:
-            self._loggers.scalars(result.step, self._logged.of({**result.scalars, **result.cost_ms}))
+            self._loggers.scalars(result.step, self._log_filter.of({**result.scalars, **result.cost_ms}))
         for instrument, portrait in result.portraits.items() if self._loggers.takes_figures else ():
             self._artist.paint(Request(result.step, instrument, portrait))
         self._tell_cost(result.cost_ms)
@@ -260,8 +267,9 @@ class Output:
                 self._priced.add(name)
                 if ms > _MUCH_MS:
                     self._host.inform(
-                        f"{name}: a snapshot takes {ms / 1e3:.1f} s; a larger `every_n_steps` of the instrument, or an "
-                        "`overhead_budget`, makes them rarer"
+                        f"{name}: the first snapshot took {ms / 1e3:.1f} s, with what is compiled once on a machine or "
+                        "loaded once in a run; where others take as long, a larger `every_n_steps` of the instrument "
+                        "or an `overhead_budget` makes them rarer"
                     )
 
     def _show(self, pictures: Sequence[Pictures]) -> None:
@@ -291,8 +299,8 @@ class Output:
             "configuration": self._host.configuration(),
             "monitor": {
                 **self._options.settings(),
-                "worker_in_use": self.place.worker,
-                "worker_reason": self.place.reason,
+                "worker_in_use": self.choice.worker,
+                "worker_reason": self.choice.reason,
                 "quantities": words["monitor"],
             },
             "probe": {key: value for key, value in probe.items() if key != "classes"},

@@ -54,10 +54,3 @@ class Schedule:
         return next(
             later for j in itertools.count(k, self.multiple) if (later := round(10 ** (j / 10))) > step
         )
-
-
-def has_figures(figures: int | Literal["log"] | None, snapshot: int) -> bool:
-    """Whether the snapshot of this number has figures: 0, 1, 2, 4, 8, ... for ``"log"``, else every k-th."""
-    if figures == "log":
-        return snapshot & (snapshot - 1) == 0
-    return bool(figures) and snapshot % int(figures or 1) == 0

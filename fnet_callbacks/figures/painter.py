@@ -13,7 +13,7 @@ from fnet_callbacks.figures.drawing import Drawing
 from fnet_callbacks.figures.frame import Frame
 from fnet_callbacks.figures.graph import graph
 from fnet_callbacks.figures.names import DEFAULT, available, checked_names, of_codes
-from fnet_callbacks.functional.layout import settled
+from fnet_callbacks.functional.layout import spring_positions
 from fnet_callbacks.portrait import CodePortrait, Portrait
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Painter:
         for k, neuron in enumerate(portrait.nodes.tolist()):
             start[k] = self._positions.get(neuron, start[k])
         moves = min(_MOVES if self._positions else _FIRST_MOVES, max(_LEAST_MOVES, _PAIRS // n**2))
-        layout = _fitted(settled(portrait.edges, start, moves))
+        layout = _fitted(spring_positions(portrait.edges, start, moves))
         self._positions.update(zip(portrait.nodes.tolist(), layout, strict=True))
         return layout
 

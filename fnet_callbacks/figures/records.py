@@ -12,7 +12,7 @@ import numpy as np
 from fnet_callbacks.figures.drawing import Drawing
 from fnet_callbacks.figures.names import OF_NETWORKS, lacking, of_codes
 from fnet_callbacks.figures.painter import Painter
-from fnet_callbacks.portrait import CodePortrait, MapPortrait, Portrait
+from fnet_callbacks.portrait import CodePortrait, MapPortrait, Portrait, has_figures
 from fnet_callbacks.record import Record
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _INPUTS = "the inputs are not in the record: mean inputs are drawn while the run
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class StepFigures:
     """What was drawn of a snapshot.
 
     Attributes:
@@ -51,11 +51,14 @@ def figure_names(record: Record, instrument: str) -> list[str]:
     return [*OF_NETWORKS] if kind == NETWORK else []
 
 
-def replay(record: Record, instrument: str, steps: Collection[int], names: Sequence[str]) -> Iterator[Drawn]:
+def replay(
+    record: Record, instrument: str, steps: Collection[int], names: Sequence[str]
+) -> Iterator[StepFigures]:
     """Draws snapshots as the run would have drawn them: places and colours go on from those that it drew before.
 
-    Those are the snapshots of the monitor's ``figures``, or 0, 1, 2, 4, 8, ... where it drew none, and the last. What
-    is drawn of a step does not depend on which others are asked for. After a change of the settings the painter
+    Those are the snapshots of the monitor's ``figures``, or 0, 1, 2, 4, 8, ... where it drew none, and the last. A run
+    whose training thread drew may have left out some of them, and places then differ from those that it showed. What is
+    drawn of a step does not depend on which others are asked for. After a change of the settings the painter
     begins anew, as the neurons are others.
 
     Args:
@@ -78,14 +81,14 @@ def replay(record: Record, instrument: str, steps: Collection[int], names: Seque
             return
         if number and any(every[number - 1] < begin <= step for begin in breaks):
             painter = Painter()
-        was_drawn = is_end[step] or step == every[-1] or _is_due(schedule, number)
+        was_drawn = is_end[step] or step == every[-1] or has_figures(schedule, number)
         if not was_drawn and step not in steps:
             continue
         portrait = portrait_of(record, instrument, step)
         if portrait is None:
             if step in steps:
                 reason = f"{record.array_file(step)} is gone, or holds no arrays of {instrument}"
-                yield Drawn(step, {}, dict.fromkeys(names, reason))
+                yield StepFigures(step, {}, dict.fromkeys(names, reason))
             continue
         own = painter if was_drawn else copy.deepcopy(painter)
         if step in steps:
@@ -115,7 +118,9 @@ def portrait_of(record: Record, instrument: str, step: int) -> Portrait | CodePo
     return _codes(arrays, layers, step) if "units" in arrays else None
 
 
-def _drawn(painter: Painter, portrait: Portrait | CodePortrait, step: int, names: Sequence[str]) -> Drawn:
+def _drawn(
+    painter: Painter, portrait: Portrait | CodePortrait, step: int, names: Sequence[str]
+) -> StepFigures:
     if isinstance(portrait, CodePortrait):
         known = of_codes(portrait)
         figures = painter.figures(portrait, [name for name in names if name in known])
@@ -126,16 +131,12 @@ def _drawn(painter: Painter, portrait: Portrait | CodePortrait, step: int, names
             for name in names
             if name not in known
         }
-        return Drawn(step, figures, reasons)
+        return StepFigures(step, figures, reasons)
     figures = painter.figures(portrait, names)
     reasons = {name: lacking(name, portrait, painter.n_snapshots) for name in names}
-    return Drawn(step, figures, {name: reason for name, reason in reasons.items() if reason is not None})
-
-
-def _is_due(schedule: Any, number: int) -> bool:
-    if isinstance(schedule, int) and schedule > 0:
-        return number % schedule == 0
-    return number & (number - 1) == 0
+    return StepFigures(
+        step, figures, {name: reason for name, reason in reasons.items() if reason is not None}
+    )
 
 
 def _layers_at(record: Record, instrument: str, step: int) -> Sequence[Mapping[str, Any]]:

@@ -46,10 +46,10 @@ def spring_layout(graph: Graph, start: np.ndarray, *, iterations: int) -> np.nda
     if positions.shape != (checked_graph(graph).n_nodes, 2) or not np.isfinite(positions).all():
         raise FnetError(f"start must be finite, of shape [{graph.n_nodes}, 2], got shape {positions.shape}")
     iterations = checked_integer("iterations", iterations, at_least=0)
-    return settled(graph.edges, positions, iterations)
+    return spring_positions(graph.edges, positions, iterations)
 
 
-def settled(edges: np.ndarray, start: np.ndarray, iterations: int) -> np.ndarray:
+def spring_positions(edges: np.ndarray, start: np.ndarray, iterations: int) -> np.ndarray:
     """What `spring_layout` gives, of checked arguments and without a compiled graph.
 
     A process that draws a picture now and then would take longer to get ready for compiled code than to draw it.

@@ -152,5 +152,5 @@ def test_what_a_costly_instrument_takes_is_said_once_after_its_first_snapshot(
     monkeypatch.setattr(TrainerHost, "inform", lambda self, text: told.append(text))
     monkeypatch.setattr("fnet_callbacks.engine.output._MUCH_MS", 100.0)
     fit(tmp_path, monitor(8, Sleeps(name="costly", seconds=0.15), Sleeps(name="cheap", seconds=0.0)))
-    (text,) = [text for text in told if "a snapshot takes" in text]
-    assert text.startswith("costly: a snapshot takes 0.")
+    (text,) = [text for text in told if "the first snapshot took" in text]
+    assert text.startswith("costly: the first snapshot took 0.")

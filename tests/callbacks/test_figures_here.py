@@ -9,12 +9,14 @@ from small_models import Net, csv_record, loader, monitor, network, trainer
 
 from fnet_callbacks import FunctionalCodes
 from fnet_callbacks.engine import output
-from fnet_callbacks.engine.cores import Place
+from fnet_callbacks.engine.cores import WorkerChoice
 
 
 def drawn(folder: Path, monkeypatch: pytest.MonkeyPatch, *, n_free: int, share: float) -> set[str]:
     """The pictures of a run of 16 steps with nine snapshots."""
-    monkeypatch.setattr(output, "place", lambda asked, host: Place("inline", n_free, "said by a test"))
+    monkeypatch.setattr(
+        output, "choose_worker", lambda asked, host: WorkerChoice("inline", n_free, "said by a test")
+    )
     monkeypatch.setattr(output, "_SHARE_OF_PICTURES", share)
     instruments: list[Any] = [network(), FunctionalCodes(every_n_steps=2)]
     fitted = trainer(

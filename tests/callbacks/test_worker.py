@@ -297,6 +297,38 @@ def test_a_run_that_stops_early_keeps_what_was_asked_for_and_leaves_nobody(tmp_p
     assert workers_of(os.getpid()) == before
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs two cores to choose from",
+)
+def test_the_affinity_decides_where_it_is_analyzed_and_changes_no_number(tmp_path: Path) -> None:
+    usable, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    found: dict[str, Record] = {}
+    try:
+        torch.set_num_threads(1)
+        for expected, cores in (("process", usable), ("inline", {min(usable)})):
+            os.sched_setaffinity(0, cores)
+            fit(tmp_path / expected, monitor(4, worker="auto"))
+            found[expected] = csv_record(tmp_path / expected)
+    finally:
+        os.sched_setaffinity(0, usable)
+        torch.set_num_threads(threads)
+    for expected, record in found.items():
+        settings = record.manifest["monitor"]
+        assert (settings["worker"], settings["worker_in_use"]) == ("auto", expected)
+    assert "1 core (the affinity" in found["inline"].manifest["monitor"]["worker_reason"]
+    assert_same(found["process"], found["inline"])
+    beside, between = (found[where].snapshots[2].cost_ms for where in ("process", "inline"))
+    measures = {key for key in beside if key.endswith(("/modularity_z", "/homology"))}
+    assert measures
+    assert beside["monitor_cost/fnet/worker"] > 0
+    # Where a core is free the training thread pays for the pass and for handing over, and for no measure.
+    assert beside["monitor_cost/fnet/training_thread"] <= sum(
+        ms for key, ms in beside.items() if key.endswith(("/probe", "/moments", "/output"))
+    )
+    assert between["monitor_cost/fnet/training_thread"] >= sum(between[key] for key in measures)
+
+
 def test_a_run_that_ends_before_its_worker_has_begun_does_not_wait_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from fnet_callbacks import FnetError
-from fnet_callbacks.engine.logged import Logged
+from fnet_callbacks.engine.log_filter import LogFilter
 from fnet_callbacks.keys import layer_keys, whole_keys
 from fnet_callbacks.quantities.codes import OF_MAP
 from fnet_callbacks.quantities.monitor import MONITOR
@@ -20,7 +20,7 @@ COSTS = {"monitor_cost/fnet/total", "monitor_cost/fnet/homology", "monitor_cost/
 
 def chosen(log: str | list[str]) -> set[str]:
     """Of all keys and costs those that the loggers get."""
-    logged = Logged(log, KEYS, ["fnet", "codes"])
+    logged = LogFilter(log, KEYS, ["fnet", "codes"])
     found = logged.of(dict.fromkeys(ALL | COSTS, 0.5)).keys()
     assert {key.key for key in logged.keys} == found & ALL
     return {*found}
@@ -36,7 +36,10 @@ def test_all_is_everything() -> None:
 
 def test_a_layer_of_an_instrument_whose_name_begins_like_anothers_is_one_of_its_own() -> None:
     keys = [*whole_keys("fnet_2", MEASURES), *layer_keys("fnet_2", MEASURES, ["relu1"])]
-    assert [key.key for key in Logged("auto", keys, ["fnet_2"]).keys] == ["fnet_2/modularity", "fnet_2/loops"]
+    assert [key.key for key in LogFilter("auto", keys, ["fnet_2"]).keys] == [
+        "fnet_2/modularity",
+        "fnet_2/loops",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -75,4 +78,4 @@ def test_a_glob_that_matches_nothing_is_refused_with_the_nearest_keys(
     log: str | list[str], message: str
 ) -> None:
     with pytest.raises(FnetError, match=f"`log`: {message}"):
-        Logged(log, KEYS, ["fnet", "codes"])
+        LogFilter(log, KEYS, ["fnet", "codes"])

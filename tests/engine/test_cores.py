@@ -63,7 +63,7 @@ def test_a_process_is_taken_where_training_leaves_a_core(
     machine: Any, n: int, usable: int, threads: int, loop: Loop, worker: str, n_free: int
 ) -> None:
     machine(n, usable=usable, threads=threads)
-    found = cores.place("auto", loop)
+    found = cores.choose_worker("auto", loop)
     assert (found.worker, found.n_free) == (worker, n_free)
     assert f"of {usable} core" in found.reason
     assert ("affinity" in found.reason) == (usable < n)
@@ -72,7 +72,7 @@ def test_a_process_is_taken_where_training_leaves_a_core(
 @pytest.mark.parametrize("asked", ["process", "inline"])
 def test_what_is_asked_for_is_done_and_the_reason_says_what_it_meets(machine: Any, asked: Any) -> None:
     machine(2, threads=2)
-    found = cores.place(asked, Loop())
+    found = cores.choose_worker(asked, Loop())
     assert (found.worker, found.n_free) == (asked, 0)
     assert found.reason == "asked for; training uses 2 threads of 2 cores (those of the machine)"
 
@@ -104,4 +104,4 @@ def test_a_quota_of_a_control_group_counts(
     assert found == available
     assert ("quota" in limit) == (available < 8)
     if available < 8:
-        assert cores.place("auto", Loop()).worker == "inline"
+        assert cores.choose_worker("auto", Loop()).worker == "inline"

@@ -12,7 +12,7 @@ from fnet_callbacks.keys import Key
 _COST = "monitor_cost"
 
 
-class Logged:
+class LogFilter:
     """What the option ``log`` of the monitor chooses.
 
     Args:
